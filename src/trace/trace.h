@@ -1,0 +1,116 @@
+// trace.h5: the page attention recorded for each sample (layout: README of data/schema, and any HDF5 viewer).
+// N layers, S recorded steps, U = ceil(T/16) pages, T tokens.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/files.h"
+#include "core/model_info.h"
+#include "core/provenance.h"
+
+namespace deltacal::trace {
+
+struct SampleInfo {
+  std::string id, task;
+  std::string problem;  // what splits and the bootstrap group by: task and problem, else a hash of the question
+  std::string sha256;   // of the token ids
+  std::string mode;     // "replay" or "decode"
+  int n_tokens = 0;
+  int n_prompt_tokens = 0;  // positions below are prefilled in full: they are not steps
+};
+
+// Page maps of some layers and some consecutive recorded steps of one sample.
+struct PageMaps {
+  int n_layers = 0, n_steps = 0, n_pages = 0;
+  std::vector<float> score;  // [n_layers, n_steps, n_pages]  0 for pages the step does not see
+  std::vector<float> mass;   // [n_layers, n_steps, n_pages]  sums to 1 over the pages a step sees
+  std::span<const float> score_at(int layer, int step) const;  // [n_pages]
+  std::span<const float> mass_at(int layer, int step) const;   // [n_pages]
+};
+
+// ---- reading ----
+
+class Reader {
+ public:
+  explicit Reader(const std::string& path);  // bad_input for another kind of file, a newer schema, one cut short
+  ~Reader();
+  Reader(Reader&&) noexcept;
+  const std::string& path() const;
+  const ModelInfo& model() const;
+  Provenance provenance() const;
+  int n_samples() const;
+  const SampleInfo& info(int sample) const;
+  std::vector<int32_t> token_ids(int sample) const;  // [T]
+  std::vector<int32_t> steps(int sample) const;      // [S] recorded query positions, ascending
+  std::vector<int32_t> burst(int sample) const;      // [S] number of the run of consecutive steps
+  std::vector<float> nll(int sample) const;          // [T-1] nats, of token i+1 given tokens 0..i
+  // Layers first_layer..+n_layers-1, steps first_step..+n_steps-1 (indices into steps(), not positions).
+  PageMaps pages(int sample, int first_layer, int n_layers, int first_step, int n_steps) const;
+  bool has_group_mass(int sample) const;
+  // [n_layers, n_steps, n_kv_heads, n_pages]
+  std::vector<float> group_mass(int sample, int first_layer, int n_layers, int first_step, int n_steps) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// ---- writing ----
+
+// One sample being recorded. Rows may come in any order of layers; within a layer ascending in steps.
+// The file of a sample that is not closed by finish() is removed.
+class SampleWriter {
+ public:
+  ~SampleWriter();
+  SampleWriter(SampleWriter&&) noexcept;
+  // Rows first_row..first_row+n_rows-1 of the sample's steps; score, mass [n_rows, n_pages], n_pages <= U of the plan.
+  void write_pages(int layer, int first_row, int n_rows, int n_pages, std::span<const float> score,
+                   std::span<const float> mass);
+  // group_mass [n_rows, n_kv_heads, n_pages]; only if the plan asked for it.
+  void write_group_mass(int layer, int first_row, int n_rows, int n_pages, std::span<const float> group_mass);
+  // Cuts the datasets to what was decoded and closes the file. token_ids [T], steps/burst [S], nll [T-1].
+  void finish(std::span<const int32_t> token_ids, std::span<const int32_t> steps, std::span<const int32_t> burst,
+              std::span<const float> nll);
+
+ private:
+  friend class Writer;
+  struct Impl;
+  explicit SampleWriter(std::unique_ptr<Impl>);
+  std::unique_ptr<Impl> impl_;
+};
+
+// What a sample will be at most; finish() cuts it to what it became (decoding may end early).
+struct SamplePlan {
+  SampleInfo info;  // n_tokens and sha256 are set by finish()
+  int max_tokens = 0, max_steps = 0;
+  bool group_mass = false;
+};
+
+// Writes NAME.partial/000000.h5, ... and joins them into NAME at the end.
+class Writer {
+ public:
+  enum class Start {
+    fresh,   // NAME.partial must not exist: bad_input says --resume continues it, --force discards it
+    resume,  // continues NAME.partial if it was made from the same model, data and options
+    replace  // discards NAME and NAME.partial
+  };
+  // `options`: everything that decides the result (data hash, mode, steps, seed, ...); compared on resume.
+  Writer(std::string path, Start, const ModelInfo&, const Provenance&, const nlohmann::json& options);
+  ~Writer();
+  bool has(int index) const;  // that sample is finished already
+  SampleWriter begin(int index, const SamplePlan&);
+  void finish();              // joins, renames, removes the folder
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Joins traces of one model; bad_input for another model, another page size, or a sample (token hash) twice.
+void merge(const std::vector<std::string>& inputs, const std::string& output, Existing, const Provenance&);
+
+}  // namespace deltacal::trace

@@ -6,7 +6,7 @@
 // A step is active for K where it sees more than K pages, U(t) > K; elsewhere nothing is left out.
 #pragma once
 #include <cstddef>
-#include <memory>
+#include <cstdint>
 #include <string>
 #include <vector>
 

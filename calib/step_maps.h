@@ -35,7 +35,8 @@ struct StepMaps {
   }
 };
 
-// Checks the sizes of the spans and that every step's pages are there; bad_input with `where` first.
+// Checks the sizes of the spans, that every step's pages are there, and that masses are shares; bad_input
+// with `where` first.
 void check(const StepMaps&, const std::string& where);
 
 // Reads a sample in blocks of steps that keep memory bounded, in ascending order. Nothing is called for a

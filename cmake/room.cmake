@@ -5,6 +5,6 @@ function(deltacal_room name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cpp)
   add_library(${name} STATIC ${sources})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/src)
-  target_compile_options(${name} PRIVATE -Wall -Wextra -Wshadow)
+  target_compile_options(${name} PRIVATE -Wall -Wextra -Wshadow -Wno-restrict)  # GCC 12 warns of <string> itself
   target_link_libraries(${name} PUBLIC ${ARG_DEPENDS})
 endfunction()

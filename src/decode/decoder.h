@@ -1,0 +1,82 @@
+// The transformer under an attention policy, for any rows: prefill and replay (many positions of one sequence),
+// decoding (one position of each sequence). Linear layers by LibTorch, attention by kernels/.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "decode/kv_cache.h"
+#include "decode/logits.h"
+#include "decode/policy.h"
+#include "kernels/paged.h"
+#include "model/model.h"
+
+namespace deltacal::decode {
+
+// One forward pass. Rows of one sequence are consecutive positions in ascending order.
+struct Rows {
+  std::span<const int32_t> token;     // [n_rows]
+  std::span<const int32_t> position;  // [n_rows]
+  std::span<const int32_t> sequence;  // [n_rows]
+  // Rows at positions below prefilled_to of their sequence attend to everything, whatever the policy. [n_sequences]
+  std::span<const int32_t> prefilled_to;
+};
+
+// What an observer sees of one layer, after keys and values of the rows were appended and before the output projection.
+struct LayerView {
+  int layer = 0, n_rows = 0, n_heads = 0, head_dim = 0;
+  float scale = 0;
+  std::span<const int32_t> position;  // [n_rows]
+  std::span<const int32_t> sequence;  // [n_rows]
+  const float* q = nullptr;           // [n_rows, n_heads, head_dim] after rotary embedding
+  kernels::PagedKv kv;
+  // Pages attended by each row of a sparse layer; list_length -1: all. Null in layers that attend to everything.
+  const int32_t* list = nullptr;         // [n_rows, list_stride]
+  const int32_t* list_length = nullptr;  // [n_rows]
+  int list_stride = 0;
+};
+
+// Watches a decode and changes nothing: the logits with and without it are the same bits.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  virtual void layer(const LayerView&) = 0;
+};
+
+class Decoder {
+ public:
+  // Both outlive the decoder. `observers` are called in order.
+  Decoder(const model::Model&, KvCache&, Policy, std::vector<Observer*> observers = {});
+  ~Decoder();
+
+  // Runs the rows through all layers; their logits can then be asked for until the next call.
+  void forward(const Rows&);
+  Logits logits(int first_row, int n_rows);
+  const Policy& policy() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Teacher-forced pass over ids[first..end) of sequence 0, in chunks. `after_chunk(first_position, n_rows)` is called
+// after each one, while its logits can be asked for.
+inline constexpr int replay_chunk = 512;
+template <class AfterChunk>
+void replay(Decoder& decoder, std::span<const int32_t> ids, int n_prompt_tokens, AfterChunk after_chunk,
+            int chunk = replay_chunk) {
+  std::vector<int32_t> position, sequence;
+  const int32_t prefilled_to[] = {n_prompt_tokens};
+  for (int first = 0; first < static_cast<int>(ids.size()); first += chunk) {
+    const int n = std::min<int>(chunk, static_cast<int>(ids.size()) - first);
+    position.resize(n);
+    sequence.assign(n, 0);
+    for (int i = 0; i < n; ++i) position[i] = first + i;
+    decoder.forward({ids.subspan(first, n), position, sequence, prefilled_to});
+    after_chunk(first, n);
+  }
+}
+
+}  // namespace deltacal::decode

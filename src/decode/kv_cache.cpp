@@ -1,0 +1,68 @@
+#include "decode/kv_cache.h"
+
+#include <cstdlib>
+
+#include "core/error.h"
+
+namespace deltacal::decode {
+namespace {
+kernels::KvType kv_type(model::Dtype dtype) {
+  return dtype == model::Dtype::bf16 ? kernels::KvType::bf16 : kernels::KvType::f32;
+}
+size_t element_bytes(kernels::KvType type) { return type == kernels::KvType::bf16 ? 2 : 4; }
+constexpr size_t alignment = 64;  // a cache line, and the widest vector
+}  // namespace
+
+void KvCache::Free::operator()(void* p) const { std::free(p); }
+
+size_t KvCache::bytes_per_position(const ModelInfo& model, model::Dtype dtype) {
+  return size_t{2} * model.n_layers * model.n_kv_heads * model.head_dim * element_bytes(kv_type(dtype));
+}
+
+KvCache::KvCache(const model::Model& model, int n_sequences, int max_positions)
+    : type_(kv_type(model.dtype())), n_layers_(model.info().n_layers), n_kv_heads_(model.info().n_kv_heads),
+      head_dim_(model.info().head_dim), max_positions_(max_positions), max_pages_(pages_for(max_positions)),
+      n_pages_(n_sequences * max_pages_) {
+  const size_t bytes = size_t(n_pages_) * n_kv_heads_ * page_size * head_dim_ * element_bytes(type_);
+  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  for (auto* arrays : {&keys_, &values_})
+    for (int layer = 0; layer < n_layers_; ++layer) {
+      arrays->emplace_back(std::aligned_alloc(alignment, rounded));
+      if (!arrays->back())
+        throw failure("no memory for a KV cache of {} positions ({:.1f} GB): use fewer with --max-tokens", max_positions,
+                      2e-9 * static_cast<double>(bytes) * n_layers_);
+    }
+  page_table_.assign(size_t(n_sequences) * max_pages_, -1);
+  pages_held_.assign(n_sequences, 0);
+  for (int page = n_pages_ - 1; page >= 0; --page) free_.push_back(page);
+}
+
+void KvCache::reserve(int sequence, int length) {
+  if (length > max_positions_)
+    throw bad_input("position {} is beyond the {} positions the KV cache was made for", length - 1, max_positions_);
+  int& held = pages_held_[sequence];
+  for (; held < pages_for(length); ++held) {
+    page_table_[size_t(sequence) * max_pages_ + held] = free_.back();
+    free_.pop_back();
+  }
+}
+
+void KvCache::release(int sequence) {
+  int& held = pages_held_[sequence];
+  while (held > 0) free_.push_back(page_table_[size_t(sequence) * max_pages_ + --held]);
+}
+
+kernels::PagedKv KvCache::layer(int layer) {
+  kernels::PagedKv kv;
+  kv.type = type_;
+  kv.n_kv_heads = n_kv_heads_;
+  kv.head_dim = head_dim_;
+  kv.n_pages = n_pages_;
+  kv.keys = keys_[layer].get();
+  kv.values = values_[layer].get();
+  kv.page_table = page_table_.data();
+  kv.max_pages = max_pages_;
+  return kv;
+}
+
+}  // namespace deltacal::decode

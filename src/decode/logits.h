@@ -1,0 +1,40 @@
+// Logits of some rows, and what is computed from them.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace deltacal::decode {
+
+// KL(full || sparse) in nats, and whether both have the same most likely token, for each row.
+struct Agreement {
+  std::vector<float> kl;      // [n_rows] >= 0
+  std::vector<uint8_t> top1;  // [n_rows]
+};
+
+// Logarithms of unnormalised probabilities, [n_rows, n_vocab] f32.
+class Logits {
+ public:
+  Logits();
+  Logits(Logits&&) noexcept;
+  Logits& operator=(Logits&&) noexcept;
+  ~Logits();
+  int n_rows() const;
+  std::span<const float> row(int) const;  // [n_vocab]
+
+ private:
+  friend class Decoder;
+  friend std::vector<float> nll_of(const Logits&, std::span<const int32_t>);
+  friend Agreement compare(const Logits&, const Logits&);
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// -log p(target) of the first rows, nats. target [at most n_rows].
+std::vector<float> nll_of(const Logits&, std::span<const int32_t> target);
+
+// Both of the same rows.
+Agreement compare(const Logits& full, const Logits& sparse);
+
+}  // namespace deltacal::decode

@@ -1,0 +1,39 @@
+// What each layer of the decoder attends to. A schedule is one policy; full attention and a sliding window with sinks
+// are others.
+#pragma once
+#include <vector>
+
+#include "config/schedule.h"
+
+namespace deltacal::decode {
+
+enum class Attend {
+  all,       // all pages
+  all_rank,  // all pages, and ranks them: the list for the layers above
+  list,      // the first k_pages of the list
+  window,    // the first page and the newest k_pages - 1: attention sinks and recent window (StreamingLLM, arXiv 2309.17453)
+};
+
+struct LayerPolicy {
+  Attend attend = Attend::all;
+  int k_pages = 0;  // all_rank: length of the list; list, window: pages attended
+  int l_pages = 0;  // all_rank
+};
+
+struct Policy {
+  std::vector<LayerPolicy> layers;  // [n_layers]
+  double position_bias = 1e-7;
+};
+
+Policy full_policy(int n_layers);
+Policy delta_policy(const config::Schedule&);
+// pages[l]: pages layer l attends to, 0: all.
+Policy streaming_policy(const std::vector<int>& pages);
+
+// Smallest k of the layers that do not attend to all; a step is active where it sees more pages. 0: none is sparse.
+int smallest_k(const Policy&);
+
+// Positions attended by one step at 0-based position t over all layers.
+long long attended_positions(const Policy&, int t);
+
+}  // namespace deltacal::decode

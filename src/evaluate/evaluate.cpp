@@ -1,0 +1,96 @@
+#include "evaluate/evaluate.h"
+
+#include <limits>
+#include <memory>
+
+#include "core/error.h"
+#include "decode/decoder.h"
+#include "evaluate/recall_observer.h"
+
+namespace deltacal::evaluate {
+namespace {
+
+// One policy on its way through the sample, with a cache of its own.
+struct Run {
+  decode::KvCache cache;
+  RecallObserver recall;
+  decode::Decoder decoder;
+
+  Run(const model::Model& model, const decode::Policy& policy, int n_tokens, std::vector<int32_t> recall_steps)
+      : cache(model, 1, n_tokens),
+        recall(model.info().n_layers, std::move(recall_steps)),
+        decoder(model, cache, policy, {&recall}) {}
+};
+
+// At most n of the steps first..end-1, spread evenly.
+std::vector<int32_t> spread(int first, int end, int n) {
+  std::vector<int32_t> steps;
+  const int available = end - first;
+  n = std::min(n, available);
+  for (int i = 0; i < n; ++i) steps.push_back(first + static_cast<int>((2LL * i + 1) * available / (2 * n)));
+  return steps;
+}
+
+void append(std::vector<float>& to, const std::vector<float>& from) { to.insert(to.end(), from.begin(), from.end()); }
+
+}  // namespace
+
+SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, int n_prompt_tokens,
+                      const std::vector<NamedPolicy>& policies, const EvaluateOptions& options,
+                      const std::function<void(int)>& advance) {
+  const int n_tokens = static_cast<int>(ids.size());
+  const int n_layers = model.info().n_layers;
+  SampleScores out;
+  out.first_step = n_prompt_tokens;
+  for (int t = n_prompt_tokens; t < n_tokens; ++t) out.positions += (long long)(t + 1) * n_layers;
+
+  Run full(model, decode::full_policy(n_layers), n_tokens, {});
+  std::vector<std::unique_ptr<Run>> runs;
+  for (const auto& [name, policy] : policies) {
+    // Steps that see no more pages than the smallest k leave nothing out.
+    const int first_active = std::max(n_prompt_tokens, decode::smallest_k(policy) * page_size);
+    runs.push_back(std::make_unique<Run>(model, policy, n_tokens, spread(first_active, n_tokens, options.recall_steps)));
+    PolicyScores scores;
+    scores.name = name;
+    for (int t = n_prompt_tokens; t < n_tokens; ++t) scores.attended += decode::attended_positions(policy, t);
+    out.policies.push_back(std::move(scores));
+  }
+
+  const int32_t prefilled_to[] = {n_prompt_tokens};
+  decode::replay(
+      full.decoder, ids, n_prompt_tokens,
+      [&](int first, int n) {
+        std::vector<int32_t> position(n), sequence(n, 0);
+        for (int i = 0; i < n; ++i) position[i] = first + i;
+        for (auto& run : runs) run->decoder.forward({ids.subspan(first, n), position, sequence, prefilled_to});
+        if (advance) advance(n);
+
+        const int begin = std::max(first, n_prompt_tokens);  // first step of this chunk
+        const int n_steps = first + n - begin;
+        if (n_steps <= 0) return;
+        const int with_next = std::min(n_steps, n_tokens - 1 - begin);
+        const auto next = ids.subspan(begin + 1, with_next);
+        const decode::Logits of_full = full.decoder.logits(begin - first, n_steps);
+        append(out.nll_full, decode::nll_of(of_full, next));
+        for (size_t i = 0; i < runs.size(); ++i) {
+          const decode::Logits logits = runs[i]->decoder.logits(begin - first, n_steps);
+          PolicyScores& scores = out.policies[i];
+          append(scores.nll, decode::nll_of(logits, next));
+          const decode::Agreement agreement = decode::compare(of_full, logits);
+          append(scores.kl, agreement.kl);
+          scores.top1.insert(scores.top1.end(), agreement.top1.begin(), agreement.top1.end());
+        }
+      },
+      options.chunk);
+
+  // The last token has no next one.
+  constexpr float missing = std::numeric_limits<float>::quiet_NaN();
+  out.nll_full.push_back(missing);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    out.policies[i].nll.push_back(missing);
+    out.policies[i].recall = runs[i]->recall.result();
+  }
+  return out;
+}
+
+}  // namespace deltacal::evaluate

@@ -1,0 +1,53 @@
+// A model ready to run: its description, its weights and its tokenizer, read from one GGUF file.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "model/description.h"
+#include "text/tokenizer.h"
+
+namespace deltacal::model {
+
+struct Weights;
+
+// Arithmetic of the linear layers and of the KV cache; everything else is f32.
+enum class Dtype { f32, bf16 };
+
+// "auto" (bf16 where the CPU multiplies bf16, else f32), "f32", "bf16"; bad_input for another name, and for bf16 on a
+// CPU without AVX-512.
+Dtype choose_dtype(const std::string& name);
+std::string name_of(Dtype);
+
+// Threads of LibTorch and of the kernels (they share one pool); 0 leaves the default.
+void set_threads(int n_threads);
+int n_threads();
+
+class Model {
+ public:
+  static Model load(const std::string& path, Dtype);
+  Model(Model&&) noexcept;
+  ~Model();
+
+  const Description& description() const { return description_; }
+  const ModelInfo& info() const { return description_.info; }
+  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const Weights& weights() const { return *weights_; }
+  Dtype dtype() const { return dtype_; }
+  size_t weight_bytes() const;  // as held in memory
+
+ private:
+  Model();
+  Description description_;
+  Dtype dtype_ = Dtype::f32;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::unique_ptr<Weights> weights_;
+};
+
+// Description, identity and tokenizer alone: quick, for --dry-run, inspect and for checks before any weight is read.
+struct Header {
+  Description description;
+  text::Vocabulary vocabulary;
+};
+Header read_header(const std::string& path);
+
+}  // namespace deltacal::model

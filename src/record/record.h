@@ -1,0 +1,33 @@
+// Profiling: one sample's attention into a trace, from a given text or from the model's own continuation.
+#pragma once
+#include <functional>
+
+#include "decode/sampling.h"
+#include "model/model.h"
+#include "record/steps.h"
+#include "text/data.h"
+#include "trace/trace.h"
+
+namespace deltacal::record {
+
+struct RecordOptions {
+  StepChoice steps;
+  bool group_mass = false;
+  int chunk = 512;  // positions of one forward pass in replay
+};
+
+using Advance = std::function<void(int n_positions)>;  // progress; null: not wanted
+
+// Teacher-forced over the sample's tokens, chunk by chunk (method.md, "Teacher-forced replay").
+void record_replay(const model::Model&, const text::TokenizedSample&, const RecordOptions&, trace::Writer&, int index,
+                   const Advance&);
+
+struct DecodeOptions {
+  int max_new_tokens = 1024;
+  decode::SamplingOptions sampling;
+};
+// The model's own continuation of the sample's prompt (its first n_prompt_tokens ids), token by token.
+void record_decode(const model::Model&, const text::TokenizedSample&, const RecordOptions&, const DecodeOptions&,
+                   trace::Writer&, int index, const Advance&);
+
+}  // namespace deltacal::record

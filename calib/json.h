@@ -1,0 +1,19 @@
+// Numbers and matrices in the artefacts: six significant digits, null where a value is missing (NaN).
+#pragma once
+#include <Eigen/Core>
+#include <nlohmann/json.hpp>
+
+#include "calib/analysis.h"
+#include "core/provenance.h"
+
+namespace deltacal::calib {
+
+nlohmann::ordered_json json_number(double value);
+nlohmann::ordered_json json_row(const Eigen::Ref<const Eigen::VectorXd>& values);
+nlohmann::ordered_json json_rows(const Eigen::Ref<const Eigen::MatrixXd>& matrix);  // [target][source]
+
+// analysis.json (data/schema/analysis.schema.json). `predicted_kl` is an empty list: the trace holds no
+// sensitivities.
+nlohmann::ordered_json to_json(const Analysis&, const Provenance&);
+
+}  // namespace deltacal::calib

@@ -1,0 +1,145 @@
+#include "config/schedule.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "core/error.h"
+
+namespace deltacal::config {
+namespace {
+
+using Wide = __int128;  // positions of all layers, steps and samples: exact beyond 2^63
+
+// Pages that a layer attends to at most; none: all of them.
+constexpr int no_limit = 0;
+int limit_of(const LayerPlan& layer) {
+  return layer.role == Role::sparse ? layer.k_pages : no_limit;
+}
+
+int attended(int k_pages, int t) {
+  if (k_pages == no_limit || k_pages >= pages_seen(t)) return t + 1;
+  return (k_pages - 1) * page_size + t % page_size + 1;
+}
+
+// Sum of attended(k_pages, t) over the steps t < end, in closed form: t + 1 up to k pages, then k - 1 full
+// pages and the newest as far as it is filled.
+Wide attended_before(int k_pages, Wide end) {
+  const Wide all = k_pages == no_limit ? end : std::min(end, Wide{k_pages} * page_size);
+  const Wide steps = end - all, rest = steps % page_size;
+  constexpr Wide filled = page_size * (page_size + 1) / 2;  // 1 + 2 + ... + 16
+  return all * (all + 1) / 2 + steps * (Wide{k_pages} - 1) * page_size + steps / page_size * filled +
+         rest * (rest + 1) / 2;
+}
+
+// "0-1, 4"
+std::string ranges_of(const std::vector<int>& numbers) {
+  std::vector<std::string> parts;
+  for (size_t i = 0; i < numbers.size();) {
+    size_t end = i + 1;
+    while (end < numbers.size() && numbers[end] == numbers[end - 1] + 1) ++end;
+    parts.push_back(end == i + 1 ? fmt::format("{}", numbers[i])
+                                 : fmt::format("{}-{}", numbers[i], numbers[end - 1]));
+    i = end;
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+// "16", "16-64"
+std::string span_of(const std::vector<int>& numbers) {
+  const auto [low, high] = std::ranges::minmax(numbers);
+  return low == high ? fmt::format("{}", low) : fmt::format("{}-{}", low, high);
+}
+
+void check_layer(const Schedule& schedule, size_t index, int source, const std::string& where) {
+  const LayerPlan& layer = schedule.layers[index];
+  const auto at = fmt::format("{}: layers[{}]", where, index);
+  switch (layer.role) {
+    case Role::full:
+      if (layer.k_pages != 0 || layer.l_pages != 0)
+        throw bad_input("{}: a full layer attends to all pages and has neither k_pages nor l_pages", at);
+      return;
+    case Role::delta:
+      if (layer.l_pages < 1) throw bad_input("{}.l_pages is {}, expected 1 or more", at, layer.l_pages);
+      if (layer.k_pages < layer.l_pages)
+        throw bad_input("{}.k_pages is {}, below its l_pages {}: the newest pages are part of the list", at,
+                        layer.k_pages, layer.l_pages);
+      return;
+    case Role::sparse:
+      break;
+  }
+  if (layer.l_pages != 0) throw bad_input("{}.l_pages: it belongs to delta layers alone", at);
+  if (source < 0) throw bad_input("{} is sparse, but no delta layer comes before it to choose its pages", at);
+  const LayerPlan& list = schedule.layers[static_cast<size_t>(source)];
+  if (layer.k_pages < list.l_pages)
+    throw bad_input("{}.k_pages is {}, below the l_pages {} of layers[{}], whose list it uses", at,
+                    layer.k_pages, list.l_pages, source);
+  if (layer.k_pages > list.k_pages)
+    throw bad_input("{}.k_pages is {}, but the list of layers[{}] has only {} (its k_pages)", at,
+                    layer.k_pages, source, list.k_pages);
+}
+
+}  // namespace
+
+void check(const Schedule& schedule, const std::string& where) {
+  if (schedule.layers.empty()) throw bad_input("{}: layers is empty", where);
+  if (!std::isfinite(schedule.position_bias) || schedule.position_bias < 0)
+    throw bad_input("{}: position_bias is {}, expected 0 or more", where, schedule.position_bias);
+  if (schedule.refresh_interval != 1)
+    throw bad_input("{}: refresh_interval {} is not supported by this version, only 1 is", where,
+                    schedule.refresh_interval);
+  int source = -1;
+  for (size_t i = 0; i < schedule.layers.size(); ++i) {
+    check_layer(schedule, i, source, where);
+    if (schedule.layers[i].role == Role::delta) source = static_cast<int>(i);
+  }
+}
+
+int source_of(const Schedule& schedule, int layer) {
+  for (int i = layer - 1; i >= 0; --i)
+    if (schedule.layers[static_cast<size_t>(i)].role == Role::delta) return i;
+  throw bad_input("layers[{}] has no delta layer before it", layer);
+}
+
+std::string describe(const Schedule& schedule) {
+  std::map<Role, std::vector<int>> layers;
+  std::vector<int> budgets, windows;
+  for (size_t i = 0; i < schedule.layers.size(); ++i) {
+    const LayerPlan& layer = schedule.layers[i];
+    layers[layer.role].push_back(static_cast<int>(i));
+    if (layer.role == Role::sparse) budgets.push_back(layer.k_pages);
+    if (layer.role == Role::delta) windows.push_back(layer.l_pages);
+  }
+  std::vector<std::string> texts;
+  if (!layers[Role::full].empty()) texts.push_back("full " + ranges_of(layers[Role::full]));
+  if (!windows.empty()) texts.push_back("delta " + ranges_of(layers[Role::delta]));
+  if (!budgets.empty()) texts.push_back(fmt::format("sparse k {}, L {}", span_of(budgets), span_of(windows)));
+  return fmt::format("{}", fmt::join(texts, " · "));
+}
+
+long long attended_positions(const Schedule& schedule, int t) {
+  long long sum = 0;
+  for (const LayerPlan& layer : schedule.layers) sum += attended(limit_of(layer), t);
+  return sum;
+}
+
+double attended_ratio(const Schedule& schedule, const std::vector<StepRange>& sequences) {
+  std::map<int, int> layers;  // by page limit
+  for (const LayerPlan& layer : schedule.layers) ++layers[limit_of(layer)];
+  Wide all = 0, kept = 0;
+  for (const auto& [first, end] : sequences) {
+    if (first < 0 || first > end) throw bad_input("steps {} to {} are no range", first, end);
+    for (const auto& [limit, count] : layers) {
+      all += count * (attended_before(no_limit, end) - attended_before(no_limit, first));
+      kept += count * (attended_before(limit, end) - attended_before(limit, first));
+    }
+  }
+  if (kept == 0)
+    throw bad_input("an attended-token ratio needs at least one step and one layer, there are none");
+  return static_cast<double>(all) / static_cast<double>(kept);
+}
+
+}  // namespace deltacal::config

@@ -1,4 +1,12 @@
-// Data in: JSON lines, one sample a line (exactly one form each; see README "Data").
+// Data in: JSON lines, one sample a line, each in exactly one form:
+//   {"text": ...}
+//   {"question" | "prompt" | "problem" (a string, where neither other is there): ..., "response" |
+//   "completion" |
+//    "solution": ...}
+//   {"messages": [{"role": ..., "content": ...}, ...]}
+//   {"input_ids": [...]}
+// with, optionally, "id", "task", "problem" (string or number, beside the form) and "answer". Other fields
+// are ignored.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -10,17 +18,22 @@
 namespace deltacal::text {
 
 struct Sample {
-  std::string id;       // `id`, else "FILE:LINE"
-  std::string task;     // `task`, else ""
-  std::string problem;  // key of the problem: (task, problem), else a hash of the question, else of the sample
-  std::string answer;   // `answer`, else ""
+  std::string id;    // `id`, else "FILE:LINE"
+  std::string task;  // `task`, else ""
+  // Key of the problem, equal for two samples of one problem: "TASK/PROBLEM" of the two fields (the task may
+  // be empty), else "question:HASH" of what the user says before the last answer, else "sample:HASH" of text
+  // or ids.
+  std::string problem;
+  std::string answer;  // `answer`, else ""
   enum class Form { text, chat, input_ids } form = Form::text;
   std::string text;                // Form::text
   std::vector<Message> messages;   // Form::chat: question and response become user and assistant
   std::vector<int32_t> input_ids;  // Form::input_ids
 };
 
-// Reads all lines before anything else happens; a bad line is bad_input with file, line number and reason.
+// Reads all lines before anything else happens; a bad line is bad_input with file, line number and reason,
+// and so are two samples of one id and a file without samples. A byte order mark, CRLF and blank lines are
+// taken.
 std::vector<Sample> read_jsonl(const std::string& path);
 
 struct TokenizedSample {
@@ -42,10 +55,14 @@ struct TokenizedData {
   int n_too_short = 0;  // left out for min_tokens
   std::string sha256;   // of the file
 };
-// Tokenizer may be null only if every sample is input_ids.
-TokenizedData tokenize(const std::vector<Sample>&, const std::string& path, const Tokenizer*, ChatPreset, const TokenLimits&);
+// Tokenizer may be null only if every sample is input_ids. bad_input, naming file and sample: one without a
+// token, or without one after its prompt (also because of max_tokens); longer than max_context; an id outside
+// the vocabulary; messages that do not end with the assistant's; no sample left by min_tokens.
+TokenizedData tokenize(const std::vector<Sample>&, const std::string& path, const Tokenizer*, ChatPreset,
+                       const TokenLimits&);
 
-// The prompt alone, for decoding: messages before the last assistant message, or the whole text.
+// The prompt alone, for decoding: messages before a last one that is the assistant's, or the whole text or
+// input_ids.
 std::vector<int32_t> prompt_ids(const Sample&, const Tokenizer&, ChatPreset);
 
 }  // namespace deltacal::text

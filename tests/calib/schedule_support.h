@@ -1,0 +1,103 @@
+// Random tables for the solver, and the solver's task solved by trying everything.
+#pragma once
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "calib/schedule/schedule.h"
+
+namespace deltacal::calib::test {
+
+enum class Losses {
+  uniform,  // independent, not monotone in K or L
+  tied,     // multiples of 1/4, many equal
+  holes,    // a third of the edges unknown
+  equal,    // all the same
+  real,     // falls with K and grows with distance, as recall loss does
+};
+
+inline EdgeCosts random_edges(int n_layers, std::vector<int> k_pages, std::vector<int> l_pages, Losses kind,
+                              unsigned seed) {
+  EdgeCosts edges(n_layers, std::move(k_pages), std::move(l_pages));
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<double> uniform(0, 1);
+  std::vector<double> weight(n_layers), source_weight(n_layers);
+  for (auto& w : weight) w = std::pow(uniform(random), 3);
+  for (auto& w : source_weight) w = 0.3 + uniform(random);
+  for (int target = 0; target < n_layers; ++target)
+    for (int source = 0; source <= target; ++source)
+      for (int k = 0; k < static_cast<int>(edges.k_pages.size()); ++k)
+        for (int l = 0; l < static_cast<int>(edges.l_pages.size()); ++l) {
+          if (edges.k_pages[k] < edges.l_pages[l]) continue;
+          const double u = uniform(random);
+          double loss = u;
+          if (kind == Losses::tied) loss = std::floor(u * 4) / 4;
+          if (kind == Losses::equal) loss = 0.5;
+          if (kind == Losses::real)
+            loss = weight[target] * source_weight[source] * (1 - std::exp(-0.3 * (target - source))) *
+                   std::pow(edges.k_pages[k], -0.7) * (1 + 0.05 * u);
+          if (kind == Losses::holes && u < 0.33) continue;
+          const size_t edge = edges.at(target, source, k, l);
+          edges.loss[edge] = loss;
+          edges.recall_mean[edge] = 1 - loss;
+          edges.recall_low[edge] = 1 - loss - 0.1 * uniform(random);
+          edges.recall_high[edge] = 1 - loss + 0.05;
+        }
+  return edges;
+}
+
+struct Found {
+  long long cost = 0;
+  double loss = std::numeric_limits<double>::infinity();
+};
+
+// Every schedule in which each delta layer serves a sparse one: `visit(set of delta layers as bits, cost,
+// loss)`.
+class EverySchedule {
+ public:
+  using Visit = std::function<void(unsigned, long long, double)>;
+  EverySchedule(const EdgeCosts& edges, const LayerCosts& costs, int full_layers, double min_recall,
+                int only_k)
+      : edges_(edges), costs_(costs), full_layers_(full_layers), min_recall_(min_recall), only_k_(only_k) {}
+  void run(const Visit& visit) const { layer(0, -1, 0, true, 0, 0, 0.0, visit); }
+
+ private:
+  void layer(int at, int source, int l, bool served, unsigned set, long long cost, double loss,
+             const Visit& visit) const {
+    if (at == edges_.n_layers) {
+      if (served) visit(set, cost, loss);
+      return;
+    }
+    layer(at + 1, source, l, served, set, cost + costs_.full, loss, visit);
+    if (at < full_layers_) return;
+    if (served)
+      for (int next_l = 0; next_l < static_cast<int>(edges_.l_pages.size()); ++next_l)
+        layer(at + 1, at, next_l, false, set | 1u << at, cost + costs_.full, loss, visit);
+    if (source < 0) return;
+    for (int k = 0; k < static_cast<int>(edges_.k_pages.size()); ++k) {
+      if (only_k_ >= 0 && k != only_k_) continue;
+      if (edges_.k_pages[k] < edges_.l_pages[l]) continue;
+      const size_t edge = edges_.at(at, source, k, l);
+      if (std::isnan(edges_.loss[edge])) continue;
+      if (min_recall_ >= 0 && !(edges_.recall_low[edge] >= min_recall_)) continue;
+      layer(at + 1, source, l, true, set, cost + costs_.sparse[k], loss + edges_.loss[edge], visit);
+    }
+  }
+  const EdgeCosts& edges_;
+  const LayerCosts& costs_;
+  int full_layers_;
+  double min_recall_;
+  int only_k_;
+};
+
+inline unsigned set_of(const config::Schedule& schedule) {
+  unsigned set = 0;
+  for (size_t layer = 0; layer < schedule.layers.size(); ++layer)
+    if (schedule.layers[layer].role == config::Role::delta) set |= 1u << layer;
+  return set;
+}
+
+}  // namespace deltacal::calib::test

@@ -1,0 +1,224 @@
+// How the numbers were made: files, commands, hashes, seeds, definitions; and a bench file as it is.
+#include <fmt/format.h>
+
+#include "reports/build/parts.h"
+#include "reports/format.h"
+
+namespace deltacal::reports {
+namespace {
+
+bool is_head(const std::string& name) {
+  return name == "format" || name == "schema_version" || name == "tool_version" || name == "command" ||
+         name == "seed" || name == "created";
+}
+
+bool is_scalar(const Json& value) {
+  return value.is_primitive() && !value.is_null();
+}
+bool is_estimate(const Json& value) {
+  return value.is_object() && value.contains("mean");
+}
+
+Cell bench_cell(const Field& field) {
+  if (field.value().is_number() || is_estimate(field.value())) return field.estimate();
+  return field.any_text();
+}
+
+// A row a record; the columns are the names in order of appearance. Nested objects become "outer.inner".
+void flatten(const Field& field, const std::string& prefix, std::vector<std::pair<std::string, Cell>>& out) {
+  for (const auto& [name, value] : field.members()) {
+    if (is_scalar(value.value()) || is_estimate(value.value()))
+      out.emplace_back(prefix + name, bench_cell(value));
+    else if (value.is_object())
+      flatten(value, prefix + name + ".", out);
+    else if (!value.is_null())
+      out.emplace_back(prefix + name, value.any_text());
+  }
+}
+
+Table records(const Field& array) {
+  Table table;
+  std::vector<std::vector<std::pair<std::string, Cell>>> rows;
+  for (const Field& item : array.items()) {
+    flatten(item, "", rows.emplace_back());
+    for (const auto& [name, value] : rows.back()) {
+      bool known = false;
+      for (const auto& column : table.columns) known = known || column.name == name;
+      if (!known) table.columns.push_back({name, "", 4});
+    }
+  }
+  for (const auto& row : rows) {
+    auto& cells = table.rows.emplace_back(table.columns.size(), Cell{std::string()});
+    for (const auto& [name, value] : row)
+      for (size_t c = 0; c < cells.size(); ++c)
+        if (table.columns[c].name == name) cells[c] = value;
+  }
+  // whole numbers are shown as such
+  for (size_t c = 0; c < table.columns.size(); ++c) {
+    bool whole = true;
+    for (const auto& row : table.rows)
+      if (const auto* e = std::get_if<Estimate>(&row[c]))
+        whole =
+            whole && (!e->has_value() || e->value == static_cast<double>(static_cast<long long>(e->value)));
+    if (whole) table.columns[c].decimals = 0;
+  }
+  return table;
+}
+
+void add_making_row(Table& table, const Head& head, const std::string& made_from, const std::string& counts) {
+  table.rows.push_back(
+      {head.file, head.format, head.command, head.seed, head.tool_version, head.created, made_from, counts});
+}
+
+std::string source_text(const char* what, const Source& source) {
+  if (source.path.empty() && source.sha256.empty()) return "";
+  return fmt::format("{} {} sha256 {}", what, source.path, source.sha256);
+}
+
+Figure files(const Parts& parts) {
+  Table table{{quantity::text("File"), quantity::text("Format"), quantity::text("Command"),
+               quantity::text("Seed"), quantity::text("Version"), quantity::text("Created"),
+               quantity::text("Made from"), quantity::text("n")},
+              {}};
+  if (const auto& a = parts.analysis)
+    add_making_row(table, a->head, source_text("trace", a->trace), counts_text(a->counts));
+  if (const auto& c = parts.config)
+    add_making_row(table, c->head, source_text("trace", c->trace),
+                   c->n_samples > 0 ? counts_text({c->n_samples, 0, 0}) : "");
+  if (const auto& v = parts.validation) {
+    const Counts counts = v->policies.empty() ? Counts{} : counts_of(v->policies.front());
+    add_making_row(table, v->head, source_text("config", v->config) + "; " + source_text("data", v->data),
+                   counts_text(counts));
+  }
+  if (parts.bench) add_making_row(table, parse_head(Field(*parts.bench, parts.bench_file)), "", "");
+  return {.id = "files",
+          .title = "Files and commands",
+          .caption = "Each file holds these facts itself; a command with its seed makes it again.",
+          .body = std::move(table)};
+}
+
+Figure identity(const Model& model) {
+  Table table{{quantity::text("Model"), quantity::text("Value")}, {}};
+  table.rows = {{std::string("name"), model.name},
+                {std::string("architecture"), model.architecture},
+                {std::string("sha256 of the file"), model.sha256},
+                {std::string("layers"), whole(model.n_layers)},
+                {std::string("query heads"), whole(model.n_heads)},
+                {std::string("key/value heads"), whole(model.n_kv_heads)},
+                {std::string("head dimension"), whole(model.head_dim)}};
+  table.columns[1].decimals = 0;
+  return {.id = "model", .title = "Model", .body = std::move(table)};
+}
+
+Figure definitions() {
+  Table table{{quantity::text("Quantity"), quantity::text("Definition"), quantity::text("Unit")}, {}};
+  const auto add = [&](const char* name, const char* definition, const char* unit) {
+    table.rows.push_back({std::string(name), std::string(definition), std::string(unit)});
+  };
+  add("Page", "16 consecutive positions of the key/value cache.", "page");
+  add("Page score",
+      "Sum over the positions of a page of the largest attention probability of any head; it ranks the "
+      "pages.",
+      "probability");
+  add("Page mass",
+      "Mean over the heads of the attention probability that falls on a page; sums to 1 over the pages.",
+      "fraction of mass");
+  add("K, k, L",
+      "K: length of a \u0394-layer's list; k: the pages of it that a sparse layer reads; L: the newest "
+      "pages, "
+      "always in the list.",
+      "pages");
+  add("Recall",
+      "Page mass of a layer on the first k pages of the list made by a layer at or below it, at active "
+      "steps.",
+      "fraction of mass");
+  add("Oracle recall", "The largest page mass that any k pages of the layer hold.", "fraction of mass");
+  add("Attended-token ratio",
+      "Tokens that full attention would read over tokens read, summed over layers and steps.",
+      "x, at least 1");
+  add("NLL gap",
+      "Mean negative log-likelihood of the given next token under the policy minus under full attention.",
+      "nats/token");
+  add("KL",
+      "Kullback-Leibler divergence of the policy's next-token distribution from that of full attention.",
+      "nats/token");
+  add("Top-1 agreement",
+      "Share of steps at which the policy and full attention name the same most likely token.", "fraction");
+  add("Layer drift, step drift",
+      "1 minus the cosine of page scores: of neighbouring layers at a step, of neighbouring steps in "
+      "a layer.",
+      "1 - cosine");
+  add("Stale recall",
+      "Page mass kept by a list made some steps earlier, together with the newest L pages of now.",
+      "fraction of mass");
+  add("Active step", "A step that sees more pages than the smallest k of the config.", "step");
+  add("Interval",
+      "Resampled over problems with all their samples, never over steps; none where there are too few "
+      "problems.",
+      "of the quantity");
+  return {.id = "definitions", .title = "Definitions", .body = std::move(table)};
+}
+
+std::vector<std::string> what_is_missing(const Parts& parts) {
+  std::vector<std::string> notes;
+  if (!parts.analysis)
+    notes.push_back(
+        "Recall of all pairs of layers, correlation, drift, stale recall and half-life: pass the "
+        "analysis.json "
+        "that \"deltacal analyze trace.h5 --out analysis.json\" writes.");
+  if (!parts.config)
+    notes.push_back(
+        "The schedule, its lists and its alternatives: pass the delta_config.json that \"deltacal "
+        "calibrate\" "
+        "writes.");
+  if (!parts.validation)
+    notes.push_back(
+        "The verdict, NLL gap, KL and agreement on held-out samples: pass the validation.json that "
+        "\"deltacal "
+        "validate\" writes.");
+  if (!parts.bench)
+    notes.push_back("Times of decoding: pass the file that \"deltacal bench --out bench.json\" writes.");
+  return notes;
+}
+
+}  // namespace
+
+Section bench_section(const Field& root) {
+  Section section{"bench", "Bench", "As the bench file gives them, in its own names and units.", {}};
+  Table scalars{{quantity::text("Field"), {"Value", "", 4}}, {}};
+  int n = 0;
+  for (const auto& [name, value] : root.members()) {
+    if (is_head(name) || name == "model") continue;
+    const bool array_of_objects =
+        value.value().is_array() && !value.value().empty() && value.value().front().is_object();
+    if (array_of_objects) {
+      section.figures.push_back({.id = fmt::format("bench-{}", ++n), .title = name, .body = records(value)});
+    } else if (value.is_object() && !is_estimate(value.value())) {
+      std::vector<std::pair<std::string, Cell>> entries;
+      flatten(value, name + ".", entries);
+      for (auto& [key, entry] : entries) scalars.rows.push_back({key, std::move(entry)});
+    } else if (!value.is_null()) {
+      scalars.rows.push_back({name, bench_cell(value)});
+    }
+  }
+  if (!scalars.rows.empty())
+    section.figures.insert(section.figures.begin(),
+                           {.id = "bench-fields", .title = "Setting and totals", .body = std::move(scalars)});
+  return section;
+}
+
+Section making_section(const Parts& parts) {
+  Section section{"making", "How it was made", "", {}};
+  section.figures.push_back(files(parts));
+  const Model* model = parts.config       ? &parts.config->model
+                       : parts.analysis   ? &parts.analysis->model
+                       : parts.validation ? &parts.validation->model
+                                          : nullptr;
+  if (model) section.figures.push_back(identity(*model));
+  section.figures.push_back(definitions());
+  if (const auto notes = what_is_missing(parts); !notes.empty())
+    section.figures.push_back({.id = "left-out", .title = "Not in this report", .body = Text{notes}});
+  return section;
+}
+
+}  // namespace deltacal::reports

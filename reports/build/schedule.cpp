@@ -1,0 +1,73 @@
+// The chosen schedule, and the ones it was chosen among.
+#include <fmt/format.h>
+
+#include "reports/build/parts.h"
+
+namespace deltacal::reports {
+namespace {
+
+Figure lists(const Config& config) {
+  Table table{
+      {quantity::text("\u0394-layer"), quantity::whole("List", "pages"), quantity::whole("Newest L", "pages"),
+       quantity::text("Serves layers"), quantity::text("k of them (pages)")},
+      {}};
+  for (const int delta : delta_layers(config.strip)) {
+    const auto& layer = config.strip.layers[static_cast<size_t>(delta)];
+    std::vector<int> budgets;
+    for (const auto& other : config.strip.layers)
+      if (other.source == delta) budgets.push_back(other.k_pages);
+    table.rows.push_back({fmt::format("{}", delta), whole(layer.k_pages), whole(layer.l_pages),
+                          layers_served(config.strip, delta), joined(budgets)});
+  }
+  return {.id = "lists",
+          .title = "Lists of the \u0394-layers",
+          .caption = fmt::format(
+              "Each \u0394-layer ranks its pages (of {} positions) once for the layers it serves: "
+              "the newest L first, then the others by page score. A served layer attends to the "
+              "first k pages of that list.",
+              config.page_size),
+          .body = std::move(table)};
+}
+
+Figure alternatives(const Config& config) {
+  Table table{{quantity::text("Schedule"),
+               quantity::text("\u0394-layers"),
+               quantity::ratio(),
+               {"Loss", "", 4},
+               quantity::recall("Mean recall")},
+              {}};
+  for (const auto& other : config.alternatives)
+    table.rows.push_back({other.schedule, joined(other.delta_layers), only(other.attended_ratio),
+                          only(other.loss), only(other.mean_recall)});
+  std::string caption = "The best schedules of the search, by the loss of its objective";
+  if (!config.objective.empty()) caption += fmt::format(" ({})", config.objective);
+  return {.id = "alternatives",
+          .title = "Alternatives",
+          .caption = caption + ", on the calibration samples.",
+          .counts = config.n_samples > 0 ? counts_text({config.n_samples, 0, 0}) : "",
+          .body = std::move(table)};
+}
+
+}  // namespace
+
+Section schedule_section(const Config& config) {
+  Section section{"schedule", "Schedule", "", {}};
+  if (!config.method.empty() || !config.budget.empty())
+    section.intro =
+        fmt::format("Chosen by {}{}{}.", config.method.empty() ? "an unnamed method" : config.method,
+                    config.objective.empty() ? "" : ", objective " + config.objective,
+                    config.budget.empty() ? "" : ", budget " + config.budget);
+  section.figures.push_back({.id = "schedule-strip",
+                             .title = "Roles of the layers",
+                             .caption = "Full layers (F) and \u0394-layers (\u0394) attend to all pages; a "
+                                        "sparse layer (S) attends to the first k "
+                                        "pages of the list of the \u0394-layer below it. Bars: k in pages, "
+                                        "on a logarithmic scale. Brackets: which "
+                                        "layers each \u0394-layer serves, with its list and L in pages.",
+                             .body = config.strip});
+  section.figures.push_back(lists(config));
+  if (!config.alternatives.empty()) section.figures.push_back(alternatives(config));
+  return section;
+}
+
+}  // namespace deltacal::reports

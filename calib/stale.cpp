@@ -39,44 +39,53 @@ void StaleSums::add_layer(const StepMaps& maps, int layer) {
   Layer& sums = layers_[layer];
   const int n_past = static_cast<int>(sums.past.size());
   Ranking ranking;
-  std::vector<int32_t> list;
   for (int s = 0; s < maps.n_steps; ++s) {
-    const int t = maps.steps[s], seen = maps.seen(s);
-    const auto mass = maps.mass_of(layer, s);
+    const int t = maps.steps[s];
     Past& now = sums.past[t % n_past];
     now.position = t;
     now.burst = maps.burst[s];
-    now.n_pages = seen;
+    now.n_pages = maps.seen(s);
     ranking.rank(maps.score_of(layer, s), grid_.k_pages.back());
     for (std::size_t l = 0; l < grid_.l_pages.size(); ++l) {
       const int l_pages = grid_.l_pages[l];
       if (l_pages > grid_.k_pages.back()) continue;
-      ranking.list(grid_.k_pages.back(), l_pages, list);
-      now.ranked[l].assign(list.begin() + std::min(l_pages, seen), list.end());
+      std::vector<int32_t>& ranked = now.ranked[l];
+      ranking.list(grid_.k_pages.back(), l_pages, ranked);
+      ranked.erase(ranked.begin(), ranked.begin() + std::min(l_pages, now.n_pages));
     }
     for (std::size_t l = 0; l < grid_.l_pages.size(); ++l) {
-      const int l_pages = grid_.l_pages[l];
-      double window = 0;
-      for (int u = seen - 1; u >= std::max(seen - l_pages, 0); --u) window += mass[u];
-      for (std::size_t p = 0; p < pairs_.size(); ++p)
-        if (pairs_[p].l_pages == l_pages && seen > pairs_[p].k_pages) {
-          sums.window[p] += window;
-          ++sums.n_window[p];
-        }
-      for (std::size_t d = 0; d < stale_lags.size() && stale_lags[d] <= t; ++d) {
-        const Past& past = sums.past[(t - stale_lags[d]) % n_past];
-        if (past.position != t - stale_lags[d] || past.burst != maps.burst[s]) continue;
-        double kept = window;
-        int i = 0;
-        for (std::size_t p = 0; p < pairs_.size(); ++p) {  // of this L, in ascending K
-          if (pairs_[p].l_pages != l_pages) continue;
-          if (past.n_pages <= pairs_[p].k_pages) break;
-          for (; i < pairs_[p].k_pages - l_pages; ++i) kept += mass[past.ranked[l][i]];
-          sums.recall[d * pairs_.size() + p] += kept;
-          ++sums.n_recall[d * pairs_.size() + p];
-        }
+      const double window = add_window(sums, maps.mass_of(layer, s), grid_.l_pages[l]);
+      for (std::size_t lag = 0; lag < stale_lags.size() && stale_lags[lag] <= t; ++lag) {
+        const Past& past = sums.past[(t - stale_lags[lag]) % n_past];
+        if (past.position == t - stale_lags[lag] && past.burst == maps.burst[s])
+          add_lag(sums, maps.mass_of(layer, s), window, past, static_cast<int>(l), static_cast<int>(lag));
       }
     }
+  }
+}
+
+double StaleSums::add_window(Layer& sums, std::span<const float> mass, int l_pages) const {
+  const int seen = static_cast<int>(mass.size());
+  double window = 0;
+  for (int u = seen - 1; u >= std::max(seen - l_pages, 0); --u) window += mass[u];
+  for (std::size_t p = 0; p < pairs_.size(); ++p)
+    if (pairs_[p].l_pages == l_pages && seen > pairs_[p].k_pages) {
+      sums.window[p] += window;
+      ++sums.n_window[p];
+    }
+  return window;
+}
+
+void StaleSums::add_lag(Layer& sums, std::span<const float> mass, double window, const Past& past, int l,
+                        int lag) const {
+  double kept = window;  // no page counts twice: the ranked ones lie before the older window
+  int i = 0;
+  for (std::size_t p = 0; p < pairs_.size(); ++p) {  // those of this L come in ascending K
+    if (pairs_[p].l_pages != grid_.l_pages[l]) continue;
+    if (past.n_pages <= pairs_[p].k_pages) return;
+    for (; i < pairs_[p].k_pages - pairs_[p].l_pages; ++i) kept += mass[past.ranked[l][i]];
+    sums.recall[lag * pairs_.size() + p] += kept;
+    ++sums.n_recall[lag * pairs_.size() + p];
   }
 }
 

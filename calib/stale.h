@@ -41,6 +41,10 @@ class StaleSums {
     std::vector<int> n_recall, n_window;  // how many steps are in them
   };
   void add_layer(const StepMaps&, int layer);
+  // The mass of the last L pages, added for every K that leaves pages out.
+  double add_window(Layer&, std::span<const float> mass, int l_pages) const;
+  // `l` and `lag` index the grid's L and stale_lags.
+  void add_lag(Layer&, std::span<const float> mass, double window, const Past&, int l, int lag) const;
   Grid grid_;
   std::vector<Budget> pairs_;
   std::vector<Layer> layers_;

@@ -28,6 +28,13 @@ void check(const StepMaps& maps, const std::string& where) {
       throw bad_input("{}: the step at position {} sees {} pages, {} are stored. Record the trace again.",
                       where, maps.steps[s], maps.seen(s), maps.n_pages);
   }
+  // A score may be NaN (it ranks last); a mass may not, it is what is counted.
+  for (const auto masses : {maps.mass, maps.group_mass}) {
+    const auto wrong = std::ranges::find_if(masses, [](float m) { return !(m >= 0 && m <= 1.01f); });
+    if (wrong != masses.end())
+      throw bad_input("{}: a page mass is {}, a share of attention lies in 0..1. Record the trace again.",
+                      where, *wrong);
+  }
 }
 
 void for_each_block(const trace::Reader& reader, int sample,

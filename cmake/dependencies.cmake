@@ -5,6 +5,11 @@ list(APPEND CMAKE_PREFIX_PATH ${DELTACAL_DEPS}/catch2/usr)
 
 find_package(LibTorch REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
+# The wheel brings the OpenMP runtime that LibTorch uses: link that one, so that the kernels share its threads.
+find_library(LibTorch_GOMP_LIBRARY libgomp.so.1 PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)
+if(LibTorch_GOMP_LIBRARY)
+  set_property(TARGET OpenMP::OpenMP_CXX PROPERTY INTERFACE_LINK_LIBRARIES ${LibTorch_GOMP_LIBRARY})
+endif()
 find_package(fmt REQUIRED)
 find_package(Eigen3 REQUIRED NO_MODULE)
 find_package(CLI11 REQUIRED)

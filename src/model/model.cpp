@@ -4,6 +4,8 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
+#include <chrono>
+
 #include "core/error.h"
 #include "core/hash.h"
 #include "model/gguf.h"
@@ -78,15 +80,14 @@ Model::Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;
 
-Model Model::load(const std::string& path, Dtype dtype) {
+Model Model::load(const std::string& path, Dtype dtype, const Header& header) {
   const c10::InferenceMode inference;
   const Gguf file(path);
   Model model;
-  model.description_ = describe(file);
-  model.description_.info.sha256 = sha256_of_file(path);
+  model.description_ = header.description;
   model.description_.info.dtype = name_of(dtype);
   model.dtype_ = dtype;
-  model.tokenizer_ = std::make_unique<text::Tokenizer>(vocabulary_from(file));
+  model.tokenizer_ = std::make_unique<text::Tokenizer>(header.vocabulary);
   model.weights_ = std::make_unique<Weights>();
   Weights& w = *model.weights_;
   w.embedding = matrix_of(file, {"token_embd.weight"}, Dtype::f32);
@@ -113,6 +114,18 @@ Header read_header(const std::string& path) {
   Header header{describe(file), vocabulary_from(file)};
   header.description.info.sha256 = sha256_of_file(path);
   return header;
+}
+
+double measure_linear_rate(Dtype dtype) {
+  const c10::InferenceMode inference;
+  constexpr int64_t rows = 512, size = 1024;
+  const at::Tensor x = at::ones({rows, size}, scalar_type(dtype)), w = at::ones({size, size}, scalar_type(dtype));
+  at::linear(x, w);  // warm-up
+  const auto start = std::chrono::steady_clock::now();
+  constexpr int repeats = 5;
+  for (int i = 0; i < repeats; ++i) at::linear(x, w);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  return repeats * 2.0 * rows * size * size / seconds.count();
 }
 
 }  // namespace deltacal::model

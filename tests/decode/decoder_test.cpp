@@ -1,0 +1,198 @@
+#include "decode/decoder.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <random>
+
+#include "support/reference_model.h"
+#include "support/scratch.h"
+#include "support/tiny_model.h"
+
+using namespace deltacal;
+using config::Role;
+
+namespace {
+
+std::vector<int32_t> random_ids(int n, int n_vocab, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<int32_t> ids(n);
+  for (auto& id : ids) id = static_cast<int32_t>(random() % n_vocab);
+  return ids;
+}
+
+// [T, V], all rows of a teacher-forced pass.
+std::vector<std::vector<float>> all_logits(const model::Model& model, const decode::Policy& policy,
+                                           std::span<const int32_t> ids, int n_prompt, int chunk,
+                                           std::vector<decode::Observer*> observers = {}) {
+  decode::KvCache cache(model, 1, static_cast<int>(ids.size()));
+  decode::Decoder decoder(model, cache, policy, std::move(observers));
+  std::vector<std::vector<float>> rows;
+  decode::replay(
+      decoder, ids, n_prompt,
+      [&](int, int n) {
+        const decode::Logits logits = decoder.logits(0, n);
+        for (int i = 0; i < n; ++i) rows.emplace_back(logits.row(i).begin(), logits.row(i).end());
+      },
+      chunk);
+  return rows;
+}
+
+// Largest difference of log-probabilities.
+double difference(const std::vector<std::vector<float>>& rows, const test::Matrix& log_probability) {
+  double worst = 0;
+  for (size_t t = 0; t < rows.size(); ++t) {
+    double sum = 0;
+    for (const float x : rows[t]) sum += std::exp(double(x));
+    for (size_t v = 0; v < rows[t].size(); ++v)
+      worst = std::max(worst, std::abs(rows[t][v] - std::log(sum) - log_probability(long(t), long(v))));
+  }
+  return worst;
+}
+
+double difference(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b) {
+  double worst = 0;
+  for (size_t t = 0; t < a.size(); ++t)
+    for (size_t v = 0; v < a[t].size(); ++v) worst = std::max(worst, double(std::abs(a[t][v] - b[t][v])));
+  return worst;
+}
+
+// Observed rounding of f32 through four layers is about 1e-5; a wrong angle, mask or page is 1e-1 or more.
+constexpr double f32_tolerance = 2e-4;
+
+config::Schedule small_schedule(int n_layers, int k, int l) {
+  config::Schedule schedule;
+  schedule.layers.assign(n_layers, {Role::sparse, k, 0});
+  schedule.layers[0] = {Role::full, 0, 0};
+  schedule.layers[1] = {Role::delta, k, l};
+  return schedule;
+}
+
+struct Tiny {
+  test::Scratch scratch;
+  std::string path = scratch / "tiny.gguf";
+  explicit Tiny(const test::TinyModel& options) { test::write_tiny_model(options, path); }
+};
+
+}  // namespace
+
+TEST_CASE("decoder: full attention equals the double-precision transformer, llama and qwen2, any group size") {
+  for (const char* architecture : {"llama", "qwen2"})
+    for (const int n_kv_heads : {1, 2, 4}) {
+      test::TinyModel options;
+      options.architecture = architecture;
+      options.n_kv_heads = n_kv_heads;
+      options.tied_output = n_kv_heads != 2;
+      const Tiny tiny(options);
+      const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+      const auto ids = random_ids(100, options.n_vocab, 3);
+      const auto expected = test::reference_run(tiny.path, ids, {0, {}, false});
+      CAPTURE(architecture, n_kv_heads);
+      CHECK(difference(all_logits(model, decode::full_policy(options.n_layers), ids, 0, 512), expected.log_probability) < f32_tolerance);
+    }
+}
+
+TEST_CASE("decoder: a DELTA schedule with k per layer equals the double-precision transformer under it") {
+  test::TinyModel options;
+  options.n_layers = 6;
+  const Tiny tiny(options);
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(250, options.n_vocab, 4);
+  config::Schedule schedule = small_schedule(6, 5, 2);
+  schedule.layers[2].k_pages = 3;
+  schedule.layers[4] = {Role::delta, 4, 1};
+  schedule.layers[5].k_pages = 4;
+  for (const int n_prompt : {0, 77}) {
+    const auto expected = test::reference_run(tiny.path, ids, {n_prompt, schedule, false});
+    CHECK(difference(all_logits(model, decode::delta_policy(schedule), ids, n_prompt, 64), expected.log_probability) < f32_tolerance);
+    // and it is not the full model in disguise
+    const auto full = test::reference_run(tiny.path, ids, {n_prompt, {}, false});
+    CHECK((full.log_probability - expected.log_probability).cwiseAbs().maxCoeff() > 10 * f32_tolerance);
+  }
+}
+
+TEST_CASE("decoder: k of at least all pages equals full attention bit for bit") {
+  const Tiny tiny({});
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(200, 288, 5);
+  const auto full = all_logits(model, decode::full_policy(4), ids, 0, 64);
+  CHECK(all_logits(model, decode::delta_policy(small_schedule(4, 13, 1)), ids, 0, 64) == full);
+  CHECK(all_logits(model, decode::streaming_policy({0, 0, 13, 13}), ids, 0, 64) == full);
+  CHECK(all_logits(model, decode::delta_policy(small_schedule(4, 12, 1)), ids, 0, 64) != full);
+}
+
+TEST_CASE("decoder: L = K is a sliding window of the newest pages") {
+  const Tiny tiny({});
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(200, 288, 6);
+  const config::Schedule schedule = small_schedule(4, 3, 3);
+  const auto expected = test::reference_run(tiny.path, ids, {0, schedule, false});
+  CHECK(difference(all_logits(model, decode::delta_policy(schedule), ids, 0, 512), expected.log_probability) < f32_tolerance);
+}
+
+TEST_CASE("decoder: token by token equals chunk by chunk, full and sparse") {
+  const Tiny tiny({});
+  const auto ids = random_ids(130, 288, 7);
+  for (const auto dtype : {model::Dtype::f32, model::Dtype::bf16}) {
+    const model::Model model = model::Model::load(tiny.path, dtype);
+    const double tolerance = dtype == model::Dtype::f32 ? f32_tolerance : 0.25;  // bf16 keeps 8 bits
+    for (const auto& policy : {decode::full_policy(4), decode::delta_policy(small_schedule(4, 4, 1))}) {
+      const auto chunks = all_logits(model, policy, ids, 0, 512);
+      CHECK(difference(all_logits(model, policy, ids, 0, 1), chunks) < tolerance);
+      CHECK(difference(all_logits(model, policy, ids, 0, 37), chunks) < tolerance);
+    }
+  }
+}
+
+TEST_CASE("decoder: an observer changes no bit of the logits and sees every row of every layer") {
+  struct Counter : decode::Observer {
+    std::vector<int> rows = std::vector<int>(4);
+    void layer(const decode::LayerView& view) override { rows[view.layer] += view.n_rows; }
+  } counter;
+  const Tiny tiny({});
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(90, 288, 8);
+  const auto policy = decode::delta_policy(small_schedule(4, 4, 1));
+  const auto alone = all_logits(model, policy, ids, 0, 32);
+  CHECK(all_logits(model, policy, ids, 0, 32, {&counter}) == alone);
+  CHECK(counter.rows == std::vector<int>{90, 90, 90, 90});
+}
+
+TEST_CASE("decoder: sequences of one batch do not touch each other, whatever pages they hold") {
+  const Tiny tiny({});
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto policy = decode::delta_policy(small_schedule(4, 3, 1));
+  const auto a = random_ids(100, 288, 9), b = random_ids(100, 288, 10);
+  const auto alone_a = all_logits(model, policy, a, 0, 512), alone_b = all_logits(model, policy, b, 0, 512);
+
+  decode::KvCache cache(model, 3, 100);
+  decode::Decoder decoder(model, cache, policy);
+  const int32_t prefilled_to[] = {0, 0, 0};
+  for (int round = 0; round < 2; ++round) {  // in the second round the sequences hold other pages
+    double worst = 0;
+    for (int t = 0; t < 100; ++t) {
+      const int32_t token[] = {b[t], a[t]}, position[] = {t, t}, sequence[] = {2, 0};
+      decoder.forward({token, position, sequence, prefilled_to});
+      const decode::Logits logits = decoder.logits(0, 2);
+      for (size_t v = 0; v < logits.row(0).size(); ++v)
+        worst = std::max({worst, double(std::abs(logits.row(0)[v] - alone_b[t][v])), double(std::abs(logits.row(1)[v] - alone_a[t][v]))});
+    }
+    CHECK(worst < f32_tolerance);
+    cache.release(2);
+    cache.release(0);
+    cache.reserve(1, 20);  // takes pages in between
+    cache.release(1);
+    cache.reserve(0, 40);
+    cache.release(0);
+  }
+}
+
+TEST_CASE("decoder: bad input is refused with what is wrong") {
+  const Tiny tiny({});
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  decode::KvCache cache(model, 1, 20);
+  CHECK(test::error_of([&] { decode::Decoder(model, cache, decode::full_policy(3)); }).starts_with("2: the schedule has 3 layers"));
+  decode::Decoder decoder(model, cache, decode::full_policy(4));
+  const int32_t zero[] = {0}, outside[] = {288}, far[] = {32};
+  CHECK(test::error_of([&] { decoder.forward({outside, zero, zero, zero}); }).find("288 is outside the model's vocabulary") != std::string::npos);
+  CHECK(test::error_of([&] { decoder.forward({zero, far, zero, zero}); }).find("beyond the 20 positions") != std::string::npos);
+}

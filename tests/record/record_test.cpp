@@ -1,0 +1,192 @@
+#include "record/record.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+
+#include "calib/recall.h"
+#include "support/reference_model.h"
+#include "support/scratch.h"
+#include "support/tiny_model.h"
+
+using namespace deltacal;
+
+namespace {
+
+text::TokenizedSample sample_of(std::vector<int32_t> ids, int n_prompt) {
+  text::TokenizedSample sample;
+  sample.id = "s";
+  sample.problem = "p";
+  sample.ids = std::move(ids);
+  sample.n_prompt_tokens = n_prompt;
+  return sample;
+}
+
+std::vector<int32_t> letters(int n) {
+  std::vector<int32_t> ids(n);
+  for (int i = 0; i < n; ++i) ids[i] = 10 + (i * i + 7 * i) % 83;
+  return ids;
+}
+
+trace::Writer new_trace(const std::string& path, const model::Model& model) {
+  return {path, trace::Writer::Start::fresh, model.info(), {"test", 0}, nlohmann::json::object()};
+}
+
+void record_sample(const std::string& path, const model::Model& model, const text::TokenizedSample& sample,
+                   const record::RecordOptions& options) {
+  trace::Writer writer = new_trace(path, model);
+  record::record_replay(model, sample, options, writer, 0, nullptr);
+  writer.finish();
+}
+
+double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, double(std::abs(a[i] - b[i])));
+  return worst;
+}
+
+// Half precision keeps 11 bits of a mass of at most 1.
+constexpr double half_tolerance = 1.0 / 2048;
+
+// Scores, masses, NLL and recall of a trace against the double-precision transformer.
+void check_against_reference(const std::string& gguf, const trace::Reader& trace, const test::ReferenceRun& expected,
+                             double score_tolerance) {
+  const auto steps = trace.steps(0);
+  const int n_layers = trace.model().n_layers, n_pages = pages_for(trace.info(0).n_tokens);
+  const trace::PageMaps maps = trace.pages(0, 0, n_layers, 0, int(steps.size()));
+  double score_error = 0, mass_error = 0;
+  for (int layer = 0; layer < n_layers; ++layer)
+    for (size_t s = 0; s < steps.size(); ++s)
+      for (int u = 0; u < n_pages; ++u) {
+        score_error = std::max(score_error, std::abs(maps.score_at(layer, int(s))[u] - expected.score[layer](steps[s], u)));
+        mass_error = std::max(mass_error, std::abs(maps.mass_at(layer, int(s))[u] - expected.mass[layer](steps[s], u)));
+      }
+  CAPTURE(gguf);
+  CHECK(score_error < score_tolerance);
+  CHECK(mass_error < half_tolerance + score_tolerance);
+
+  const auto nll = trace.nll(0);
+  REQUIRE(nll.size() == expected.nll.size());
+  double sum = 0, expected_sum = 0;
+  for (size_t i = 0; i < nll.size(); ++i) {
+    sum += nll[i];
+    expected_sum += expected.nll[i];
+  }
+  CHECK(std::abs(sum - expected_sum) / double(nll.size()) < 1e-3);
+
+  // Recall, by the definition: mass of layer l on the pages that layer a ranks first.
+  const calib::Grid grid{{4}, {1}};
+  const auto recall = calib::recalls(trace, grid).at(0);
+  double worst = 0;
+  for (int l = 0; l < n_layers; ++l)
+    for (int a = 0; a <= l; ++a) {
+      double kept = 0;
+      int n = 0;
+      for (const int t : steps) {
+        const int U = t / 16 + 1;
+        if (U <= 4) continue;
+        std::vector<std::pair<double, int>> ranked;  // all but the newest page
+        for (int u = 0; u < U - 1; ++u) ranked.push_back({-(expected.score[a](t, u) - 1e-7 * u), u});
+        std::sort(ranked.begin(), ranked.end());
+        kept += expected.mass[l](t, U - 1);
+        for (int j = 0; j < 3; ++j) kept += expected.mass[l](t, ranked[j].second);
+        ++n;
+      }
+      worst = std::max(worst, std::abs(recall.mean_active[recall.at(0, l, a)] - kept / n));
+    }
+  CHECK(worst < 1e-3);
+}
+
+}  // namespace
+
+TEST_CASE("recording: scores, masses, recall and NLL equal the double-precision attention (tiny model)") {
+  for (const char* architecture : {"llama", "qwen2"}) {
+    const test::Scratch scratch;
+    test::TinyModel options;
+    options.architecture = architecture;
+    test::write_tiny_model(options, scratch / "m.gguf");
+    const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::f32);
+    const auto sample = sample_of(letters(300), 20);
+    record_sample(scratch / "t.h5", model, sample, {record::parse_steps("all"), true, 64});
+    check_against_reference(scratch / "m.gguf", trace::Reader(scratch / "t.h5"),
+                            test::reference_run(scratch / "m.gguf", sample.ids, {20, {}, true}), 2e-5);
+  }
+}
+
+TEST_CASE("recording: scores, masses, recall and NLL equal the double-precision attention (SmolLM2, 512 tokens)") {
+  const test::Scratch scratch;
+  const model::Model model = model::Model::load(DEFAULT_MODEL, model::Dtype::f32);
+  const auto lines = text::read_jsonl(PROJECT_DATA "/reasoning_traces.jsonl");
+  const auto data = text::tokenize(lines, "traces", &model.tokenizer(), text::choose_preset("auto", model.tokenizer().vocabulary()),
+                                   {512, 512, 8192, model.description().n_vocab, 1});
+  const auto& sample = data.samples.at(0);
+  record_sample(scratch / "t.h5", model, sample, {record::parse_steps("256"), false, 512});
+  check_against_reference(DEFAULT_MODEL, trace::Reader(scratch / "t.h5"),
+                          test::reference_run(DEFAULT_MODEL, sample.ids, {sample.n_prompt_tokens, {}, true}), 1e-3);
+}
+
+TEST_CASE("recording: replay and decode write the same trace of the same tokens") {
+  const test::Scratch scratch;
+  test::write_tiny_model({}, scratch / "m.gguf");
+  for (const auto dtype : {model::Dtype::f32, model::Dtype::bf16}) {
+    const model::Model model = model::Model::load(scratch / "m.gguf", dtype);
+    const double tolerance = dtype == model::Dtype::f32 ? 1e-4 : 6e-2;
+    const std::string name = model::name_of(dtype);
+    {
+      trace::Writer writer = new_trace(scratch / (name + "d.h5"), model);
+      record::record_decode(model, sample_of(letters(40), 40), {record::parse_steps("50:120"), true, 512}, {100, {}}, writer, 0, nullptr);
+      writer.finish();
+    }
+    const trace::Reader decoded(scratch / (name + "d.h5"));
+    CHECK(decoded.info(0).mode == "decode");
+    CHECK(decoded.info(0).n_prompt_tokens == 40);
+    record_sample(scratch / (name + "r.h5"), model, sample_of(decoded.token_ids(0), 40), {record::parse_steps("50:120"), true, 64});
+    const trace::Reader replayed(scratch / (name + "r.h5"));
+    REQUIRE(replayed.steps(0) == decoded.steps(0));
+    CHECK(replayed.burst(0) == decoded.burst(0));
+    CHECK(replayed.info(0).sha256 == decoded.info(0).sha256);
+    const int n = int(replayed.steps(0).size());
+    const auto a = replayed.pages(0, 0, 4, 0, n), b = decoded.pages(0, 0, 4, 0, n);
+    CHECK(worst_difference(a.score, b.score) < tolerance);
+    CHECK(worst_difference(a.mass, b.mass) < tolerance + half_tolerance);
+    CHECK(worst_difference(replayed.group_mass(0, 0, 4, 0, n), decoded.group_mass(0, 0, 4, 0, n)) < tolerance + half_tolerance);
+    CHECK(worst_difference(replayed.nll(0), decoded.nll(0)) < 10 * tolerance);
+  }
+}
+
+TEST_CASE("recording: decoding that ends early leaves a sound, shorter sample") {
+  const test::Scratch scratch;
+  test::write_tiny_model({}, scratch / "m.gguf");
+  const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::f32);
+  trace::Writer writer = new_trace(scratch / "t.h5", model);
+  // Sampling at a high temperature meets one of the 3 end tokens of 288 soon.
+  record::record_decode(model, sample_of(letters(30), 30), {record::parse_steps("all"), false, 512},
+                        {400, {100.0f, 0, 1.0f, 11}}, writer, 0, nullptr);
+  writer.finish();
+  const trace::Reader trace(scratch / "t.h5");
+  const int T = trace.info(0).n_tokens;
+  REQUIRE(T < 430);
+  CHECK(model.tokenizer().ends_generation(trace.token_ids(0).back()));
+  CHECK(trace.steps(0).size() == size_t(T - 30));
+  CHECK(trace.nll(0).size() == size_t(T - 1));
+  const auto maps = trace.pages(0, 3, 1, T - 31, 1);
+  double sum = 0;
+  for (const float m : maps.mass) sum += m;
+  CHECK(std::abs(sum - 1) < maps.n_pages * half_tolerance);
+}
+
+TEST_CASE("recording: the mass of heads averages to the mass of the layer") {
+  const test::Scratch scratch;
+  test::write_tiny_model({}, scratch / "m.gguf");
+  const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::f32);
+  record_sample(scratch / "t.h5", model, sample_of(letters(100), 0), {record::parse_steps("all"), true, 512});
+  const trace::Reader trace(scratch / "t.h5");
+  const auto maps = trace.pages(0, 0, 4, 0, 100);
+  const auto groups = trace.group_mass(0, 0, 4, 0, 100);  // [4, 100, 2, U]
+  const int U = maps.n_pages;
+  double worst = 0;
+  for (size_t row = 0; row < 400; ++row)
+    for (int u = 0; u < U; ++u)
+      worst = std::max(worst, std::abs(0.5 * (groups[(row * 2) * U + u] + groups[(row * 2 + 1) * U + u]) - maps.mass[row * U + u]));
+  CHECK(worst < half_tolerance);
+}

@@ -1,0 +1,179 @@
+// Rates of the whole decoder, each as a ratio to something measured in the same run: the memory's read bandwidth, or
+// the plain prefill.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "bench_memory.h"
+#include "config/config.h"
+#include "core/error.h"
+#include "decode/decoder.h"
+#include "inputs.h"
+#include "record/record.h"
+
+namespace deltacal::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Timing {
+  double median = 0, low = 0, high = 0;  // seconds; the fastest and the slowest
+};
+
+// One warm-up, then `repeats` counted calls.
+template <class Work>
+Timing time_of(int repeats, Work work) {
+  work();
+  std::vector<double> seconds;
+  for (int i = 0; i < repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
+}
+
+Json to_json(const Timing& t) { return {{"median_s", t.median}, {"min_s", t.low}, {"max_s", t.high}}; }
+
+// Tokens of the first sample that is long enough, or random ones.
+std::vector<int32_t> tokens_for(const BenchOptions& o, const model::Model& model, int n) {
+  if (o.data.empty()) {
+    std::mt19937_64 random(o.made.seed);
+    std::vector<int32_t> ids(n);
+    for (auto& id : ids) id = static_cast<int32_t>(random() % model.description().n_vocab);
+    return ids;
+  }
+  const auto samples = text::read_jsonl(o.data);
+  const auto data = text::tokenize(samples, o.data, &model.tokenizer(), text::ChatPreset::none,
+                                   {n, n, model.info().max_context, model.description().n_vocab, 1});
+  if (data.samples.empty()) throw bad_input("{}: no sample has {} tokens", o.data, n);
+  return data.samples[0].ids;
+}
+
+struct PrefillFigures {
+  Timing plain, recorded;
+};
+
+// Plain: all layers and the logits of every position. Recorded: the same with 256 steps written to a trace.
+PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model, const std::vector<int32_t>& ids) {
+  PrefillFigures out;
+  out.plain = time_of(o.repeats, [&] {
+    decode::KvCache cache(model, 1, static_cast<int>(ids.size()));
+    decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers));
+    decode::replay(decoder, ids, 0, [&](int, int n) { decoder.logits(0, n); });
+  });
+  const text::TokenizedSample sample{"bench", "", "bench", "", ids, 0, ""};
+  const auto folder = std::filesystem::temp_directory_path() / fmt::format("deltacal-bench-{}", ::getpid());
+  std::filesystem::create_directory(folder);
+  const std::string path = (folder / "trace.h5").string();
+  out.recorded = time_of(o.repeats, [&] {
+    trace::Writer writer(path, trace::Writer::Start::replace, model.info(), o.made, {});
+    record::record_replay(model, sample, {}, writer, 0, nullptr);
+    writer.finish();
+  });
+  std::filesystem::remove_all(folder);
+  return out;
+}
+
+struct DecodeFigures {
+  std::string policy;
+  int context = 0;
+  Timing step;         // seconds a token
+  double gigabytes = 0;  // read by one step: weights, and keys and values attended
+};
+
+// Bytes a step reads: every weight once; keys and values of the positions attended, the keys of ranking layers twice.
+double bytes_of_step(const model::Model& model, const decode::Policy& policy, int t) {
+  const double per_layer_position = double(decode::KvCache::bytes_per_position(model.info(), model.dtype())) / model.info().n_layers;
+  double positions = double(decode::attended_positions(policy, t));
+  for (const auto& layer : policy.layers)
+    if (layer.attend == decode::Attend::all_rank) positions += 0.5 * (t + 1);
+  // Of the embedding one row is read, unless it is the output layer too.
+  const model::Description& d = model.description();
+  const double unread = d.tied_output ? 0 : 4.0 * d.n_vocab * d.n_embd;
+  return double(model.weight_bytes()) - unread + positions * per_layer_position;
+}
+
+DecodeFigures bench_decode(const BenchOptions& o, const model::Model& model, decode::KvCache& cache,
+                           const std::string& name, const decode::Policy& policy, int context) {
+  decode::Decoder decoder(model, cache, policy);
+  const int32_t sequence[] = {0}, prefilled_to[] = {0}, token[] = {1};
+  const Timing steps = time_of(o.repeats, [&] {
+    for (int i = 0; i < o.decode_steps; ++i) {
+      const int32_t position[] = {context - o.decode_steps + i};
+      decoder.forward({token, position, sequence, prefilled_to});
+      decoder.logits(0, 1);
+    }
+  });
+  const double n = o.decode_steps;
+  return {name, context, {steps.median / n, steps.low / n, steps.high / n}, 1e-9 * bytes_of_step(model, policy, context - 1)};
+}
+
+}  // namespace
+
+int bench(const BenchOptions& o) {
+  if (!o.out.empty()) require_free_output(o.out, o.existing());
+  std::optional<config::Config> config;
+  if (!o.config.empty()) config = config::read(o.config);
+  const model::Model model = load_model(o);
+  if (config) {
+    const std::string warning = config::check_model(*config, o.config, model.info());
+    if (!warning.empty()) fmt::print(stderr, "warning: {}\n", warning);
+  }
+  for (const int context : o.contexts)
+    if (context > model.info().max_context || context < o.decode_steps)
+      throw bad_input("--contexts {}: at least --decode-steps {}, at most the model's context of {}", context,
+                      o.decode_steps, model.info().max_context);
+
+  const MemoryBandwidth memory = measure_memory(o.repeats);
+  const PrefillFigures prefill = bench_prefill(o, model, tokens_for(o, model, o.prefill_tokens));
+
+  const int longest = o.contexts.empty() ? 0 : *std::max_element(o.contexts.begin(), o.contexts.end());
+  std::vector<DecodeFigures> decodes;
+  if (longest > 0) {
+    decode::KvCache cache(model, 1, longest);
+    decode::Decoder fill(model, cache, decode::full_policy(model.info().n_layers));
+    decode::replay(fill, tokens_for(o, model, longest), 0, [](int, int) {});
+    for (const int context : o.contexts) {
+      decodes.push_back(bench_decode(o, model, cache, "full", decode::full_policy(model.info().n_layers), context));
+      if (config) decodes.push_back(bench_decode(o, model, cache, "config", decode::delta_policy(config->schedule), context));
+    }
+  }
+
+  Json json = artefact_head("deltacal-bench", 1, o.made);
+  json["model"] = {{"name", model.info().name}, {"sha256", model.info().sha256}, {"dtype", model.info().dtype}};
+  json["threads"] = model::n_threads();
+  json["memory"] = {{"read_gb_s", memory.read}, {"copy_gb_s", memory.copy}};
+  json["prefill"] = {{"tokens", o.prefill_tokens}, {"plain", to_json(prefill.plain)}, {"recorded", to_json(prefill.recorded)},
+                     {"recorded_over_plain", prefill.recorded.median / prefill.plain.median}};
+  fmt::print("{} in {}, {} threads; medians of {} after a warm-up (fastest to slowest)\n\n", model.info().name,
+             model.info().dtype, model::n_threads(), o.repeats);
+  fmt::print("| what | figure | ratio |\n|---|---|---|\n");
+  fmt::print("| memory, read | {:.1f} GB/s | |\n| memory, copy | {:.1f} GB/s | |\n", memory.read, memory.copy);
+  const auto rate = [&](const Timing& t) {
+    return fmt::format("{:.0f} tokens/s ({:.2f} to {:.2f} s)", o.prefill_tokens / t.median, t.low, t.high);
+  };
+  fmt::print("| prefill of {} tokens | {} | |\n", o.prefill_tokens, rate(prefill.plain));
+  fmt::print("| the same, 256 steps recorded to a trace | {} | {:.2f} times the plain prefill's time |\n",
+             rate(prefill.recorded), prefill.recorded.median / prefill.plain.median);
+  json["decode"] = Json::array();
+  double full_step = 0;
+  for (const auto& d : decodes) {
+    if (d.policy == "full") full_step = d.step.median;
+    const double achieved = d.gigabytes / d.step.median;
+    json["decode"].push_back({{"policy", d.policy}, {"context", d.context}, {"step", to_json(d.step)},
+                              {"read_gb", d.gigabytes}, {"share_of_read_bandwidth", achieved / memory.read},
+                              {"speedup_over_full", full_step / d.step.median}});
+    fmt::print("| decode, {}, context {} | {:.1f} tokens/s ({:.1f} to {:.1f} ms) | {:.0f}% of read bandwidth{} |\n", d.policy,
+               d.context, 1 / d.step.median, 1e3 * d.step.low, 1e3 * d.step.high, 100 * achieved / memory.read,
+               d.policy == "full" ? "" : fmt::format(", {:.2f} times full", full_step / d.step.median));
+  }
+  if (!o.out.empty()) write_file_atomically(o.out, json.dump(1) + "\n", o.existing());
+  return 0;
+}
+
+}  // namespace deltacal::tools

@@ -1,0 +1,298 @@
+#include "cli.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <new>
+
+#include "core/error.h"
+#include "options.h"
+
+namespace deltacal::tools {
+namespace {
+
+// The command line as a shell would take it again.
+std::string quoted(int argc, char** argv) {
+  std::string line;
+  for (int i = 0; i < argc; ++i) {
+    std::string word = i == 0 ? std::filesystem::path(argv[0]).filename().string() : argv[i];
+    const bool plain = !word.empty() && word.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                                               "0123456789_-+=.,:/@%") == std::string::npos;
+    if (!plain) {
+      std::string escaped;
+      for (const char c : word) escaped += c == '\'' ? std::string("'\\''") : std::string(1, c);
+      word = "'" + escaped + "'";
+    }
+    line += (i ? " " : "") + word;
+  }
+  return line;
+}
+
+// ---- options shared by several commands ----
+
+void add_output(CLI::App* app, Output& o, const char* what) {
+  app->add_option("--out", o.out, what)->required();
+  app->add_flag("--force", o.force, "replace an existing output");
+}
+void add_model(CLI::App* app, ModelOptions& o) {
+  app->add_option("--model", o.model, "model file (GGUF)")->required();
+  app->add_option("--device", o.device, "auto or cpu")->capture_default_str();
+  app->add_option("--dtype", o.dtype, "auto, f32 or bf16: linear layers and KV cache")->capture_default_str();
+  app->add_option("--threads", o.threads, "threads; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+}
+void add_data(CLI::App* app, DataOptions& o) {
+  app->add_option("--data", o.data, "samples (JSON lines)")->required();
+  app->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
+  app->add_option("--limit", o.limit, "samples at most; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  app->add_option("--max-tokens", o.max_tokens, "the first N tokens of each sample; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  app->add_option("--min-tokens", o.min_tokens, "leave out shorter samples")->capture_default_str()->check(CLI::NonNegativeNumber);
+}
+void add_sampling(CLI::App* app, SamplingArguments& o) {
+  app->add_option("--max-new-tokens", o.max_new_tokens, "tokens to decode")->capture_default_str()->check(CLI::PositiveNumber);
+  app->add_option("--temperature", o.temperature, "0: greedy")->capture_default_str();
+  app->add_option("--top-p", o.top_p, "nucleus: smallest set with this probability")->capture_default_str();
+  app->add_option("--top-k", o.top_k, "most likely tokens kept; 0: all")->capture_default_str();
+}
+void add_grid(CLI::App* app, GridOptions& o) {
+  app->add_option("--k-pages", o.k_pages, "grid of K, pages")->delimiter(',')->capture_default_str();
+  app->add_option("--l-pages", o.l_pages, "grid of L, pages")->delimiter(',')->capture_default_str();
+}
+void add_seed(CLI::App* app, Provenance& made) {
+  app->add_option("--seed", made.seed, "seed of everything random")->capture_default_str();
+}
+void add_resamples(CLI::App* app, int& resamples) {
+  app->add_option("--resamples", resamples, "bootstrap resamples")->capture_default_str()->check(CLI::PositiveNumber);
+}
+
+// ---- the commands ----
+
+void add_inspect(CLI::App& app, InspectOptions& o) {
+  CLI::App* c = app.add_subcommand("inspect", "tell what a model, trace, analysis, config, validation or bench file holds");
+  c->add_option("file", o.file, "the file")->required();
+  c->add_flag("--json", o.json, "as JSON");
+  c->footer("Example: deltacal inspect trace.h5");
+}
+void add_profile(CLI::App& app, ProfileOptions& o) {
+  CLI::App* c = app.add_subcommand("profile", "record page attention of real traces into trace.h5");
+  add_model(c, o);
+  add_data(c, o);
+  add_output(c, o, "trace to write (HDF5)");
+  c->add_option("--mode", o.mode, "replay (the given text) or decode (the model's own continuation)")->capture_default_str()->check(CLI::IsMember({"replay", "decode"}));
+  c->add_option("--steps", o.steps, "recorded steps a sample: a number, all, or positions a:b")->capture_default_str();
+  c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")->capture_default_str()->check(CLI::IsMember({"none", "heads"}));
+  c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
+  add_sampling(c, o);
+  c->add_flag("--resume", o.resume, "continue what an earlier call with the same options left in OUT.partial/");
+  c->add_flag("--dry-run", o.dry_run, "say what would run and what it would need");
+  add_seed(c, o.made);
+  c->footer("Example: deltacal profile --model m.gguf --data traces.jsonl --max-tokens 4096 --out trace.h5");
+}
+void add_merge(CLI::App& app, MergeOptions& o) {
+  CLI::App* c = app.add_subcommand("merge", "join traces of one model");
+  c->add_option("inputs", o.inputs, "traces")->required();
+  add_output(c, o, "trace to write");
+  c->footer("Example: deltacal merge shard0.h5 shard1.h5 --out trace.h5");
+}
+void add_analyze(CLI::App& app, AnalyzeOptions& o) {
+  CLI::App* c = app.add_subcommand("analyze", "correlation, recall, drift and half-life of a trace");
+  c->add_option("trace", o.trace, "trace.h5")->required();
+  add_output(c, o, "analysis to write (JSON)");
+  add_grid(c, o);
+  add_resamples(c, o.resamples);
+  add_seed(c, o.made);
+  c->footer("Example: deltacal analyze trace.h5 --out analysis.json");
+}
+void add_calibrate(CLI::App& app, CalibrateOptions& o) {
+  CLI::App* c = app.add_subcommand("calibrate", "choose delta layers, k and L");
+  c->add_option("trace", o.trace, "trace.h5")->required();
+  add_output(c, o, "config to write (JSON)");
+  auto* budget = c->add_option("--budget", o.budget, "attended=R: attended-token ratio of at least R");
+  c->add_option("--min-recall", o.min_recall, "instead: the cheapest schedule that keeps this share of the attention in every sparse layer")->excludes(budget);
+  c->add_option("--objective", o.objective, "what is minimised")->capture_default_str()->check(CLI::IsMember({"recall"}));
+  c->add_option("--method", o.method, "dp, cosine-peaks, uniform or random")->capture_default_str()->check(CLI::IsMember({"dp", "cosine-peaks", "uniform", "random"}));
+  c->add_option("--full-layers", o.full_layers, "initial full layers, or auto")->capture_default_str();
+  c->add_option("--candidates", o.candidates, "schedules named in the config, best first")->capture_default_str()->check(CLI::PositiveNumber);
+  c->add_option("--context", o.context, "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")->capture_default_str()->check(CLI::NonNegativeNumber);
+  c->add_flag("--uniform-k", o.uniform_k, "one K for all sparse layers (as the DELTA paper has it)");
+  c->add_option("--alternatives-dir", o.alternatives_dir, "write the schedule of every method as a config into this folder");
+  add_grid(c, o);
+  add_resamples(c, o.resamples);
+  add_seed(c, o.made);
+  c->footer("Example: deltacal calibrate trace.h5 --budget attended=3 --out delta_config.json");
+}
+void add_validate(CLI::App& app, ValidateOptions& o) {
+  CLI::App* c = app.add_subcommand("validate", "full against sparse attention on held-out traces; exit status 3 if thresholds are not met");
+  add_model(c, o);
+  add_data(c, o);
+  add_output(c, o, "validation to write (JSON)");
+  c->add_option("--config", o.configs, "config under test; again as NAME=FILE for others beside it")->required()->take_all();
+  c->add_option("--policies", o.policies, "full, delta, streaming")->delimiter(',')->capture_default_str()->check(CLI::IsMember({"full", "delta", "streaming"}));
+  c->add_option("--max-nll-gap", o.max_nll_gap, "threshold on the upper bound of the NLL gap, nats a token");
+  c->add_option("--min-attended-ratio", o.min_attended_ratio, "threshold on the attended-token ratio");
+  c->add_option("--recall-steps", o.recall_steps, "steps a sample on which recall is measured in the sparse run")->capture_default_str()->check(CLI::NonNegativeNumber);
+  c->add_flag("--allow-overlap", o.allow_overlap, "accept samples that the config was calibrated on");
+  c->add_flag("--dry-run", o.dry_run, "say what would run and what it would need");
+  add_resamples(c, o.resamples);
+  add_seed(c, o.made);
+  c->footer("Example: deltacal validate --model m.gguf --config delta_config.json --data heldout.jsonl --max-nll-gap 0.02 --out validation.json");
+}
+void add_generate(CLI::App& app, GenerateOptions& o) {
+  CLI::App* c = app.add_subcommand("generate", "stream text, with full attention or under a config");
+  add_model(c, o);
+  c->add_option("--config", o.config, "delta_config.json; without: full attention");
+  c->add_option("--prompt", o.prompt, "the question")->required();
+  c->add_option("--system", o.system, "system message");
+  c->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
+  add_sampling(c, o);
+  c->add_flag("--stats", o.stats, "tokens a second and pages attended, on stderr");
+  add_seed(c, o.made);
+  c->footer("Example: deltacal generate --model m.gguf --config delta_config.json --prompt 'What is 12 * 13?' --stats");
+}
+void add_report(CLI::App& app, ReportOptions& o) {
+  CLI::App* c = app.add_subcommand("report", "one page from the artefacts given");
+  c->add_option("files", o.files, "analysis.json, delta_config.json, validation.json, bench.json: any of them")->required();
+  add_output(c, o, "page to write");
+  c->add_option("--format", o.format, "html, md, csv or json")->capture_default_str()->check(CLI::IsMember({"html", "md", "csv", "json"}));
+  c->footer("Example: deltacal report analysis.json delta_config.json validation.json --out report.html");
+}
+void add_bench(CLI::App& app, BenchOptions& o) {
+  CLI::App* c = app.add_subcommand("bench", "prefill, recording and decode rates, as ratios to bandwidth and full attention");
+  add_model(c, o);
+  c->add_option("--out", o.out, "also write the figures as JSON");
+  c->add_flag("--force", o.force, "replace an existing output");
+  c->add_option("--config", o.config, "also decode under this config");
+  c->add_option("--data", o.data, "take tokens from this file's first sample that is long enough; without: random tokens");
+  c->add_option("--contexts", o.contexts, "context lengths of the decode rates")->delimiter(',')->capture_default_str();
+  c->add_option("--prefill-tokens", o.prefill_tokens, "tokens of the prefill and of the replay")->capture_default_str()->check(CLI::PositiveNumber);
+  c->add_option("--repeats", o.repeats, "counted repeats after one warm-up; medians are printed")->capture_default_str()->check(CLI::PositiveNumber);
+  c->add_option("--decode-steps", o.decode_steps, "steps a decode rate is taken over")->capture_default_str()->check(CLI::PositiveNumber);
+  add_seed(c, o.made);
+  c->footer("Example: deltacal bench --model m.gguf --config delta_config.json");
+}
+void add_run(CLI::App& app, RunOptions& o) {
+  CLI::App* c = app.add_subcommand("run", "all stages: split by problem, profile, analyze, calibrate, validate, report");
+  add_model(c, o);
+  add_data(c, o);
+  c->add_option("--out-dir", o.out_dir, "folder for everything it makes")->required();
+  c->add_option("--steps", o.steps, "recorded steps a sample")->capture_default_str();
+  auto* budget = c->add_option("--budget", o.budget, "as for calibrate")->capture_default_str();
+  c->add_option("--min-recall", o.min_recall, "as for calibrate")->excludes(budget);
+  c->add_option("--baselines", o.baselines, "methods validated beside the chosen schedule: cosine-peaks, uniform, random")->delimiter(',')->capture_default_str()->check(CLI::IsMember({"cosine-peaks", "uniform", "random"}));
+  c->add_option("--max-nll-gap", o.max_nll_gap, "as for validate");
+  c->add_option("--min-attended-ratio", o.min_attended_ratio, "as for validate");
+  c->add_option("--validation-share", o.validation_share, "share of the samples held out")->capture_default_str()->check(CLI::Range(0.05, 0.95));
+  c->add_flag("--force", o.force, "discard what the folder holds and start again");
+  c->add_flag("--dry-run", o.dry_run, "say what would run");
+  add_grid(c, o);
+  add_resamples(c, o.resamples);
+  add_seed(c, o.made);
+  c->footer("Example: deltacal run --model m.gguf --data traces.jsonl --max-tokens 4096 --out-dir out");
+}
+
+// ---- errors ----
+
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0]++;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t substitute = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, substitute});
+    }
+  }
+  return row.back();
+}
+
+// "deltacal: unknown option --max-token (nearest: --max-tokens)"
+std::string unknown_argument(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  const CLI::App& command = chosen.empty() ? app : *chosen[0];
+  std::vector<std::string> known;
+  for (const CLI::Option* option : command.get_options())
+    for (const auto& name : option->get_lnames()) known.push_back("--" + name);
+  if (chosen.empty())
+    for (const CLI::App* sub : app.get_subcommands({})) known.push_back(sub->get_name());
+  std::string argument = app.remaining(true).front();
+  argument = argument.substr(0, argument.find('='));
+  const auto nearest = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
+    return edit_distance(argument, a) < edit_distance(argument, b);
+  });
+  const std::string where = chosen.empty() ? "" : " " + command.get_name();
+  return fmt::format("deltacal{}: unknown {} {} (nearest: {}; all: deltacal{} --help)", where,
+                     argument.starts_with("-") ? "option" : "argument", argument, *nearest, where);
+}
+
+}  // namespace
+
+int command_line(int argc, char** argv) {
+  CLI::App app("Profiles attention and calibrates DELTA sparse decode attention.\n"
+               "model + traces --profile--> trace.h5 --calibrate--> delta_config.json --validate--> validation.json --report--> report.html",
+               "deltacal");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string("deltacal ") + tool_version);
+  app.failure_message(CLI::FailureMessage::simple);
+  app.option_defaults()->always_capture_default(false);
+  app.get_formatter()->column_width(34);
+
+  InspectOptions inspect_options;
+  ProfileOptions profile_options;
+  MergeOptions merge_options;
+  AnalyzeOptions analyze_options;
+  CalibrateOptions calibrate_options;
+  ValidateOptions validate_options;
+  GenerateOptions generate_options;
+  ReportOptions report_options;
+  BenchOptions bench_options;
+  RunOptions run_options;
+  add_run(app, run_options);
+  add_inspect(app, inspect_options);
+  add_profile(app, profile_options);
+  add_merge(app, merge_options);
+  add_analyze(app, analyze_options);
+  add_calibrate(app, calibrate_options);
+  add_validate(app, validate_options);
+  add_generate(app, generate_options);
+  add_report(app, report_options);
+  add_bench(app, bench_options);
+  const std::string line = quoted(argc, argv);
+  for (Provenance* made : {&profile_options.made, &merge_options.made, &analyze_options.made, &calibrate_options.made,
+                           &validate_options.made, &generate_options.made, &bench_options.made, &run_options.made})
+    made->command = line;
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ExtrasError&) {
+    std::fprintf(stderr, "%s\n", unknown_argument(app).c_str());
+    return static_cast<int>(Status::bad_input);
+  } catch (const CLI::ParseError& e) {
+    const bool asked = e.get_exit_code() == 0;  // --help, --version
+    if (asked) return app.exit(e);
+    std::fprintf(stderr, "deltacal: %s\n", e.what());
+    return static_cast<int>(Status::bad_input);
+  }
+
+  const std::vector<std::pair<const char*, std::function<int()>>> commands{
+      {"inspect", [&] { return inspect(inspect_options); }},       {"profile", [&] { return profile(profile_options); }},
+      {"merge", [&] { return merge(merge_options); }},             {"analyze", [&] { return analyze(analyze_options); }},
+      {"calibrate", [&] { return calibrate(calibrate_options); }}, {"validate", [&] { return validate(validate_options); }},
+      {"generate", [&] { return generate(generate_options); }},    {"report", [&] { return report(report_options); }},
+      {"bench", [&] { return bench(bench_options); }},             {"run", [&] { return run(run_options); }}};
+  try {
+    for (const auto& [name, command] : commands)
+      if (app.got_subcommand(name)) return command();
+  } catch (const Error& e) {
+    std::fprintf(stderr, "deltacal: %s\n", e.what());
+    return static_cast<int>(e.status());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "deltacal: out of memory: use fewer tokens (--max-tokens) or --dtype bf16\n");
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "deltacal: unexpected error: %s\n", e.what());
+  }
+  return static_cast<int>(Status::failure);
+}
+
+}  // namespace deltacal::tools

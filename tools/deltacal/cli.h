@@ -1,0 +1,9 @@
+// The command line: every option declared once.
+#pragma once
+
+namespace deltacal::tools {
+
+// Parses, runs the command, reports errors on stderr; the exit status of the process.
+int command_line(int argc, char** argv);
+
+}  // namespace deltacal::tools

@@ -1,0 +1,31 @@
+// Model and data of a command, in the order in which mistakes are cheapest to find: the lines of the data, the head of
+// the model file, the tokens, and the weights last.
+#pragma once
+#include <optional>
+
+#include "model/model.h"
+#include "options.h"
+#include "text/data.h"
+
+namespace deltacal::tools {
+
+struct Inputs {
+  model::Header header;
+  model::Dtype dtype = model::Dtype::f32;
+  text::TokenizedData data;
+  std::string chat;  // preset that was used
+};
+
+// Sets the number of threads, too. `prompts_only`: each sample is its prompt (profile --mode decode).
+Inputs read_inputs(const ModelOptions&, const DataOptions&, bool prompts_only = false);
+
+// Says on stderr what was loaded, and on which device.
+model::Model load_model(const ModelOptions&, const Inputs&);
+model::Model load_model(const ModelOptions&);
+
+// What a pass over n_tokens costs at least: floating-point operations of the linear layers and of attention over
+// contexts of the given lengths.
+double forward_flops(const model::Description&, const std::vector<int>& lengths);
+double weight_gigabytes(const model::Description&, model::Dtype);
+
+}  // namespace deltacal::tools

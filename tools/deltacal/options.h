@@ -1,0 +1,133 @@
+// What each command takes: filled by cli.cpp from the command line, or by `run` for its stages.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/files.h"
+#include "core/provenance.h"
+
+namespace deltacal::tools {
+
+struct Output {
+  std::string out;
+  bool force = false;
+  Existing existing() const { return force ? Existing::replace : Existing::refuse; }
+};
+
+struct ModelOptions {
+  std::string model;            // GGUF
+  std::string device = "auto";  // auto, cpu
+  std::string dtype = "auto";   // auto, f32, bf16
+  int threads = 0;              // 0: all
+};
+
+struct DataOptions {
+  std::string data;  // JSONL
+  std::string chat = "auto";
+  int limit = 0, max_tokens = 0, min_tokens = 0;  // 0: no limit
+};
+
+struct SamplingArguments {
+  int max_new_tokens = 1024;
+  float temperature = 0, top_p = 1;
+  int top_k = 0;
+};
+
+struct GridOptions {
+  std::vector<int> k_pages{4, 8, 16, 32, 64, 128}, l_pages{1, 2, 4, 8};
+};
+
+struct InspectOptions {
+  std::string file;
+  bool json = false;
+};
+
+struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments {
+  Provenance made;
+  std::string mode = "replay";  // replay, decode
+  std::string steps = "256";
+  std::string maps = "none";    // none, heads
+  std::string shard = "0/1";
+  bool resume = false, dry_run = false;
+};
+
+struct MergeOptions : Output {
+  Provenance made;
+  std::vector<std::string> inputs;
+};
+
+struct AnalyzeOptions : Output, GridOptions {
+  Provenance made;
+  std::string trace;
+  int resamples = 2000;
+};
+
+struct CalibrateOptions : Output, GridOptions {
+  Provenance made;
+  std::string trace;
+  std::string budget;                // "attended=3"
+  std::optional<double> min_recall;  // instead of a budget
+  std::string objective = "recall";
+  std::string method = "dp";
+  std::string full_layers = "2";
+  int candidates = 8;
+  int context = 0;  // 0: the calibration samples' own lengths
+  bool uniform_k = false;
+  int resamples = 2000;
+  std::string alternatives_dir;
+};
+
+struct ValidateOptions : ModelOptions, DataOptions, Output {
+  Provenance made;
+  std::vector<std::string> configs;  // FILE, then NAME=FILE
+  std::vector<std::string> policies{"full", "delta", "streaming"};
+  std::optional<double> max_nll_gap, min_attended_ratio;
+  bool allow_overlap = false, dry_run = false;
+  int recall_steps = 64;
+  int resamples = 2000;
+};
+
+struct GenerateOptions : ModelOptions, SamplingArguments {
+  Provenance made;
+  std::string config, prompt, chat = "auto", system;
+  bool stats = false;
+};
+
+struct ReportOptions : Output {
+  std::vector<std::string> files;
+  std::string format = "html";
+};
+
+struct BenchOptions : ModelOptions, Output {
+  Provenance made;
+  std::string config, data;
+  std::vector<int> contexts{2048, 8192};
+  int prefill_tokens = 2048, repeats = 3, decode_steps = 32;
+  std::string format = "md";
+};
+
+struct RunOptions : ModelOptions, DataOptions, GridOptions {
+  Provenance made;
+  std::string out_dir, steps = "256", budget = "attended=2";
+  std::optional<double> min_recall, max_nll_gap, min_attended_ratio;
+  std::vector<std::string> baselines{"cosine-peaks"};
+  double validation_share = 0.5;
+  int resamples = 2000;
+  bool force = false, dry_run = false;
+};
+
+// Each returns the exit status; errors are thrown.
+int inspect(const InspectOptions&);
+int profile(const ProfileOptions&);
+int merge(const MergeOptions&);
+int analyze(const AnalyzeOptions&);
+int calibrate(const CalibrateOptions&);
+int validate(const ValidateOptions&);
+int generate(const GenerateOptions&);
+int report(const ReportOptions&);
+int bench(const BenchOptions&);
+int run(const RunOptions&);
+
+}  // namespace deltacal::tools

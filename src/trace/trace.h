@@ -1,4 +1,4 @@
-// trace.h5: the page attention recorded for each sample (layout: README of data/schema, and any HDF5 viewer).
+// trace.h5: the page attention recorded for each sample (layout: data/schema/README.md).
 // N layers, S recorded steps, U = ceil(T/16) pages, T tokens.
 #pragma once
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace deltacal::trace {
 
 struct SampleInfo {
   std::string id, task;
-  std::string problem;  // what splits and the bootstrap group by: task and problem, else a hash of the question
+  std::string problem;  // splits and the bootstrap group by it: task and problem, else a hash of the question
   std::string sha256;   // of the token ids
   std::string mode;     // "replay" or "decode"
   int n_tokens = 0;
@@ -36,12 +36,15 @@ struct PageMaps {
 
 class Reader {
  public:
-  explicit Reader(const std::string& path);  // bad_input for another kind of file, a newer schema, one cut short
+  // Checks every sample's datasets against the attributes. bad_input for another kind of file or schema, one
+  // that is cut short or damaged. Methods may be called from several threads; they take turns.
+  explicit Reader(const std::string& path);
   ~Reader();
   Reader(Reader&&) noexcept;
   const std::string& path() const;
   const ModelInfo& model() const;
   Provenance provenance() const;
+  const std::string& options() const;  // JSON: what the Writer was given; of a merged trace {"merged": [...]}
   int n_samples() const;
   const SampleInfo& info(int sample) const;
   std::vector<int32_t> token_ids(int sample) const;  // [T]
@@ -67,18 +70,22 @@ class SampleWriter {
  public:
   ~SampleWriter();
   SampleWriter(SampleWriter&&) noexcept;
-  // Rows first_row..first_row+n_rows-1 of the sample's steps; score, mass [n_rows, n_pages], n_pages <= U of the plan.
+  // Rows first_row..+n_rows-1 of the sample's steps; score, mass [n_rows, n_pages], n_pages <= U of the plan.
+  // At most one chunk of each layer (half a megabyte) waits in memory. failure if a value is not finite or
+  // the disk is full.
   void write_pages(int layer, int first_row, int n_rows, int n_pages, std::span<const float> score,
                    std::span<const float> mass);
   // group_mass [n_rows, n_kv_heads, n_pages]; only if the plan asked for it.
   void write_group_mass(int layer, int first_row, int n_rows, int n_pages, std::span<const float> group_mass);
-  // Cuts the datasets to what was decoded and closes the file. token_ids [T], steps/burst [S], nll [T-1].
-  void finish(std::span<const int32_t> token_ids, std::span<const int32_t> steps, std::span<const int32_t> burst,
-              std::span<const float> nll);
+  // Cuts the datasets to the steps given (every layer must have rows for them) and closes the file. token_ids
+  // [T], steps/burst [S], nll [T-1].
+  void finish(std::span<const int32_t> token_ids, std::span<const int32_t> steps,
+              std::span<const int32_t> burst, std::span<const float> nll);
+
+  struct Impl;
 
  private:
   friend class Writer;
-  struct Impl;
   explicit SampleWriter(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl_;
 };
@@ -103,7 +110,7 @@ class Writer {
   ~Writer();
   bool has(int index) const;  // that sample is finished already
   SampleWriter begin(int index, const SamplePlan&);
-  void finish();              // joins, renames, removes the folder
+  void finish();  // joins the samples by index, numbered anew from 0; renames; removes the folder
 
  private:
   struct Impl;

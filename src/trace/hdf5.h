@@ -1,0 +1,105 @@
+// What this room uses of the HDF5 C library: owners for its handles, typed attributes and datasets, and an
+// output file that survives a full disk. Included by the files of this folder only.
+#pragma once
+#include <hdf5.h>
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace deltacal::trace::h5 {
+
+// An HDF5 call failed, or an object is not what it must be. Says what and why, not which file: the caller
+// knows the path, and whether it is the user's input or our output.
+struct Fault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Owns a handle. Closing never throws.
+class Id {
+ public:
+  using Close = herr_t (*)(hid_t);
+  Id() = default;
+  // Fault "DOING: reason" if `id` is negative.
+  Id(hid_t id, Close close, const std::string& doing);
+  Id(Id&& other) noexcept;
+  Id& operator=(Id&& other) noexcept;
+  ~Id() { reset(); }
+  hid_t get() const { return id_; }
+  void reset() noexcept;
+
+ private:
+  hid_t id_ = H5I_INVALID_HID;
+  Close close_ = nullptr;
+};
+
+// Keeps HDF5 from printing its errors in this thread; they are in the text of Fault.
+void be_quiet();
+
+Id open_for_reading(const std::string& path);
+
+// A new file, in the file format of HDF5 1.10: everything in it but attribute strings carries a checksum.
+//
+// After a failed write HDF5 1.10 cannot close a file: it crashes, at the latest when the process ends. So its
+// writes go through a driver of our own that remembers the first error, discards what comes after, and
+// reports success. check() and close() say what happened.
+class Output {
+ public:
+  explicit Output(const std::string& path);  // Fault if it cannot be created; replaces a file of that name
+  Output(const Output&) = delete;
+  ~Output();
+  hid_t get() const { return file_.get(); }
+  bool failed() const;  // a write failed: disk full, file too large, ...
+  void check() const;   // Fault if failed()
+  void close();         // flushes, syncs to the disk, closes; Fault if any of it failed
+
+ private:
+  struct Writes;
+  std::unique_ptr<Writes> writes_;  // outlives file_
+  Id file_;
+};
+
+bool exists(hid_t where, const std::string& name);  // one link, not a path
+Id open_group(hid_t where, const std::string& path);
+Id create_group(hid_t where, const std::string& path);
+int count_links(hid_t group);
+// The object with all that is below it and its attributes; chunks are copied as they are.
+void copy(hid_t from, const std::string& path, hid_t to, const std::string& new_path);
+
+// Attributes: UTF-8 strings of variable length, 64-bit integers. Reading takes any string or integer type.
+void write_attribute(hid_t where, const std::string& name, const std::string& value);
+void write_attribute(hid_t where, const std::string& name, int64_t value);
+void write_attribute(hid_t where, const std::string& name, uint64_t value);
+bool has_attribute(hid_t where, const std::string& name);
+std::string read_text(hid_t where, const std::string& name);
+int64_t read_integer(hid_t where, const std::string& name);
+uint64_t read_unsigned(hid_t where, const std::string& name);
+
+enum class Type { i32, f32, f16 };  // f16: IEEE binary16, in memory a uint16_t
+
+using Shape = std::vector<hsize_t>;
+std::string text(const Shape&);  // "[30, 256, 128]"
+
+class Dataset {
+ public:
+  // Fault if it is missing or of another type. `cache_bytes`: how much of it HDF5 may keep decompressed.
+  static Dataset open(hid_t where, const std::string& name, Type, size_t cache_bytes = 1 << 20);
+  // Chunks shuffled, deflated at level 1 and checksummed; `chunk` may be empty where `shape` is. It can
+  // shrink.
+  static Dataset create(hid_t where, const std::string& name, Type, const Shape& shape, const Shape& chunk);
+  const Shape& shape() const { return shape_; }
+  Shape chunk() const;  // empty if it is not chunked
+  void shrink(const Shape&);
+  // The block of `count` at `offset`; data is dense, of the dataset's type.
+  void write(const Shape& offset, const Shape& count, const void* data);
+  void read(const Shape& offset, const Shape& count, void* data) const;
+
+ private:
+  Id id_, type_;
+  std::string name_;
+  Shape shape_;
+};
+
+}  // namespace deltacal::trace::h5

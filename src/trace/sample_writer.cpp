@@ -1,0 +1,178 @@
+#include "trace/sample_writer.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "core/hash.h"
+#include "core/pages.h"
+#include "trace/half.h"
+#include "trace/layout.h"
+
+namespace deltacal::trace {
+namespace {
+
+hsize_t extent(int n) {
+  return static_cast<hsize_t>(n);
+}
+
+// Page maps [n_layers, max_steps, row...] in chunks of one layer and some steps.
+template <class T>
+LayerRows<T> create_rows(hid_t group, const char* name, h5::Type type, const h5::Shape& shape) {
+  size_t bytes = sizeof(T);
+  for (size_t d = 2; d < shape.size(); ++d) bytes *= shape[d];
+  h5::Shape chunk = shape;
+  chunk[0] = 1;
+  chunk[1] = extent(steps_in_chunk(bytes, static_cast<int>(shape[1])));
+  return LayerRows<T>(h5::Dataset::create(group, name, type, shape, chunk));
+}
+
+template <class T>
+void write_list(hid_t group, const char* name, h5::Type type, std::span<const T> values) {
+  const h5::Shape shape{values.size()};
+  const h5::Shape chunk{std::min<hsize_t>(values.size(), 1 << 16)};
+  h5::Dataset::create(group, name, type, shape, values.empty() ? h5::Shape{} : chunk)
+      .write({0}, shape, values.data());
+}
+
+// Attention is never negative; NaN or infinity means that the computation overflowed.
+void require_finite(std::span<const float> values, const char* what, const SampleInfo& info, int layer) {
+  for (const float v : values)
+    if (!(v >= 0 && std::isfinite(v)))
+      throw failure("sample {}, layer {}: a {} is {}: the model's arithmetic overflowed. Try --dtype f32.",
+                    info.id, layer, what, v);
+}
+
+// Mistakes of the caller, not of the user; a trace with a hole would be worse than no trace.
+void require_use(bool right, const SampleInfo& info, std::string_view what) {
+  if (!right)
+    throw failure("sample {} was not recorded rightly: {}. This is a mistake in deltacal.", info.id, what);
+}
+
+void require_rows(const SampleWriter::Impl& to, int layer, int first_row, int n_rows, int n_pages,
+                  int written, size_t values_expected, size_t values) {
+  const SampleInfo& info = to.plan.info;
+  require_use(layer >= 0 && layer < to.n_layers, info, "no such layer");
+  require_use(n_pages >= 1 && n_pages <= to.max_pages, info, "more pages than planned");
+  require_use(n_rows >= 0 && first_row == written, info, "the rows of a layer do not follow one another");
+  require_use(first_row + n_rows <= to.plan.max_steps, info, "more rows than planned");
+  require_use(values == values_expected, info, "the values are not those of its rows");
+}
+
+}  // namespace
+
+SampleWriter::Impl::Impl(std::string path_, std::string temporary_, const SamplePlan& plan_,
+                         const ModelInfo& model, const Provenance& provenance, const std::string& options)
+    : path(std::move(path_)),
+      temporary(std::move(temporary_)),
+      plan(plan_),
+      n_layers(model.n_layers),
+      n_kv_heads(model.n_kv_heads),
+      max_pages(pages_for(plan_.max_tokens)),
+      file(temporary) {
+  require_use(plan.max_tokens >= 1 && plan.max_steps >= 1, plan.info,
+              "it was planned without tokens or steps");
+  write_head(file.get(), provenance, options);
+  write_model(file.get(), model);
+  const h5::Id samples = h5::create_group(file.get(), "samples");
+  group = h5::create_group(samples.get(), sample_name(0));
+  const hsize_t layers = extent(n_layers), steps = extent(plan.max_steps), pages = extent(max_pages);
+  score = create_rows<float>(group.get(), "page_score", h5::Type::f32, {layers, steps, pages});
+  mass = create_rows<uint16_t>(group.get(), "page_mass", h5::Type::f16, {layers, steps, pages});
+  if (plan.group_mass)
+    group_mass = create_rows<uint16_t>(group.get(), "group_mass", h5::Type::f16,
+                                       {layers, steps, extent(n_kv_heads), pages});
+  file.check();
+}
+
+SampleWriter::Impl::~Impl() {
+  if (!finished) ::unlink(temporary.c_str());
+}
+
+SampleWriter::SampleWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+SampleWriter::SampleWriter(SampleWriter&&) noexcept = default;
+SampleWriter::~SampleWriter() = default;
+
+void SampleWriter::write_pages(int layer, int first_row, int n_rows, int n_pages,
+                               std::span<const float> score, std::span<const float> mass) {
+  Impl& to = *impl_;
+  require_use(layer >= 0 && layer < to.n_layers, to.plan.info, "no such layer");
+  const size_t width = static_cast<size_t>(n_pages), n_values = static_cast<size_t>(n_rows) * width;
+  require_rows(to, layer, first_row, n_rows, n_pages, to.score.rows(layer), n_values, score.size());
+  require_use(mass.size() == n_values, to.plan.info, "the values are not those of its rows");
+  require_finite(score, "page score", to.plan.info, layer);
+  require_finite(mass, "page mass", to.plan.info, layer);
+  writing(to.path, [&] {
+    for (size_t row = 0; row < static_cast<size_t>(n_rows); ++row) {
+      std::ranges::copy(score.subspan(row * width, width), to.score.append(layer));
+      to_half(mass.subspan(row * width, width), std::span(to.mass.append(layer), width));
+    }
+    to.file.check();
+  });
+}
+
+void SampleWriter::write_group_mass(int layer, int first_row, int n_rows, int n_pages,
+                                    std::span<const float> group_mass) {
+  Impl& to = *impl_;
+  require_use(to.plan.group_mass, to.plan.info, "group mass was not planned");
+  require_use(layer >= 0 && layer < to.n_layers, to.plan.info, "no such layer");
+  const size_t width = static_cast<size_t>(n_pages), n_groups = static_cast<size_t>(to.n_kv_heads);
+  require_rows(to, layer, first_row, n_rows, n_pages, to.group_mass.rows(layer),
+               static_cast<size_t>(n_rows) * n_groups * width, group_mass.size());
+  require_finite(group_mass, "group mass", to.plan.info, layer);
+  writing(to.path, [&] {
+    for (size_t row = 0; row < static_cast<size_t>(n_rows); ++row) {
+      uint16_t* out = to.group_mass.append(layer);  // [n_kv_heads, max_pages]
+      for (size_t g = 0; g < n_groups; ++g)
+        to_half(group_mass.subspan((row * n_groups + g) * width, width),
+                std::span(out + g * static_cast<size_t>(to.max_pages), width));
+    }
+    to.file.check();
+  });
+}
+
+void SampleWriter::finish(std::span<const int32_t> token_ids, std::span<const int32_t> steps,
+                          std::span<const int32_t> burst, std::span<const float> nll) {
+  Impl& to = *impl_;
+  SampleInfo& info = to.plan.info;
+  require_use(!token_ids.empty() && token_ids.size() <= static_cast<size_t>(to.plan.max_tokens), info,
+              "it has no tokens, or more than planned");
+  require_use(steps.size() <= static_cast<size_t>(to.plan.max_steps), info, "more steps than planned");
+  require_use(nll.size() + 1 == token_ids.size(), info, "nll has not one value for each token but the first");
+  info.n_tokens = static_cast<int>(token_ids.size());
+  info.sha256 = sha256_of_tokens(token_ids);
+  require_use(burst.size() == steps.size(), info, "burst and steps differ in length");
+  const std::string fault = steps_fault(steps, burst, info);
+  require_use(fault.empty(), info, fault);
+  for (const float value : nll)
+    if (!std::isfinite(value))
+      throw failure("sample {}: a loss is {}: the model's arithmetic overflowed. Try --dtype f32.", info.id,
+                    value);
+  const int n_steps = static_cast<int>(steps.size());
+  for (int layer = 0; layer < to.n_layers; ++layer)
+    require_use(
+        to.score.rows(layer) >= n_steps && (!to.plan.group_mass || to.group_mass.rows(layer) >= n_steps),
+        info, "a layer has fewer rows than steps");
+
+  const hsize_t layers = extent(to.n_layers), pages = extent(pages_for(info.n_tokens));
+  writing(to.path, [&] {
+    to.score.finish({layers, steps.size(), pages});
+    to.mass.finish({layers, steps.size(), pages});
+    if (to.plan.group_mass) to.group_mass.finish({layers, steps.size(), extent(to.n_kv_heads), pages});
+    write_info(to.group.get(), info);
+    write_list(to.group.get(), "token_ids", h5::Type::i32, token_ids);
+    write_list(to.group.get(), "steps", h5::Type::i32, steps);
+    write_list(to.group.get(), "burst", h5::Type::i32, burst);
+    write_list(to.group.get(), "nll", h5::Type::f32, nll);
+    to.score = {}, to.mass = {}, to.group_mass = {};
+    to.group.reset();
+    to.file.close();
+  });
+  if (::rename(to.temporary.c_str(), to.path.c_str()) != 0)
+    throw failure("cannot rename {} to {}: {}", to.temporary, to.path, std::strerror(errno));
+  to.finished = true;
+}
+
+}  // namespace deltacal::trace

@@ -1,0 +1,172 @@
+#include <array>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <limits>
+
+#include "core/error.h"
+#include "core/hash.h"
+#include "made.h"
+
+using namespace deltacal;
+using namespace deltacal::trace;
+using namespace deltacal::trace::testing;
+using Catch::Matchers::ContainsSubstring;
+
+TEST_CASE("trace: what was written is read, to the last bit") {
+  const Folder folder;
+  const std::string path = folder / "trace.h5";
+  const ModelInfo model = small_model();
+  const std::vector<Sample> samples = {make_sample(1, 333, model), make_sample(2, 1000, model, true),
+                                       make_sample(3, 17, model)};
+  write_trace(path, model, samples, {{"steps", "all"}, {"data", "hash"}});
+  CHECK(holds(path, samples));
+
+  const Reader trace(path);
+  CHECK(trace.path() == path);
+  CHECK(trace.model().name == "tiny random");
+  CHECK(trace.model().sha256 == model.sha256);
+  CHECK(geometry_difference(trace.model(), model).empty());
+  CHECK(trace.model().max_context == 4096);
+  CHECK(trace.model().dtype == "f32");
+  CHECK(trace.provenance().command == "deltacal profile");
+  CHECK(trace.provenance().seed == 7);
+  CHECK(trace.info(1).sha256 == sha256_of_tokens(samples[1].token_ids));
+  CHECK(nlohmann::json::parse(trace.options()) == nlohmann::json{{"steps", "all"}, {"data", "hash"}});
+  CHECK_FALSE(std::filesystem::exists(path + ".partial"));
+}
+
+TEST_CASE("trace: a block of layers and steps is that part of the whole") {
+  const Folder folder;
+  const ModelInfo model = small_model(5);
+  const Sample s = make_sample(4, 700, model, true);
+  write_trace(folder / "t.h5", model, {s});
+  const Reader trace(folder / "t.h5");
+  const int n_steps = static_cast<int>(s.steps.size());
+  for (const auto& [layer, n_layers, step, n] :
+       {std::array{0, 5, 0, n_steps}, {2, 2, 11, 30}, {4, 1, n_steps - 1, 1}}) {
+    const PageMaps maps = trace.pages(0, layer, n_layers, step, n);
+    const std::vector<float> groups = trace.group_mass(0, layer, n_layers, step, n);
+    int wrong = 0;
+    for (int l = 0; l < n_layers; ++l)
+      for (int t = 0; t < n; ++t)
+        for (int u = 0; u < s.n_pages; ++u) {
+          const size_t row = static_cast<size_t>((layer + l) * n_steps + step + t);
+          const size_t at = row * static_cast<size_t>(s.n_pages) + static_cast<size_t>(u);
+          const size_t page = static_cast<size_t>(u);
+          wrong += maps.score_at(l, t)[page] != s.score[at] || maps.mass_at(l, t)[page] != s.mass[at];
+          for (int g = 0; g < s.n_kv_heads; ++g)
+            wrong += groups[static_cast<size_t>(((l * n + t) * s.n_kv_heads + g) * s.n_pages + u)] !=
+                     s.group_mass[(row * static_cast<size_t>(s.n_kv_heads) + static_cast<size_t>(g)) *
+                                      static_cast<size_t>(s.n_pages) +
+                                  page];
+        }
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("trace: a sample longer than a chunk is the same however its rows came") {
+  const Folder folder;
+  const ModelInfo model = small_model(2);
+  const Sample s = make_sample(5, 6000, model);  // 375 pages: 349 steps a chunk of the scores
+  REQUIRE(s.steps.size() > 2000);
+  for (const int piece : {1, 256, 349, 350}) {
+    const std::string path = folder / ("t" + std::to_string(piece) + ".h5");
+    Writer writer(path, Writer::Start::fresh, model, {}, {});
+    SampleWriter sample = writer.begin(0, plan_of(s));
+    const int n_steps = static_cast<int>(s.steps.size());
+    for (int first = 0; first < n_steps; first += piece)
+      write_rows(sample, s, first, std::min(piece, n_steps - first));
+    sample.finish(s.token_ids, s.steps, s.burst, s.nll);
+    writer.finish();
+    CHECK(holds(path, {s}));
+  }
+}
+
+TEST_CASE("trace: decoding that ends early leaves what was decoded: 100 steps planned, 37 became") {
+  const Folder folder;
+  const ModelInfo model = small_model();
+  Sample s = make_sample(6, 337, model, true);
+  // Keep the first 37 steps and the tokens up to the last of them.
+  const size_t n_before = s.steps.size(), n = 37;
+  REQUIRE(n_before > 100);
+  Sample cut = s;
+  cut.steps.resize(n), cut.burst.resize(n);
+  cut.info.n_tokens = cut.steps.back() + 1;
+  cut.n_pages = pages_for(cut.info.n_tokens);
+  REQUIRE(cut.n_pages < s.n_pages);
+  cut.token_ids.resize(static_cast<size_t>(cut.info.n_tokens));
+  cut.nll.resize(cut.token_ids.size() - 1);
+  const auto keep = [&](const std::vector<float>& from, size_t inner) {
+    std::vector<float> kept;
+    for (size_t layer = 0; layer < 3; ++layer)
+      for (size_t row = 0; row < n * inner; ++row)
+        for (size_t u = 0; u < static_cast<size_t>(cut.n_pages); ++u)
+          kept.push_back(from[(layer * n_before * inner + row) * static_cast<size_t>(s.n_pages) + u]);
+    return kept;
+  };
+  cut.score = keep(s.score, 1), cut.mass = keep(s.mass, 1), cut.group_mass = keep(s.group_mass, 2);
+
+  Writer writer(folder / "t.h5", Writer::Start::fresh, model, {}, {});
+  SamplePlan plan = plan_of(s);
+  plan.max_steps = 100;
+  SampleWriter sample = writer.begin(0, plan);
+  write_rows(sample, s, 0, 20);
+  write_rows(sample, s, 20, 17);
+  sample.finish(cut.token_ids, cut.steps, cut.burst, cut.nll);
+  writer.finish();
+  CHECK(holds(folder / "t.h5", {cut}));
+}
+
+TEST_CASE("trace: a sample without steps and one of a single token are kept") {
+  const Folder folder;
+  const ModelInfo model = small_model();
+  Writer writer(folder / "t.h5", Writer::Start::fresh, model, {}, {});
+  SampleInfo info;
+  info.id = "x", info.mode = "decode";
+  SampleWriter sample = writer.begin(0, {.info = info, .max_tokens = 40, .max_steps = 9});
+  sample.finish(std::vector<int32_t>{11}, {}, {}, {});
+  writer.finish();
+  const Reader trace(folder / "t.h5");
+  CHECK(trace.token_ids(0) == std::vector<int32_t>{11});
+  CHECK(trace.steps(0).empty());
+  CHECK(trace.nll(0).empty());
+  CHECK(trace.pages(0, 0, 3, 0, 0).score.empty());
+}
+
+TEST_CASE("trace: the rows of a layer must be whole, in order and finite") {
+  const Folder folder;
+  const ModelInfo model = small_model();
+  const Sample s = make_sample(8, 100, model);
+  Writer writer(folder / "t.h5", Writer::Start::fresh, model, {}, {});
+  SampleWriter sample = writer.begin(0, plan_of(s));
+  const std::vector<float> two(2, 0.5f), three(3, 0.5f);
+  sample.write_pages(1, 0, 1, 2, two, two);
+  CHECK_THROWS_WITH(sample.write_pages(1, 2, 1, 2, two, two), ContainsSubstring("follow"));
+  CHECK_THROWS_WITH(sample.write_pages(1, 0, 1, 2, two, two), ContainsSubstring("follow"));
+  CHECK_THROWS_WITH(sample.write_pages(3, 0, 1, 2, two, two), ContainsSubstring("no such layer"));
+  CHECK_THROWS_WITH(sample.write_pages(0, 0, 1, 2, two, three), ContainsSubstring("values"));
+  CHECK_THROWS_WITH(sample.write_pages(0, 0, 1, 3, two, two), ContainsSubstring("values"));
+  const std::vector<float> many(99, 0.5f);
+  CHECK_THROWS_WITH(sample.write_pages(0, 0, 1, 99, many, many), ContainsSubstring("more pages"));
+  CHECK_THROWS_WITH(sample.write_group_mass(0, 0, 1, 2, two), ContainsSubstring("not planned"));
+  const std::vector<float> bad = {0.5f, std::numeric_limits<float>::quiet_NaN()};
+  CHECK_THROWS_WITH(sample.write_pages(0, 0, 1, 2, bad, two), ContainsSubstring("page score is nan"));
+  CHECK_THROWS_WITH(sample.write_pages(0, 0, 1, 2, two, bad), ContainsSubstring("--dtype f32"));
+  CHECK_THROWS_WITH(sample.finish(s.token_ids, s.steps, s.burst, s.nll), ContainsSubstring("fewer rows"));
+  std::vector<int32_t> steps = {90, 30};
+  CHECK_THROWS_WITH(sample.finish(s.token_ids, steps, steps, s.nll), ContainsSubstring("not ascending"));
+}
+
+TEST_CASE("trace: a sample that is not finished leaves no file") {
+  const Folder folder;
+  const ModelInfo model = small_model();
+  const Sample s = make_sample(8, 100, model);
+  Writer writer(folder / "t.h5", Writer::Start::fresh, model, {}, {});
+  {
+    SampleWriter sample = writer.begin(0, plan_of(s));
+    write_rows(sample, s, 0, 5);
+  }
+  CHECK_FALSE(writer.has(0));
+  CHECK(std::distance(std::filesystem::directory_iterator(folder / "t.h5.partial"), {}) == 1);  // plan.json
+  CHECK_THROWS_WITH(writer.finish(), ContainsSubstring("no sample"));
+}

@@ -253,12 +253,10 @@ std::vector<Path> least_loss(const Moves& moves, long long budget, int candidate
   const double relaxed = bounds.least_loss(0, {}, budget);
   const double slack = 1e-9 * moves.largest_loss();
   double gap = 1e-3 * relaxed + 1e-6 * moves.largest_loss();
-  for (;; gap *= 3) {
-    const double threshold = relaxed + gap;
-    Search search(moves, candidates, Search::Goal::loss, &bounds, budget, threshold + slack);
+  for (;; gap *= 3) {  // what is found lies below the threshold, and what was dropped above it
+    Search search(moves, candidates, Search::Goal::loss, &bounds, budget, relaxed + gap + slack);
     auto paths = search.run();
-    const bool all_below = paths.size() == static_cast<size_t>(candidates) && paths.back().loss <= threshold;
-    if (all_below || !search.above_threshold()) return paths;
+    if (paths.size() == static_cast<size_t>(candidates) || !search.above_threshold()) return paths;
   }
 }
 

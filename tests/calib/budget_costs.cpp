@@ -1,0 +1,69 @@
+// Budgets: what their text means, and what a layer costs.
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <cmath>
+
+#include "calib/budget.h"
+#include "calib/schedule/schedule.h"
+#include "core/error.h"
+
+using namespace deltacal;
+using namespace deltacal::calib;
+using Catch::Matchers::ContainsSubstring;
+
+TEST_CASE("budget: attended=R is read, everything else is refused with what to write") {
+  CHECK(parse_budget("attended=3").value == 3);
+  CHECK(parse_budget("attended=1").value == 1);
+  CHECK(parse_budget("attended=2.5").value == 2.5);
+  CHECK_THROWS_WITH(parse_budget("attended=0.25"),
+                    ContainsSubstring("at least 1") && ContainsSubstring("attended=4"));
+  CHECK_THROWS_WITH(parse_budget("bytes=1000"), ContainsSubstring("bytes= is not available in this version"));
+  CHECK_THROWS_WITH(parse_budget("ms=3"), ContainsSubstring("ms= is not available in this version"));
+  for (const char* text : {"", "attended", "attended=", "attended=x", "attended=3x", "attended=nan",
+                           "attended=inf", "attended=-2", "attended=0", "ATTENDED=3", "attended =3", "3"})
+    CHECK_THROWS_AS(parse_budget(text), Error);
+  CHECK(min_recall_goal(0.9).kind == Goal::Kind::min_recall);
+  for (double target : {0.0, -1.0, 1.01, double(NAN)}) CHECK_THROWS_AS(min_recall_goal(target), Error);
+}
+
+TEST_CASE("budget: the cost of k pages is the sum over steps of the positions in the newest k pages") {
+  for (const auto& ranges : std::vector<std::vector<config::StepRange>>{
+           {{0, 1}}, {{15, 17}}, {{0, 16}}, {{7, 300}}, {{60, 700}, {33, 1024}, {1000, 1001}}}) {
+    const StepCosts costs(ranges);
+    for (int k = 1; k <= 70; ++k) {
+      long long sum = 0;
+      for (const auto& range : ranges)
+        for (int t = range.first; t < range.end; ++t)
+          for (int i = 0; i <= t; ++i) sum += t / 16 - i / 16 < k;
+      CHECK(costs.at(k) == sum);
+      if (k >= costs.max_pages()) CHECK(costs.at(k) == costs.full());
+    }
+  }
+}
+
+TEST_CASE("budget: costs agree with the attended-token ratio of a schedule") {
+  const std::vector<config::StepRange> ranges{{60, 700}, {33, 1024}, {0, 517}};
+  const StepCosts costs(ranges);
+  config::Schedule schedule;
+  schedule.layers = {{config::Role::full},
+                     {config::Role::delta, 20, 3},
+                     {config::Role::sparse, 3},
+                     {config::Role::sparse, 20}};
+  CHECK(double(4 * costs.full()) / double(schedule::attended_by(costs, schedule)) ==
+        Catch::Approx(config::attended_ratio(schedule, ranges)));
+}
+
+TEST_CASE("budget: the largest sum of positions at a ratio is rounded down") {
+  CHECK(attended_budget({10, {}}, 1, 3.0) == 3);
+  CHECK(attended_budget({10, {}}, 3, 1.0) == 30);
+  CHECK(attended_budget({999999999999LL, {}}, 3, 1.0) == 2999999999997LL);
+  CHECK(attended_budget({10, {}}, 3, 4.0) == 7);
+}
+
+TEST_CASE("budget: ranges without steps are refused") {
+  CHECK_THROWS_AS(StepCosts(std::vector<config::StepRange>{}), Error);
+  CHECK_THROWS_AS(StepCosts(std::vector<config::StepRange>{{5, 5}}), Error);
+  CHECK_THROWS_AS(StepCosts(std::vector<config::StepRange>{{-1, 5}}), Error);
+}

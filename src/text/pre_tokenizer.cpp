@@ -45,7 +45,8 @@ struct Kind {
 
 // Sources: tokenizer.json of SmolLM2, Qwen2.5, Meta-Llama-3 and DeepSeek-R1-Distill-Qwen.
 constexpr std::array<Kind, 4> kinds{{
-    {"smollm", {R"(\p{N})", gpt2}, false, false},  // "Digits" one by one, then "ByteLevel"
+    // "Digits" one by one (by Rust's tables, those of Unicode 17), then "ByteLevel".
+    {"smollm", {R"(\p{N}|[\x{11de0}-\x{11de9}\x{16ff4}-\x{16ff6}])", gpt2}, false, false},
     {"qwen2", {qwen2, ""}, true, false},
     {"llama-bpe", {llama3, ""}, false, true},
     {"deepseek-r1-qwen", {qwen2, ""}, true, false},

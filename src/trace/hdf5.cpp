@@ -6,7 +6,7 @@
 #include <cstring>
 #include <utility>
 
-#include "trace/output_driver.h"
+#include "trace/file_driver.h"
 
 namespace deltacal::trace::h5 {
 namespace {
@@ -136,38 +136,37 @@ void Id::reset() noexcept {
 
 // ---- files and groups ----
 
-Id open_for_reading(const std::string& path) {
-  be_quiet();
-  const Id access = property_list(H5P_FILE_ACCESS);
-  require(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), "HDF5 property list");
-  return Id(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose, "cannot be opened");
-}
+namespace {
 
-struct Output::Writes {
-  int error = 0;  // errno of the first write that failed
-};
-
-Output::Output(const std::string& path) : writes_(std::make_unique<Writes>()) {
-  be_quiet();
-  const Id access = property_list(H5P_FILE_ACCESS);
-  require(use_output_driver(access.get(), &writes_->error), "HDF5 file driver");
+Id file_access(int* error) {
+  Id access = property_list(H5P_FILE_ACCESS);
+  require(use_file_driver(access.get(), error), "HDF5 file driver");
   require(H5Pset_fclose_degree(access.get(), H5F_CLOSE_STRONG), "HDF5 property list");
   require(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110), "HDF5 property list");
-  const Id creation = object_properties(H5P_FILE_CREATE);
-  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get());
-  if (file < 0 && failed()) throw Fault(std::strerror(writes_->error));
-  file_ = Id(file, H5Fclose, "cannot be created");
-  writes_->error = 0;  // HDF5 first tries to open what may not be there
+  return access;
 }
 
-Output::~Output() = default;
+}  // namespace
 
-bool Output::failed() const {
-  return writes_->error != 0;
+Input::Input(const std::string& path) : error_(std::make_unique<int>(0)) {
+  be_quiet();
+  const Id access = file_access(error_.get());
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get());
+  if (file < 0 && *error_ != 0) throw Fault(std::string("cannot be opened: ") + std::strerror(*error_));
+  file_ = Id(file, H5Fclose, "cannot be opened");
+}
+
+Output::Output(const std::string& path) : error_(std::make_unique<int>(0)) {
+  be_quiet();
+  const Id access = file_access(error_.get());
+  const Id creation = object_properties(H5P_FILE_CREATE);
+  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get());
+  if (file < 0 && failed()) throw Fault(std::strerror(*error_));
+  file_ = Id(file, H5Fclose, "cannot be created");
 }
 
 void Output::check() const {
-  if (failed()) throw Fault(std::strerror(writes_->error));
+  if (failed()) throw Fault(std::strerror(*error_));
 }
 
 void Output::close() {

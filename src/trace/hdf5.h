@@ -38,26 +38,29 @@ class Id {
 // Keeps HDF5 from printing its errors in this thread; they are in the text of Fault.
 void be_quiet();
 
-Id open_for_reading(const std::string& path);
+// An existing file, opened for reading only.
+class Input {
+ public:
+  explicit Input(const std::string& path);  // Fault if it is no HDF5 file or not whole
+  hid_t get() const { return file_.get(); }
 
-// A new file, in the file format of HDF5 1.10: everything in it but attribute strings carries a checksum.
-//
-// After a failed write HDF5 1.10 cannot close a file: it crashes, at the latest when the process ends. So its
-// writes go through a driver of our own that remembers the first error, discards what comes after, and
-// reports success. check() and close() say what happened.
+ private:
+  std::unique_ptr<int> error_;  // of the driver; outlives file_
+  Id file_;
+};
+
+// A new file, in the file format of HDF5 1.10: everything in it but attribute strings carries a checksum. A
+// failed write does not show in the calls that caused it (file_driver.h): check() and close() tell.
 class Output {
  public:
   explicit Output(const std::string& path);  // Fault if it cannot be created; replaces a file of that name
-  Output(const Output&) = delete;
-  ~Output();
   hid_t get() const { return file_.get(); }
-  bool failed() const;  // a write failed: disk full, file too large, ...
-  void check() const;   // Fault if failed()
-  void close();         // flushes, syncs to the disk, closes; Fault if any of it failed
+  bool failed() const { return *error_ != 0; }  // a write failed: disk full, file too large, ...
+  void check() const;                           // Fault if failed()
+  void close();  // flushes, syncs to the disk, closes; Fault if any of it failed
 
  private:
-  struct Writes;
-  std::unique_ptr<Writes> writes_;  // outlives file_
+  std::unique_ptr<int> error_;  // errno of the first write that failed; outlives file_
   Id file_;
 };
 

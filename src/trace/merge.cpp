@@ -12,7 +12,7 @@ namespace {
 
 // Copies all samples of `input` after the first `n_before`; gives how many there are then.
 int append_samples(const std::string& input, hid_t samples, int n_before, const h5::Output& output) {
-  const h5::Id file = h5::open_for_reading(input);
+  const h5::Input file(input);
   const h5::Id from = h5::open_group(file.get(), "samples");
   const int n = h5::count_links(from.get());
   for (int i = 0; i < n; ++i) {

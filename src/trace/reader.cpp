@@ -108,13 +108,13 @@ struct Reader::Impl {
   explicit Impl(const std::string& path_) : path(path_) {
     require_hdf5(path);
     guarded(-1, [&] {
-      file = h5::open_for_reading(path);
-      provenance = read_head(file.get(), options);
-      model = read_model(file.get());
+      file = std::make_unique<h5::Input>(path);
+      provenance = read_head(file->get(), options);
+      model = read_model(file->get());
       if (model.page_size != page_size)
         throw h5::Fault(fmt::format("page_size {} is not supported, only {}", model.page_size, page_size));
-      if (!h5::exists(file.get(), "samples")) throw h5::Fault("group samples is missing");
-      samples_group = h5::open_group(file.get(), "samples");
+      if (!h5::exists(file->get(), "samples")) throw h5::Fault("group samples is missing");
+      samples_group = h5::open_group(file->get(), "samples");
     });
     int n = 0;
     guarded(-1, [&] { n = h5::count_links(samples_group.get()); });
@@ -188,7 +188,8 @@ struct Reader::Impl {
   Provenance provenance;
   ModelInfo model;
   std::vector<Sample> samples;
-  h5::Id file, samples_group;
+  std::unique_ptr<h5::Input> file;  // outlives all that is below
+  h5::Id samples_group;
   mutable std::mutex mutex;  // of open_maps
   mutable OpenMaps open_maps;
 };

@@ -183,7 +183,7 @@ TEST_CASE("trace: datasets that this version does not know are tolerated and mer
   const std::string a = write_raw(folder / "a.h5", [](Raw& r) { r.extra = true; });
   CHECK(Reader(a).n_samples() == 1);
   merge({a}, folder / "all.h5", Existing::refuse, {});
-  const h5::Id file = h5::open_for_reading(folder / "all.h5");
+  const h5::Input file(folder / "all.h5");
   const h5::Id group = h5::open_group(file.get(), "samples/000000");
   std::vector<float> values(4);
   h5::Dataset::open(group.get(), "edge_kl", h5::Type::f32).read({0, 0, 0}, {4, 1, 1}, values.data());

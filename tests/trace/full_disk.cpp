@@ -51,8 +51,8 @@ TEST_CASE("trace: a disk that is full at any point is a failure, leaves nothing 
     whole = fs::file_size(folder / "t.h5");
   }
   int n_failed = 0, n_done = 0;
-  for (size_t i = 0; i <= 24; ++i) {
-    const size_t limit = i < 8 ? i * 400 : whole * (i - 7) / 16;
+  for (size_t i = 0; i <= 16; ++i) {
+    const size_t limit = i < 8 ? i * 400 : whole * (i - 7) / 8;
     const Folder folder;
     const std::string path = folder / "t.h5";
     const int status = in_child([&] {
@@ -76,7 +76,7 @@ TEST_CASE("trace: a disk that is full at any point is a failure, leaves nothing 
     writer.finish();
     CHECK(holds(path, samples));
   }
-  CHECK(n_failed > 10);
+  CHECK(n_failed > 8);
   CHECK(n_done >= 1);
 }
 

@@ -90,7 +90,7 @@ TEST_CASE("profile: killed at any time, resumes to the same datasets") {
     });
     whole = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
   }
-  constexpr int n_kills = 40;
+  constexpr int n_kills = 24;
   int n_begun = 0;
   for (int i = 0; i < n_kills; ++i) {
     const Folder folder;

@@ -1,4 +1,4 @@
-#include "trace/output_driver.h"
+#include "trace/file_driver.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -20,22 +20,23 @@ struct Settings {  // copied by HDF5, byte for byte
   int* error;
 };
 
-struct OutputFile {
+struct DriverFile {
   H5FD_t head;  // HDF5's own part, must be first
   int descriptor;
+  bool writable;
   int* error;
   haddr_t end_of_addresses;
   haddr_t end_of_file;  // as HDF5 believes it to be
 };
 
-OutputFile* self(H5FD_t* file) {
-  return reinterpret_cast<OutputFile*>(file);
+DriverFile* self(H5FD_t* file) {
+  return reinterpret_cast<DriverFile*>(file);
 }
-const OutputFile* self(const H5FD_t* file) {
-  return reinterpret_cast<const OutputFile*>(file);
+const DriverFile* self(const H5FD_t* file) {
+  return reinterpret_cast<const DriverFile*>(file);
 }
 
-void remember(const OutputFile& file, int error) {
+void remember(const DriverFile& file, int error) {
   if (*file.error == 0) *file.error = error != 0 ? error : EIO;
 }
 
@@ -53,20 +54,21 @@ H5FD_t* open_file(const char* path, unsigned flags, hid_t access, haddr_t) {
     if (descriptor >= 0) ::close(descriptor);
     return nullptr;
   }
-  auto* file = new (std::nothrow) OutputFile{};
+  auto* file = new (std::nothrow) DriverFile{};
   if (!file) {
     ::close(descriptor);
     return nullptr;
   }
   file->descriptor = descriptor;
+  file->writable = flags & H5F_ACC_RDWR;
   file->error = settings->error;
   file->end_of_file = static_cast<haddr_t>(status.st_size);
   return &file->head;
 }
 
 herr_t close_file(H5FD_t* opened) {
-  OutputFile* file = self(opened);
-  if (::fsync(file->descriptor) != 0) remember(*file, errno);
+  DriverFile* file = self(opened);
+  if (file->writable && ::fsync(file->descriptor) != 0) remember(*file, errno);
   if (::close(file->descriptor) != 0) remember(*file, errno);
   delete file;
   return 0;
@@ -91,24 +93,53 @@ haddr_t get_end_of_file(const H5FD_t* file, H5FD_mem_t) {
   return self(file)->end_of_file;
 }
 
+uint64_t little_endian(const unsigned char* bytes, int n) {
+  uint64_t value = 0;
+  for (int i = n - 1; i >= 0; --i) value = value << 8 | bytes[i];
+  return value;
+}
+
+// False for a global heap whose objects do not fill it exactly (HDF5 file format 3.0, section III.E); true
+// for all else, and for the first part of a heap, which is read again whole.
+//   heap    "GCOL", version 1, 3 reserved bytes, size of the heap [8], objects
+//   object  index [2], references [2], 4 reserved bytes, size [8], data padded to 8; index 0: free, size with
+//   header
+bool is_sound_if_heap(const unsigned char* bytes, size_t n) {
+  constexpr uint64_t header = 16;
+  if (n < header || std::memcmp(bytes, "GCOL\1", 5) != 0) return true;
+  const uint64_t end = little_endian(bytes + 8, 8);
+  if (end > n) return true;
+  uint64_t at = header;
+  while (at < end && end - at >= header) {  // less is free space
+    const bool is_free = little_endian(bytes + at, 2) == 0;
+    const uint64_t size = little_endian(bytes + at + 8, 8);
+    if (size > end - at) return false;
+    const uint64_t taken = is_free ? size : header + (size + 7) / 8 * 8;
+    if (taken < header || taken > end - at) return false;
+    at += taken;
+  }
+  return end >= header;
+}
+
 // What was never written reads as zeros, as in a file with holes.
 herr_t read_block(H5FD_t* opened, H5FD_mem_t, hid_t, haddr_t address, size_t size, void* buffer) {
   auto* bytes = static_cast<char*>(buffer);
+  const size_t whole = size;
   while (size > 0) {
     const ssize_t n = ::pread(self(opened)->descriptor, bytes, size, static_cast<off_t>(address));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return -1;
     if (n == 0) {
       std::memset(bytes, 0, size);
-      return 0;
+      break;
     }
     bytes += n, address += static_cast<haddr_t>(n), size -= static_cast<size_t>(n);
   }
-  return 0;
+  return is_sound_if_heap(static_cast<const unsigned char*>(buffer), whole) ? 0 : -1;
 }
 
 herr_t write_block(H5FD_t* opened, H5FD_mem_t, hid_t, haddr_t address, size_t size, const void* buffer) {
-  OutputFile* file = self(opened);
+  DriverFile* file = self(opened);
   file->end_of_file = std::max(file->end_of_file, address + size);
   const auto* bytes = static_cast<const char*>(buffer);
   while (size > 0 && *file->error == 0) {
@@ -124,7 +155,7 @@ herr_t write_block(H5FD_t* opened, H5FD_mem_t, hid_t, haddr_t address, size_t si
 }
 
 herr_t truncate_file(H5FD_t* opened, hid_t, hbool_t) {
-  OutputFile* file = self(opened);
+  DriverFile* file = self(opened);
   if (*file->error == 0 && ::ftruncate(file->descriptor, static_cast<off_t>(file->end_of_addresses)) != 0)
     remember(*file, errno);
   file->end_of_file = file->end_of_addresses;
@@ -137,7 +168,7 @@ H5FD_class_t driver_class() {
   driver.version = H5FD_CLASS_VERSION;
   driver.value = static_cast<H5FD_class_value_t>(497);  // from the range that HDF5 leaves to applications
 #endif
-  driver.name = "deltacal-output";
+  driver.name = "deltacal-file";
   driver.maxaddr = (haddr_t{1} << 62) - 1;
   driver.fc_degree = H5F_CLOSE_STRONG;
   driver.fapl_size = sizeof(Settings);
@@ -157,7 +188,7 @@ H5FD_class_t driver_class() {
 
 }  // namespace
 
-herr_t use_output_driver(hid_t access, int* error) {
+herr_t use_file_driver(hid_t access, int* error) {
   static const H5FD_class_t driver = driver_class();
   static const hid_t id = H5FDregister(&driver);
   const Settings settings{error};

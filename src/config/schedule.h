@@ -27,8 +27,8 @@ struct Schedule {
   bool operator==(const Schedule&) const = default;
 };
 
-// Throws bad_input, `where` first, for a sparse layer before any delta layer, k below l, a list shorter than the k of
-// a layer that it serves, and values out of range.
+// Throws bad_input, `where` first, for a sparse layer before any delta layer, k below l, a list shorter than
+// the k of a layer that it serves, and values out of range.
 void check(const Schedule&, const std::string& where);
 
 // Index of the delta layer that serves sparse layer `layer`.
@@ -37,11 +37,13 @@ int source_of(const Schedule&, int layer);
 // "full 0-1 · delta 2, 14, 22 · sparse k 16-64, L 4": one line for people.
 std::string describe(const Schedule&);
 
-// Positions attended by one step at 0-based position t over all layers; the last page counts as far as it is filled.
-// Every list contains the newest page (l_pages >= 1), so min(k, U) pages hold (k-1) full ones and the newest.
+// Positions attended by one step at 0-based position t over all layers; the last page counts as far as it is
+// filled. Every list contains the newest page (l_pages >= 1), so min(k, U) pages hold (k-1) full ones and the
+// newest.
 long long attended_positions(const Schedule&, int t);
 
-// Sum over layers and steps of t+1, divided by the positions attended, over the steps first..end-1 of each sequence.
+// Sum over layers and steps of t+1, divided by the positions attended, over the steps first..end-1 of each
+// sequence.
 struct StepRange {
   int first = 0, end = 0;
 };

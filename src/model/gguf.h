@@ -1,5 +1,5 @@
-// GGUF files, versions 2 and 3: metadata and tensor bytes, nothing of transformers. Every count, length and offset is
-// checked against the file's size before it is used. Memory-mapped.
+// GGUF files, versions 2 and 3: metadata and tensor bytes, nothing of transformers. Every count, length and
+// offset is checked against the file's size before it is used. Memory-mapped.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +13,17 @@
 namespace deltacal::model {
 
 enum class TensorType : uint32_t {  // GGML's numbers
-  f32 = 0, f16 = 1, q4_0 = 2, q4_1 = 3, q5_0 = 6, q5_1 = 7, q8_0 = 8, q4_k = 12, q5_k = 13, q6_k = 14, bf16 = 30,
+  f32 = 0,
+  f16 = 1,
+  q4_0 = 2,
+  q4_1 = 3,
+  q5_0 = 6,
+  q5_1 = 7,
+  q8_0 = 8,
+  q4_k = 12,
+  q5_k = 13,
+  q6_k = 14,
+  bf16 = 30,
 };
 
 struct GgufTensor {
@@ -24,12 +34,13 @@ struct GgufTensor {
   int64_t n_elements() const;
 };
 
-using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<int64_t>, std::vector<double>,
-                               std::vector<std::string>>;
+using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<int64_t>,
+                               std::vector<double>, std::vector<std::string>>;
 
 class Gguf {
  public:
-  explicit Gguf(const std::string& path);  // bad_input: not GGUF, unsupported version, truncated, corrupt (what and where)
+  // bad_input: not GGUF, unsupported version, truncated, corrupt (what and where).
+  explicit Gguf(const std::string& path);
   ~Gguf();
   Gguf(Gguf&&) noexcept;
   const std::string& path() const;

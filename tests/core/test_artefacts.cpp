@@ -1,7 +1,6 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "core/files.h"
 #include "core/model_info.h"
@@ -23,7 +22,10 @@ TEST_CASE("provenance: the head of an artefact holds what formats ask for") {
   CHECK(head["schema_version"] == 3);
   CHECK(head["seed"] == ~uint64_t{0});
   CHECK(head["tool_version"] == tool_version);
-  CHECK(std::regex_match(utc_now(), std::regex(R"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ)")));
+  std::string now = utc_now();  // "2026-11-22T17:24:19Z"
+  for (char& c : now)
+    if (c >= '0' && c <= '9') c = '0';
+  CHECK(now == "0000-00-00T00:00:00Z");
 }
 
 TEST_CASE("provenance: an artefact of another kind, version or no JSON is refused with what it holds") {

@@ -1,8 +1,10 @@
 // Rotary embedding of queries and keys, and the append of keys and values to the paged cache, in one pass.
 //
-// The angle of dimension pair j at position t is t * inverse_frequency[j]. Pairs are (j, j + head_dim/2) ("neox",
-// Hugging Face order) or (2j, 2j+1) ("interleaved", the order GGUF files of llama models are written in).
-// RoFormer (arXiv 2104.09864), section 3.4.2.
+// The angle of dimension pair j at position t is t * inverse_frequency[j]. Pairs are (j, j + head_dim/2)
+// ("neox", Hugging Face order) or (2j, 2j+1) ("interleaved", the order GGUF files of llama models are written
+// in). RoFormer (arXiv 2104.09864), section 3.4.2. Angles, sines and cosines are computed in double, the rest
+// in float; bf16 rounds to nearest even. No two rows of a call may have the same sequence and position. What
+// lies in a page after the last position written is left as it is.
 #pragma once
 #include <cstdint>
 

@@ -11,10 +11,18 @@ namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
+// x' x [n_layers, n_layers], computing one half of it.
+Eigen::MatrixXd products_of_columns(const Eigen::MatrixXd& x) {
+  Eigen::MatrixXd out = Eigen::MatrixXd::Zero(x.cols(), x.cols());
+  out.selfadjointView<Eigen::Lower>().rankUpdate(x.transpose());
+  out.triangularView<Eigen::StrictlyUpper>() = out.transpose();
+  return out;
+}
+
 // Cosines of the columns of `x` [n_pages, n_layers]; undefined where a column is all zero or holds a value
 // that is not finite. Adds the defined ones to `sum` and 1 to `count`.
 void add_cosines(const Eigen::MatrixXd& x, Eigen::MatrixXd& sum, Eigen::MatrixXd& count) {
-  const Eigen::MatrixXd products = x.transpose() * x;  // [n_layers, n_layers]
+  const Eigen::MatrixXd products = products_of_columns(x);
   for (Eigen::Index m = 0; m < products.cols(); ++m)
     for (Eigen::Index l = 0; l < products.rows(); ++l) {
       const double norms = std::sqrt(products(l, l)) * std::sqrt(products(m, m));
@@ -22,6 +30,18 @@ void add_cosines(const Eigen::MatrixXd& x, Eigen::MatrixXd& sum, Eigen::MatrixXd
       sum(l, m) += std::clamp(products(l, m) / norms, -1.0, 1.0);
       count(l, m) += 1;
     }
+}
+
+// Of two ascending lists of pages, not both empty.
+double jaccard(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+  std::size_t both = 0;
+  for (auto i = a.begin(), j = b.begin(); i != a.end() && j != b.end();) {
+    if (*i == *j) ++both;
+    const bool step_i = *i <= *j, step_j = *j <= *i;
+    i += step_i;
+    j += step_j;
+  }
+  return static_cast<double>(both) / static_cast<double>(a.size() + b.size() - both);
 }
 
 Eigen::MatrixXd mean_of(const Eigen::MatrixXd& sum, const Eigen::MatrixXd& count) {
@@ -58,20 +78,22 @@ void CorrelationSums::add(const StepMaps& maps) {
 void CorrelationSums::add_step(const StepMaps& maps, int step, Measures& sums) const {
   const int n_pages = maps.seen(step);
   Eigen::MatrixXd scores(n_pages, n_layers_);
-  Eigen::MatrixXd chosen = Eigen::MatrixXd::Zero(n_pages, n_layers_);  // 1 for the selected pages
   Ranking ranking;
-  std::vector<int32_t> list;
+  std::vector<std::vector<int32_t>> chosen(n_layers_);
   for (int l = 0; l < n_layers_; ++l) {
     const auto row = maps.score_of(l, step);
     std::copy(row.begin(), row.end(), scores.col(l).data());
     ranking.rank(row, budget_.k_pages);
-    ranking.list(budget_.k_pages, budget_.l_pages, list);
-    for (const int32_t u : list) chosen(u, l) = 1;
+    ranking.list(budget_.k_pages, budget_.l_pages, chosen[l]);
+    std::ranges::sort(chosen[l]);
   }
   add_cosines(scores, sums.cosine.sum, sums.cosine.count);
-  // Every step here is active, so each layer selects exactly K pages: |A or B| = 2 K - |A and B|.
-  const Eigen::ArrayXXd both = (chosen.transpose() * chosen).array();
-  sums.jaccard.sum.array() += both / (2.0 * budget_.k_pages - both);
+  for (int l = 0; l < n_layers_; ++l)
+    for (int m = 0; m <= l; ++m) {
+      const double overlap = jaccard(chosen[l], chosen[m]);
+      sums.jaccard.sum(l, m) += overlap;
+      if (m < l) sums.jaccard.sum(m, l) += overlap;
+    }
   sums.jaccard.count.array() += 1;
   for (int l = 0; l < n_layers_; ++l) {
     const double least = scores.col(l).minCoeff(), most = scores.col(l).maxCoeff();

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <functional>
 #include <limits>
-#include <numeric>
 
 namespace deltacal::calib {
 
@@ -15,14 +15,19 @@ void Ranking::rank(std::span<const float> score, int max_pages) {
   for (int u = 0; u < n_pages_; ++u)
     key_[u] = std::isnan(score[u]) ? -std::numeric_limits<double>::infinity()
                                    : static_cast<double>(score[u]) - position_bias_ * u;
-  order_.resize(score.size());
-  std::iota(order_.begin(), order_.end(), 0);
-  const auto before = [&](int32_t a, int32_t b) { return key_[a] != key_[b] ? key_[a] > key_[b] : a < b; };
+  order_.clear();
+  double least = -std::numeric_limits<double>::infinity();  // key of the last page that is needed
   if (max_pages < n_pages_) {
-    std::nth_element(order_.begin(), order_.begin() + max_pages, order_.end(), before);
-    order_.resize(max_pages);
+    sorted_ = key_;
+    std::nth_element(sorted_.begin(), sorted_.begin() + max_pages - 1, sorted_.end(), std::greater<>());
+    least = sorted_[max_pages - 1];
+    for (int u = 0; u < n_pages_; ++u)
+      if (key_[u] > least) order_.push_back(u);
   }
-  std::sort(order_.begin(), order_.end(), before);
+  for (int u = 0; u < n_pages_ && std::ssize(order_) < max_pages; ++u)  // of equal ones the lower pages
+    if (max_pages >= n_pages_ || key_[u] == least) order_.push_back(u);
+  std::sort(order_.begin(), order_.end(),
+            [&](int32_t a, int32_t b) { return key_[a] != key_[b] ? key_[a] > key_[b] : a < b; });
 }
 
 void Ranking::list(int k_pages, int l_pages, std::vector<int32_t>& pages) const {

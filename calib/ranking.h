@@ -27,6 +27,7 @@ class Ranking {
   double position_bias_;
   int n_pages_ = 0, max_pages_ = 0;
   std::vector<double> key_;     // [U] S[u] - b u
+  std::vector<double> sorted_;  // [U] scratch: the keys, partly sorted
   std::vector<int32_t> order_;  // [min(max_pages, U)] of all pages, whatever L
 };
 

@@ -161,7 +161,8 @@ void RecallSums::add_oracle(const StepMaps& maps, int layer) {
     const auto row = maps.mass_of(layer, s);
     mass.assign(row.begin(), row.end());
     const int top = std::min<int>(grid_.k_pages.back(), static_cast<int>(mass.size()));
-    std::partial_sort(mass.begin(), mass.begin() + top, mass.end(), std::greater<>());
+    std::nth_element(mass.begin(), mass.begin() + top - 1, mass.end(), std::greater<>());
+    std::sort(mass.begin(), mass.begin() + top, std::greater<>());
     double kept = 0;
     int i = 0;
     for (std::size_t k = 0; k < grid_.k_pages.size() && grid_.k_pages[k] < std::ssize(mass); ++k) {

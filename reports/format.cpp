@@ -9,15 +9,21 @@ namespace deltacal::reports {
 namespace {
 constexpr const char* minus = "\u2212";
 constexpr const char* dash = "\u2013";
+bool starts(char c) {
+  return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+}  // a code point, in UTF-8
 }  // namespace
 
 std::string number(double value, const Quantity& quantity) {
   if (!std::isfinite(value)) return dash;
   const double size = std::abs(value);
+  if (size == 0) return "0";
+  if (quantity.decimals == 0 && size < 1e15 && size == std::floor(size) && !quantity.with_sign)
+    return grouped(static_cast<long long>(value));
   const double smallest_shown = 0.5 * std::pow(10.0, -quantity.decimals);
-  std::string digits = size != 0 && size < smallest_shown ? fmt::format("{:.1e}", size)
-                       : size >= 1e7                      ? fmt::format("{:.4g}", size)
-                                                          : fmt::format("{:.{}f}", size, quantity.decimals);
+  std::string digits = size < smallest_shown ? fmt::format("{:.1e}", size)
+                       : size >= 1e7         ? fmt::format("{:.4g}", size)
+                                             : fmt::format("{:.{}f}", size, quantity.decimals);
   const std::string sign = value < 0 ? minus : quantity.with_sign && value > 0 ? "+" : "";
   return sign + digits;
 }
@@ -82,9 +88,12 @@ std::string escape_html(std::string_view text) {
   return out;
 }
 
+size_t length(std::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), starts));
+}
+
 std::string shortened(std::string_view text, size_t n) {
-  const auto starts = [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; };
-  if (static_cast<size_t>(std::count_if(text.begin(), text.end(), starts)) <= n) return std::string(text);
+  if (length(text) <= n) return std::string(text);
   size_t seen = 0, end = 0;
   while (end < text.size() && !(starts(text[end]) && seen + 1 == n)) seen += starts(text[end++]) ? 1 : 0;
   return std::string(text.substr(0, end)) + "\u2026";

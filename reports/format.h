@@ -21,6 +21,7 @@ std::string with_unit(const Quantity&);
 
 // For text and attribute values of HTML and SVG; control characters become U+FFFD.
 std::string escape_html(std::string_view text);
+size_t length(std::string_view text);  // in code points
 // At most `n` characters (code points), the last an ellipsis if something was cut.
 std::string shortened(std::string_view text, size_t n);
 

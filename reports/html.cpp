@@ -72,7 +72,8 @@ std::string table_cell(const Cell& c, const Quantity& quantity) {
 }
 
 std::string draw(const Table& table) {
-  std::string out = "<table><thead><tr>";
+  // many columns: intervals below their numbers
+  std::string out = table.columns.size() > 6 ? "<table class=\"dense\"><thead><tr>" : "<table><thead><tr>";
   for (size_t c = 0; c < table.columns.size(); ++c) {
     const Quantity& q = table.columns[c];
     out += fmt::format(

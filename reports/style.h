@@ -48,7 +48,8 @@ svg .limit{stroke:var(--bad);stroke-dasharray:4 3}
 svg .limit-name{fill:var(--bad)}
 svg .delta-line{stroke:var(--delta);stroke-dasharray:2 3;stroke-opacity:.8}
 svg .delta-mark{fill:var(--delta)}
-svg .outline{fill:none;stroke:#fff;stroke-width:1.6;paint-order:stroke;filter:drop-shadow(0 0 .7px #000)}
+svg .cells{shape-rendering:crispEdges}
+svg .outline{fill:none;stroke:#fff;stroke-width:1.4}svg .outline-back{fill:none;stroke:#000;stroke-width:3}
 svg .undefined{fill:url(#hatch);stroke:var(--rule);stroke-width:.5}
 svg .role-full{fill:var(--full)}svg .role-delta{fill:var(--delta)}svg .role-sparse{fill:var(--sparse)}
 svg .role-letter{fill:var(--on-role);font-weight:600}
@@ -56,13 +57,15 @@ svg .bar{fill:var(--sparse);fill-opacity:.55}
 svg .bracket{fill:none;stroke:var(--delta);stroke-width:1.4}
 table{border-collapse:collapse;font-size:13.5px;font-variant-numeric:tabular-nums;min-width:40%}
 th,td{text-align:left;vertical-align:top;padding:5px 14px 5px 0;border-bottom:1px solid var(--rule)}
-th{font-weight:600;border-bottom:1.5px solid var(--ink);border-top:1.5px solid var(--ink)}
+th{font-weight:600;vertical-align:bottom;border-bottom:1.5px solid var(--ink);border-top:1.5px solid var(--ink)}
 th .unit{display:block;font-weight:400;color:var(--soft);font-size:12px}
-td.num,th.num{text-align:right;white-space:nowrap}
-td .ci{color:var(--soft);font-size:12px;display:block}
+th.num{text-align:right}
+td.num{text-align:right;white-space:nowrap}
+td .ci{color:var(--soft);font-size:12px}
+.dense .ci{display:block}.dense th,.dense td{padding-right:11px}
 td{overflow-wrap:anywhere}
 td.short{white-space:nowrap}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(205px,1fr));gap:12px}
+.facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(205px,1fr));gap:12px}
 .fact{background:var(--panel);border-left:3px solid var(--rule);padding:10px 14px}
 .fact.good{border-color:var(--good)}.fact.bad{border-color:var(--bad)}
 .fact .what{font-size:13px;color:var(--soft)}
@@ -71,7 +74,7 @@ td.short{white-space:nowrap}
 .fact.good .value{color:var(--good)}.fact.bad .value{color:var(--bad)}
 .fact .detail{font-size:12.5px;line-height:1.4;color:var(--soft)}
 @media (max-width:820px){body{padding:18px 14px 40px}figure.half,figure.third{grid-column:span 6}
-.scroll svg{max-width:none}.fits svg{max-width:100%}.facts{grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}}
+.scroll svg{max-width:none}.fits svg{max-width:100%}.half .scroll svg{min-width:440px}.facts{grid-template-columns:repeat(auto-fill,minmax(150px,1fr))}}
 @media print{body{max-width:none;padding:0;font-size:10.5pt}nav{display:none}figure{break-inside:avoid}
 h2,h3{break-after:avoid}.scroll{overflow:visible}svg,.fact{print-color-adjust:exact;-webkit-print-color-adjust:exact}
 table{font-size:8.5pt}th,td{padding-right:8px}}

@@ -27,7 +27,7 @@ int smallest_lag(const std::vector<Analysis::Stale>& stale) {
   return std::min_element(stale.begin(), stale.end(), [](auto& a, auto& b) { return a.lag < b.lag; })->lag;
 }
 
-Figure stale_map(const Analysis& analysis) {
+Figure stale_map(const Analysis& analysis, const Config* config) {
   const auto n = static_cast<size_t>(analysis.model.n_layers);
   Heatmap map{.quantity = quantity::recall("Stale recall"),
               .row_label = "Lag (steps)",
@@ -38,7 +38,7 @@ Figure stale_map(const Analysis& analysis) {
               .lower_triangle = false,
               .scale_min = 1,
               .scale_max = 1,
-              .marked_columns = {},
+              .marked_columns = config ? delta_layers(config->strip) : std::vector<int>{},
               .outlined = {}};
   const auto& first = analysis.stale.front();
   for (const auto& stale : analysis.stale) {
@@ -123,7 +123,7 @@ Section drift_section(const Analysis& analysis, const Config* config) {
             "1 minus the cosine of a layer's page scores at a step and the step before, over the pages "
             "both see.",
             analysis.step_drift));
-  if (!analysis.stale.empty()) section.figures.push_back(stale_map(analysis));
+  if (!analysis.stale.empty()) section.figures.push_back(stale_map(analysis, config));
   if (analysis.half_life) section.figures.push_back(half_life(analysis));
   return section;
 }

@@ -1,6 +1,9 @@
 // How the numbers were made: files, commands, hashes, seeds, definitions; and a bench file as it is.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "reports/build/parts.h"
 #include "reports/format.h"
 
@@ -36,6 +39,20 @@ void flatten(const Field& field, const std::string& prefix, std::vector<std::pai
   }
 }
 
+// Decimals for a column whose unit is not known: none for whole numbers, else four digits of the largest.
+int decimals_for(const Table& table, size_t column) {
+  double largest = 0;
+  bool whole_numbers = true;
+  for (const auto& row : table.rows) {
+    const auto* e = std::get_if<Estimate>(&row[column]);
+    if (!e || !e->has_value()) continue;
+    largest = std::max(largest, std::abs(e->value));
+    whole_numbers = whole_numbers && e->value == std::floor(e->value);
+  }
+  if (whole_numbers) return 0;
+  return largest >= 100 ? 1 : largest >= 10 ? 2 : largest >= 1 ? 3 : 4;
+}
+
 Table records(const Field& array) {
   Table table;
   std::vector<std::vector<std::pair<std::string, Cell>>> rows;
@@ -53,48 +70,50 @@ Table records(const Field& array) {
       for (size_t c = 0; c < cells.size(); ++c)
         if (table.columns[c].name == name) cells[c] = value;
   }
-  // whole numbers are shown as such
-  for (size_t c = 0; c < table.columns.size(); ++c) {
-    bool whole = true;
-    for (const auto& row : table.rows)
-      if (const auto* e = std::get_if<Estimate>(&row[c]))
-        whole =
-            whole && (!e->has_value() || e->value == static_cast<double>(static_cast<long long>(e->value)));
-    if (whole) table.columns[c].decimals = 0;
-  }
+  for (size_t c = 0; c < table.columns.size(); ++c) table.columns[c].decimals = decimals_for(table, c);
   return table;
 }
 
-void add_making_row(Table& table, const Head& head, const std::string& made_from, const std::string& counts) {
-  table.rows.push_back(
-      {head.file, head.format, head.command, head.seed, head.tool_version, head.created, made_from, counts});
+std::string source_text(const Source& source) {
+  return source.sha256.empty() ? source.path : fmt::format("{} (sha256 {})", source.path, source.sha256);
 }
 
-std::string source_text(const char* what, const Source& source) {
-  if (source.path.empty() && source.sha256.empty()) return "";
-  return fmt::format("{} {} sha256 {}", what, source.path, source.sha256);
+// One table a file: what it says of its own making.
+Figure made(const char* id, const Head& head, const std::vector<std::pair<std::string, std::string>>& more) {
+  Table table{{quantity::text("Fact"), quantity::text("Value")}, {}};
+  const auto add = [&](const std::string& name, const std::string& value) {
+    if (!value.empty()) table.rows.push_back({name, value});
+  };
+  add("format", head.format);
+  add("command", head.command);
+  add("seed", head.seed);
+  add("tool version", head.tool_version);
+  add("created", head.created);
+  for (const auto& [name, value] : more) add(name, value);
+  return {.id = id, .title = head.file, .width = Width::half, .body = std::move(table)};
 }
 
-Figure files(const Parts& parts) {
-  Table table{{quantity::text("File"), quantity::text("Format"), quantity::text("Command"),
-               quantity::text("Seed"), quantity::text("Version"), quantity::text("Created"),
-               quantity::text("Made from"), quantity::text("n")},
-              {}};
+std::vector<Figure> files(const Parts& parts) {
+  std::vector<Figure> figures;
   if (const auto& a = parts.analysis)
-    add_making_row(table, a->head, source_text("trace", a->trace), counts_text(a->counts));
+    figures.push_back(made("file-analysis", a->head,
+                           {{"made from the trace", source_text(a->trace)}, {"n", counts_text(a->counts)}}));
   if (const auto& c = parts.config)
-    add_making_row(table, c->head, source_text("trace", c->trace),
-                   c->n_samples > 0 ? counts_text({c->n_samples, 0, 0}) : "");
-  if (const auto& v = parts.validation) {
-    const Counts counts = v->policies.empty() ? Counts{} : counts_of(v->policies.front());
-    add_making_row(table, v->head, source_text("config", v->config) + "; " + source_text("data", v->data),
-                   counts_text(counts));
-  }
-  if (parts.bench) add_making_row(table, parse_head(Field(*parts.bench, parts.bench_file)), "", "");
-  return {.id = "files",
-          .title = "Files and commands",
-          .caption = "Each file holds these facts itself; a command with its seed makes it again.",
-          .body = std::move(table)};
+    figures.push_back(made("file-config", c->head,
+                           {{"sha256 of this file", parts.config_sha256},
+                            {"made from the trace", source_text(c->trace)},
+                            {"method", c->method},
+                            {"objective", c->objective},
+                            {"budget", c->budget},
+                            {"n", c->n_samples > 0 ? counts_text({c->n_samples, 0, 0}) : ""}}));
+  if (const auto& v = parts.validation)
+    figures.push_back(made("file-validation", v->head,
+                           {{"config", source_text(v->config)},
+                            {"data", source_text(v->data)},
+                            {"n", v->policies.empty() ? "" : counts_text(counts_of(v->policies.front()))}}));
+  if (parts.bench)
+    figures.push_back(made("file-bench", parse_head(Field(*parts.bench, parts.bench_file)), {}));
+  return figures;
 }
 
 Figure identity(const Model& model) {
@@ -107,7 +126,7 @@ Figure identity(const Model& model) {
                 {std::string("key/value heads"), whole(model.n_kv_heads)},
                 {std::string("head dimension"), whole(model.head_dim)}};
   table.columns[1].decimals = 0;
-  return {.id = "model", .title = "Model", .body = std::move(table)};
+  return {.id = "model", .title = "Model", .width = Width::half, .body = std::move(table)};
 }
 
 Figure definitions() {
@@ -185,7 +204,7 @@ std::vector<std::string> what_is_missing(const Parts& parts) {
 
 Section bench_section(const Field& root) {
   Section section{"bench", "Bench", "As the bench file gives them, in its own names and units.", {}};
-  Table scalars{{quantity::text("Field"), {"Value", "", 4}}, {}};
+  Table scalars{{quantity::text("Field"), {"Value", "", 3}}, {}};
   int n = 0;
   for (const auto& [name, value] : root.members()) {
     if (is_head(name) || name == "model") continue;
@@ -209,7 +228,7 @@ Section bench_section(const Field& root) {
 
 Section making_section(const Parts& parts) {
   Section section{"making", "How it was made", "", {}};
-  section.figures.push_back(files(parts));
+  section.figures = files(parts);
   const Model* model = parts.config       ? &parts.config->model
                        : parts.analysis   ? &parts.analysis->model
                        : parts.validation ? &parts.validation->model

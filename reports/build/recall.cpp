@@ -111,7 +111,7 @@ Figure layer_recall(const Parts& parts, size_t n) {
         "Oracle: the most that any k pages of the layer hold, hence what the budget alone loses. ";
     if (!chosen.notes.empty())
       figure.caption += fmt::format("Budgets outside the analysed grid: {}. ", fmt::join(chosen.notes, "; "));
-    figure.counts = "Calibration: " + counts_text(parts.analysis->counts) + ". ";
+    figure.counts = "Calibration: " + counts_text(parts.analysis->counts);
     figure.interval = interval_text(parts.analysis->interval);
   } else if (parts.config && !parts.config->recall.empty()) {
     chart.series.push_back(by_layer("expected by the config", parts.config->recall, n));
@@ -123,7 +123,8 @@ Figure layer_recall(const Parts& parts, size_t n) {
     if (delta && !delta->recall.empty()) {
       chart.series.push_back(by_layer("validation: the sparse run itself", delta->recall, n));
       figure.caption += "Validation: with the hidden states of the sparse run itself. ";
-      figure.counts += "Validation: " + counts_text(counts_of(*delta)) + ".";
+      figure.counts +=
+          (figure.counts.empty() ? "Validation: " : ". Validation: ") + counts_text(counts_of(*delta));
       if (figure.interval.empty()) figure.interval = interval_text(parts.validation->interval);
     }
   }

@@ -29,6 +29,14 @@ Figure lists(const Config& config) {
           .body = std::move(table)};
 }
 
+Figure expected(const Config& config) {
+  Facts facts;
+  for (const auto& [lengths, ratio] : config.attended_ratio)
+    facts.facts.push_back({quantity::ratio(), only(ratio), "lengths: " + lengths});
+  if (config.nll_gap) facts.facts.push_back({quantity::nll_gap(), *config.nll_gap, "as the config states"});
+  return {.id = "expected", .title = "What the config expects", .body = std::move(facts)};
+}
+
 Figure alternatives(const Config& config) {
   Table table{{quantity::text("Schedule"),
                quantity::text("\u0394-layers"),
@@ -66,6 +74,8 @@ Section schedule_section(const Config& config) {
                                         "layers each \u0394-layer serves, with its list and L in pages.",
                              .body = config.strip});
   section.figures.push_back(lists(config));
+  if (auto figure = expected(config); !std::get<Facts>(figure.body).facts.empty())
+    section.figures.push_back(std::move(figure));
   if (!config.alternatives.empty()) section.figures.push_back(alternatives(config));
   return section;
 }

@@ -117,7 +117,7 @@ Section summary_section(const Parts& parts) {
     figure.counts = counts_text(counts_of(*delta)) + " (active steps)";
     figure.interval = interval_text(validation->interval);
   }
-  if (parts.config) add_expected_facts(facts, *parts.config);
+  if (parts.config && !delta) add_expected_facts(facts, *parts.config);
   if (!facts.empty()) section.figures.push_back(std::move(figure));
   if (validation && !validation->thresholds.empty()) section.figures.push_back(thresholds(*validation));
   return section;

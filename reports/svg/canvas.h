@@ -23,6 +23,9 @@ class Canvas {
   void mark(double x, double y, double radius, size_t series, std::string_view tooltip = "");
   void dot(double x, double y, double radius, std::string_view classes, std::string_view tooltip = "");
 
+  void open_group(std::string_view classes) { body_ += "<g class=\"" + std::string(classes) + "\">"; }
+  void close_group() { body_ += "</g>"; }
+
   std::string svg(double width, double height, const std::string& title) const;
 
  private:

@@ -26,11 +26,6 @@ Axis value_axis(const DotWhisker& chart) {
   return make_axis(least - pad, most + pad, 4);
 }
 
-bool has_points(const DotWhisker& chart) {
-  return std::any_of(chart.rows.begin(), chart.rows.end(),
-                     [](const auto& row) { return !row.points.empty(); });
-}
-
 void draw_row(Canvas& canvas, const DotWhisker& chart, size_t r, double y, double left, const Axis& axis,
               double text_x) {
   const auto& row = chart.rows[r];
@@ -56,11 +51,11 @@ std::string svg(const DotWhisker& chart, double width, const std::string& title)
   Canvas canvas;
   size_t name = 4, shown = 4;
   for (const auto& row : chart.rows) {
-    name = std::max(name, std::min<size_t>(row.name.size(), 18));
-    shown = std::max(shown, estimate(row.estimate, chart.quantity).size());
+    name = std::max(name, std::min<size_t>(length(row.name), 18));
+    shown = std::max(shown, length(estimate(row.estimate, chart.quantity)));
   }
   const double left = 14 + 6.6 * static_cast<double>(name);
-  const double right = width - 12 - (has_points(chart) ? 5.6 : 5.3) * static_cast<double>(shown);
+  const double right = width - 12 - 6.3 * static_cast<double>(shown);
   const double bottom = top + row_height * static_cast<double>(chart.rows.size());
   Axis axis = value_axis(chart);
   axis.begin = left + 4;

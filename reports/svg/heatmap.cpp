@@ -18,7 +18,7 @@ struct Layout {
 
 Layout layout(const Heatmap& map, double width) {
   size_t longest = 1;
-  for (const auto& row : map.rows) longest = std::max(longest, row.size());
+  for (const auto& row : map.rows) longest = std::max(longest, length(row));
   const double left = 26 + 6.5 * static_cast<double>(longest), top = 6;
   const double columns = static_cast<double>(std::max<size_t>(map.columns.size(), 1));
   double cell = std::clamp((width - left - legend_width - 8) / columns, 2.0, 48.0);
@@ -39,6 +39,7 @@ size_t stride(double cell, size_t longest_name, bool along) {
 }
 
 void draw_cells(Canvas& canvas, const Heatmap& map, const Layout& at) {
+  canvas.open_group("cells");
   for (size_t r = 0; r < map.rows.size(); ++r) {
     for (size_t c = 0; c < map.columns.size(); ++c) {
       if (map.lower_triangle && c > r) continue;
@@ -56,15 +57,20 @@ void draw_cells(Canvas& canvas, const Heatmap& map, const Layout& at) {
                     viridis((e.value - map.scale_min) / (map.scale_max - map.scale_min)), tooltip);
     }
   }
-  for (const auto& [r, c] : map.outlined)
-    canvas.rect(at.left + c * at.cell_w + 0.5, at.top + r * at.cell_h + 0.5, at.cell_w - 1, at.cell_h - 1,
-                "outline");
+  canvas.close_group();
+  for (const auto& [r, c] : map.outlined) {
+    const double x = at.left + c * at.cell_w + 0.5, y = at.top + r * at.cell_h + 0.5;
+    for (const char* stroke : {"outline-back", "outline"})
+      canvas.rect(x, y, at.cell_w - 1, at.cell_h - 1, stroke);
+  }
 }
 
 void draw_names(Canvas& canvas, const Heatmap& map, const Layout& at) {
   size_t longest = 1;
-  for (const auto& name : map.columns) longest = std::max(longest, name.size());
-  const size_t rows = stride(at.cell_h, 1, false), columns = stride(at.cell_w, longest, true);
+  for (const auto& name : map.columns) longest = std::max(longest, length(name));
+  const size_t columns = stride(at.cell_w, longest, true);
+  const bool square = map.rows == map.columns;  // one set of names: label the same ones
+  const size_t rows = square ? std::max(columns, stride(at.cell_h, 1, false)) : stride(at.cell_h, 1, false);
   for (size_t r = 0; r < map.rows.size(); ++r)
     if (r % rows == 0)
       canvas.text(at.left - 5, at.top + (static_cast<double>(r) + 0.5) * at.cell_h + 3.5, map.rows[r],

@@ -28,7 +28,7 @@ Axis value_axis(const LineChart& chart) {
         if (std::isfinite(v)) least = std::min(least, v), most = std::max(most, v);
   if (chart.from_zero && least <= most) least = std::min(least, 0.0), most = std::max(most, 0.0);
   const double pad = least <= most ? 0.04 * (most - least) : 0;
-  return make_axis(chart.from_zero && least == 0 ? 0 : least - pad, most + pad, 5);
+  return make_axis(chart.from_zero && least == 0 ? 0 : least - pad, most + pad, 6);
 }
 
 // Rows of the legend above the plot; returns the y below it. Nothing for a single series: the title names it.
@@ -37,7 +37,7 @@ double draw_legend(Canvas& canvas, const LineChart& chart, double width) {
   double x = left, y = 12;
   for (size_t s = 0; s < chart.series.size(); ++s) {
     const std::string name = shortened(chart.series[s].name, 40);
-    const double need = 24 + 6.2 * static_cast<double>(std::min<size_t>(chart.series[s].name.size(), 40));
+    const double need = 24 + 6.2 * static_cast<double>(std::min<size_t>(length(chart.series[s].name), 40));
     if (x > left && x + need > width) x = left, y += legend_line;
     canvas.mark(x + 5, y - 4, 3.6, s);
     canvas.text(x + 13, y, name);
@@ -52,7 +52,7 @@ void draw_frame(Canvas& canvas, const LineChart& chart, const Layout& at, const 
     canvas.text(at.x0 - 6, axis.at(tick) + 3.5, axis.label(tick), Anchor::end);
   }
   size_t longest = 1;
-  for (const auto& name : chart.x) longest = std::max(longest, name.size());
+  for (const auto& name : chart.x) longest = std::max(longest, length(name));
   const double step_px = (at.x1 - at.x0) / static_cast<double>(std::max<size_t>(at.n, 1));
   size_t stride = 1;
   for (const size_t s : {1, 2, 5, 10, 20, 50, 100, 200}) {
@@ -105,7 +105,7 @@ void draw_band(Canvas& canvas, const LineChart& chart, size_t s, const Layout& a
 void draw_whiskers(Canvas& canvas, const LineChart& chart, size_t s, const Layout& at, const Axis& axis) {
   const auto& series = chart.series[s];
   const double n = static_cast<double>(chart.series.size());
-  const double spread = std::min(0.7, 12 * n / std::max(1.0, at.x(1) - at.x(0)));  // in steps of the axis
+  const double spread = std::min(0.6, 7 * n / std::max(1.0, at.x(1) - at.x(0)));  // in steps of the axis
   const double shift = n > 1 ? spread * (static_cast<double>(s) / (n - 1) - 0.5) : 0;
   for (size_t i = 0; i < series.y.size(); ++i) {
     const Estimate& e = series.y[i];
@@ -120,6 +120,8 @@ void draw_whiskers(Canvas& canvas, const LineChart& chart, size_t s, const Layou
 
 std::string svg(const LineChart& chart, double width, const std::string& title) {
   Canvas canvas;
+  width =
+      std::min(width, left + right_margin + 180 * static_cast<double>(std::max<size_t>(chart.x.size(), 2)));
   double top = draw_legend(canvas, chart, width);
   if (!chart.marked.empty()) top += 4;
   const Layout at{left, width - right_margin, top, top + plot_height, chart.x.size()};

@@ -1,5 +1,6 @@
 #include "text/chat.h"
 
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -122,6 +123,23 @@ class Renderer {
 
 using Messages = std::span<const Message>;
 
+constexpr std::string_view think = "<think>\n";
+
+// Whether the template's header of the assistant's turn ends with "<think>" and a newline (DeepSeek-R1, QwQ).
+bool opens_thought(ChatPreset preset, const std::string& chat_template) {
+  const auto has = [&](std::string_view text) { return chat_template.find(text) != std::string::npos; };
+  if (preset == ChatPreset::deepseek_r1) return has("<｜Assistant｜><think>");
+  return preset == ChatPreset::chatml &&
+         (has("<|im_start|>assistant\\n<think>") || has("<|im_start|>assistant\n<think>"));
+}
+
+// An earlier answer without its thought, as `content.split('</think>')[-1]` in a template does it.
+std::string_view without_thought(std::string_view content) {
+  constexpr std::string_view end_of_thought = "</think>";
+  const size_t end = content.rfind(end_of_thought);
+  return end == std::string_view::npos ? content : content.substr(end + end_of_thought.size());
+}
+
 void chatml(Renderer& out, const Vocabulary& v, Messages messages) {
   const auto turn = [&](std::string_view role, std::string_view content) {
     out.special("<|im_start|>");
@@ -133,9 +151,19 @@ void chatml(Renderer& out, const Vocabulary& v, Messages messages) {
   };
   if (messages.front().role != "system")
     if (const auto system = default_system_message(v.chat_template)) turn("system", *system);
-  for (const Message& m : messages) turn(m.role, m.content);
+  const std::string_view drops_thoughts = "split('</think>')[-1].lstrip('\\n')";  // QwQ's template
+  const bool drop = v.chat_template.find(drops_thoughts) != std::string::npos;
+  for (const Message& m : messages) {
+    std::string_view content = m.content;
+    if (drop && m.role == "assistant") {
+      content = without_thought(content);
+      content.remove_prefix(std::min(content.find_first_not_of('\n'), content.size()));
+    }
+    turn(m.role, content);
+  }
   out.special("<|im_start|>");
   out.text("assistant\n");
+  if (opens_thought(ChatPreset::chatml, v.chat_template)) out.text(think);
 }
 
 // Llama 3.1's and 3.2's templates open with a system turn that tells dates; "today" is the fixed date they
@@ -172,12 +200,6 @@ void llama3(Renderer& out, const Vocabulary& v, Messages messages) {
   header("assistant");
 }
 
-constexpr std::string_view think = "<think>\n";
-
-bool opens_thought(const std::string& chat_template) {
-  return chat_template.find("<｜Assistant｜><think>") != std::string::npos;
-}
-
 void deepseek_r1(Renderer& out, const Vocabulary& v, Messages messages) {
   out.special("<｜begin▁of▁sentence｜>");
   std::string_view system;
@@ -189,15 +211,13 @@ void deepseek_r1(Renderer& out, const Vocabulary& v, Messages messages) {
       out.special("<｜User｜>");
       out.text(m.content);
     } else if (m.role == "assistant") {
-      constexpr std::string_view end_of_thought = "</think>";
-      const size_t end = m.content.rfind(end_of_thought);
       out.special("<｜Assistant｜>");
-      out.text(end == std::string::npos ? m.content : m.content.substr(end + end_of_thought.size()));
+      out.text(without_thought(m.content));
       out.special("<｜end▁of▁sentence｜>");
     }
   }
   out.special("<｜Assistant｜>");
-  if (opens_thought(v.chat_template)) out.text(think);
+  if (opens_thought(ChatPreset::deepseek_r1, v.chat_template)) out.text(think);
 }
 
 void plain(Renderer& out, const Vocabulary& v, Messages messages) {
@@ -296,8 +316,7 @@ Rendered render_conversation(const Tokenizer& tokenizer, ChatPreset preset,
   out.n_prompt_tokens = static_cast<int>(out.ids.size());
 
   std::string_view content = messages.back().content;
-  const bool thinking =
-      preset == ChatPreset::deepseek_r1 && opens_thought(tokenizer.vocabulary().chat_template);
+  const bool thinking = opens_thought(preset, tokenizer.vocabulary().chat_template);
   if (thinking && content.starts_with(think)) content.remove_prefix(think.size());
   const auto answer = tokenizer.encode(content, Special::as_text);
   out.ids.insert(out.ids.end(), answer.begin(), answer.end());

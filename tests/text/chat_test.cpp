@@ -143,6 +143,23 @@ TEST_CASE("chat: DeepSeek-R1's header opens the thought where its template does,
   CHECK(text(old, "<think>\nHm</think>4") == head + "<think>\nHm</think>4" + end + "@4");
 }
 
+TEST_CASE("chat: a ChatML template that thinks (QwQ) opens the thought and drops earlier ones") {
+  const std::string qwq =
+      "{%- set content = message.content.split('</think>')[-1].lstrip('\\n') %}"
+      "{{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>' + '\\n' }}"
+      "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}";
+  const Tokenizer t(bytes_and({"<|im_start|>", "<|im_end|>"}, qwq));
+  const Rendered r = render_conversation(t, ChatPreset::chatml,
+                                         {{"user", "q"},
+                                          {"assistant", "<think>\nHm\n</think>\n\n4"},
+                                          {"user", "sure?"},
+                                          {"assistant", "<think>\nYes</think>yes"}});
+  CHECK(
+      t.decode(r.ids) ==
+      "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n<|im_start|>user\nsure?<|im_end|>\n"
+      "<|im_start|>assistant\n<think>\nYes</think>yes<|im_end|>");
+}
+
 TEST_CASE("chat: without a template, question and response are a blank line apart") {
   Vocabulary v = bytes_and({"<s>"}, "");
   v.bos_id = 256;

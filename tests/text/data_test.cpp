@@ -105,9 +105,8 @@ TEST_CASE("data: samples of one problem share its key, others do not") {
   const std::string q = "question:" + sha256(std::string_view("q"));
   CHECK(key(R"({"question": "q", "response": "a"})") == q);
   CHECK(key(R"({"problem": "q", "solution": "b", "task": "t"})") == q);
-  CHECK(
-      key(R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "z"}]})") ==
-      q);
+  CHECK(key(R"({"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"},)"
+            R"( {"role": "assistant", "content": "z"}]})") == q);
   CHECK(key(R"({"question": "Q", "response": "a"})") != q);
   CHECK(key(R"({"text": "x"})") == "sample:" + sha256(std::string_view("x")));
   CHECK(key(R"({"input_ids": [1]})") == "sample:" + sha256_of_tokens(std::vector<int32_t>{1}));
@@ -246,10 +245,8 @@ TEST_CASE("data: the prompt for decoding leaves out the last answer alone") {
   };
   CHECK(prompt(R"({"question": "q", "response": "r"})") == "<s>q\n\n");
   CHECK(prompt(R"({"messages": [{"role": "user", "content": "q"}]})") == "<s>q\n\n");
-  CHECK(
-      prompt(
-          R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "p"}]})") ==
-      "<s>q\n\na\n\np\n\n");
+  CHECK(prompt(R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"},)"
+               R"( {"role": "user", "content": "p"}]})") == "<s>q\n\na\n\np\n\n");
   CHECK(prompt(R"({"text": "abc"})") == "<s>abc");
   CHECK(prompt_ids(read_one(R"({"input_ids": [4, 5]})"), t, ChatPreset::none) == std::vector<int32_t>{4, 5});
 }

@@ -19,6 +19,7 @@ The pipelines are those of the models' own tokenizer.json: SmolLM2 cuts off digi
 with GPT-2's expression; Qwen2.5 and DeepSeek-R1-Distill-Qwen normalise to form C and split with one expression; for
 Llama 3 (no vocabulary at hand) there are the pieces alone.
 """
+
 import argparse
 import json
 import pathlib
@@ -47,7 +48,7 @@ TEXTS = [
     "digits 0 1 12 123 1234 12345 1234567890 3.14159 1,000,000 0x1F 1e-7 2024-11-22 17:24:19Z",
     "numbers of other scripts: \u0661\u0662\u0663 \u0967\u0968\u0969 \u2167 \u216b \u00bd\u00be \u00b2\u00b3 \u2460\u2461 \u4e00\u4e8c\u4e09 \U0001d7d9\U0001d7da",
     "a1b22c333 7up x2y 4\u00d74=16 10\u207b\u2077",
-    "def f(x: int) -> int:\n    \"\"\"Twice.\"\"\"\n    if x > 0:\n        return x << 1  # comment\n\treturn -x\n\n\nprint(f(21))\n",
+    'def f(x: int) -> int:\n    """Twice."""\n    if x > 0:\n        return x << 1  # comment\n\treturn -x\n\n\nprint(f(21))\n',
     "#include <vector>\ntemplate <class T> auto sum(const std::vector<T>& v) -> T {\r\n  T s{}; for (auto&& x : v) s += x;\r\n  return s;\r\n}\r\n",
     "SELECT * FROM t WHERE a != 'b''c' AND d <= 3.0; -- done\n{\"key\": [1, 2, {\"x\": null}]}",
     "Let \\(s\\) be the speed; then \\[\\frac{9}{s} + \\frac{t}{60} = 4,\\quad s^2 + 2s - 45 = 0\\] so $s = 2.5$.",
@@ -66,12 +67,32 @@ TEXTS = [
     "new letters: \U0002ebf0\U0002ebf1 \U00031350 \ua7cb\ua7da \U00016d40\U00016d41 \U0001e030x \U00010d40\U00010d41 \U00011de0\U00011de1",
     "runs:  two   three    four     five\t\ttabs\t \t mixed \t",
     "\n\nnew\n\n\nlines\n \n  \n   indented\n\t\n\ttab\r\n\r\n\r\nend\r\r\n\n",
-    "   \n   \n   x", "  x", " \t x", "x  ", "x \n", "x\n ", "\n", " ", "  ", "\t", "\r\n", "\r", "",
+    "   \n   \n   x",
+    "  x",
+    " \t x",
+    "x  ",
+    "x \n",
+    "x\n ",
+    "\n",
+    " ",
+    "  ",
+    "\t",
+    "\r\n",
+    "\r",
+    "",
     "spaces of Unicode: a\u00a0b\u00a0\u00a0c\u2003d\u2003\u2003e\u3000\u3000f\u202fg\u205fh\u1680i\u0085j\u2028k\u2029l\u180em\u180e n\u200bo\ufeffp",
     "controls: \x00\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x13\x14\x16\x1b\x1c\x1d\x1e\x1f\x7f a\x04b\x1d\x1d c\x0b\x0bd\x0c e",
     "\ud7ff \ue000 \ufffd \U000e0041 \U000f0000 \U0010ffff \U00040000 \U000c0000",
     "((((((((((]]]]]]]]]]::::::::::!!!!!!!!!!??????????..........----------==========##########__________",
-    "a" * 300, "ab" * 100, "\u00e9" * 60, " " * 130 + "x", "\n" * 70, "9" * 50, "-" * 120, "\U0001f600" * 20, "lowUPPERlowUPPER" * 8,
+    "a" * 300,
+    "ab" * 100,
+    "\u00e9" * 60,
+    " " * 130 + "x",
+    "\n" * 70,
+    "9" * 50,
+    "-" * 120,
+    "\U0001f600" * 20,
+    "lowUPPERlowUPPER" * 8,
     "https://example.org/path/to?query=1&x=%20y#frag user@example.org C:\\Users\\me\\file.txt ~/x/../y.tar.gz",
     "supercalifragilisticexpialidocious antidisestablishmentarianism Donaudampfschifffahrtsgesellschaft",
     "Wait, let me check: 15 = 3 \u00d7 5. Hmm, so 60/4 = 15. Therefore, the answer is \\boxed{204}.",
@@ -80,10 +101,18 @@ TEXTS = [
 SPECIALS = [
     "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
     "<|endoftext|><|endoftext|> x<|endoftext|>",
-    "<|im_start|", "<|im_start |>", "<<|im_end|>>", "<|im_<|im_end|>end|>", "a<|im_end|> b", " <|im_end|>\n\n",
-    "<tool_call>\n{\"name\": \"f\"}\n</tool_call>", "<think>\nHm.\n</think>\n\n42", "e\u0301<think>\u0301</think>e\u0301",
+    "<|im_start|",
+    "<|im_start |>",
+    "<<|im_end|>>",
+    "<|im_<|im_end|>end|>",
+    "a<|im_end|> b",
+    " <|im_end|>\n\n",
+    '<tool_call>\n{"name": "f"}\n</tool_call>',
+    "<think>\nHm.\n</think>\n\n42",
+    "e\u0301<think>\u0301</think>e\u0301",
     "<\uff5cUser\uff5c>2+2?<\uff5cAssistant\uff5c><think>\n4</think>4<\uff5cend\u2581of\u2581sentence\uff5c>",
-    "<\uff5cbegin\u2581of\u2581sentence\uff5c>x", "[PAD151665] <repo_name>r<reponame>s<file_sep><|repo_name|>t<|file_sep|>",
+    "<\uff5cbegin\u2581of\u2581sentence\uff5c>x",
+    "[PAD151665] <repo_name>r<reponame>s<file_sep><|repo_name|>t<|file_sep|>",
     "<|begin_of_thought|>\n\nSo I've got this problem.\n\n<|end_of_thought|>",
 ]
 
@@ -91,16 +120,75 @@ SPECIALS = [
 def random_texts(n, seed):
     """Mixtures of what the texts above are made of, in orders nobody thought of."""
     rng = random.Random(seed)
-    atoms = ["a", "Z", "the", "ing", "S", "s", "t", "re", "'", "'s", "'LL", " ", " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000",
-             "0", "7", "42", "\u0663", "\u00bd", ".", ",", "!?", "(", ")", "_", "-", "=", "\\", "{", "}", "$", "<", "|", ">", "e\u0301",
-             "\u0301", "\u0323", "\u00e9", "\u00df", "\u017f", "\u4e2d", "\u6587", "\u304b\u3099", "\ud55c", "\u1112\u1161", "\u0438\u0306", "\u0915\u094d\u0937",
-             "\U0001f600", "\u200d", "\ufe0f", "\u180e", "\u200b", "\x00", "\x1d", "\U0002ebf0"]
+    atoms = [
+        "a",
+        "Z",
+        "the",
+        "ing",
+        "S",
+        "s",
+        "t",
+        "re",
+        "'",
+        "'s",
+        "'LL",
+        " ",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\t",
+        "\u00a0",
+        "\u3000",
+        "0",
+        "7",
+        "42",
+        "\u0663",
+        "\u00bd",
+        ".",
+        ",",
+        "!?",
+        "(",
+        ")",
+        "_",
+        "-",
+        "=",
+        "\\",
+        "{",
+        "}",
+        "$",
+        "<",
+        "|",
+        ">",
+        "e\u0301",
+        "\u0301",
+        "\u0323",
+        "\u00e9",
+        "\u00df",
+        "\u017f",
+        "\u4e2d",
+        "\u6587",
+        "\u304b\u3099",
+        "\ud55c",
+        "\u1112\u1161",
+        "\u0438\u0306",
+        "\u0915\u094d\u0937",
+        "\U0001f600",
+        "\u200d",
+        "\ufe0f",
+        "\u180e",
+        "\u200b",
+        "\x00",
+        "\x1d",
+        "\U0002ebf0",
+    ]
     return ["".join(rng.choices(atoms, k=rng.randint(1, 40))) for _ in range(n)]
 
 
 def gguf_metadata(path):
     numbers = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
     with open(path, "rb") as f:
+
         def number(c):
             return struct.unpack("<" + c, f.read(struct.calcsize(c)))[0]
 
@@ -122,14 +210,24 @@ def gguf_metadata(path):
 
 
 def tokenizer_of(tokens, types, merges, pre):
-    tok = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens) if t}, [tuple(m.split(" ")) for m in merges]))
+    tok = Tokenizer(
+        models.BPE({t: i for i, t in enumerate(tokens) if t}, [tuple(m.split(" ")) for m in merges])
+    )
     if pre == "smollm":
         tok.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
+        )
     else:
         tok.normalizer = normalizers.NFC()
         tok.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Split(Regex(QWEN2), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+            [
+                pre_tokenizers.Split(Regex(QWEN2), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
     tok.decoder = decoders.ByteLevel()
     for t, kind in zip(tokens, types):
         if kind == 3:
@@ -165,16 +263,31 @@ def reduced(tokens, types, merges, tok, texts):
             occurs.update(piece[i:j] for j in range(i + 1, min(len(piece), i + longest) + 1))
     kept = [m for m in merges if m.replace(" ", "") in occurs]
     wanted = {t for m in kept for t in (*m.split(" "), m.replace(" ", ""))}
-    wanted |= {t for t, _ in zip(tokens, types) if len(t) == 1} | {t for t, k in zip(tokens, types) if k in (3, 4)}
+    wanted |= {t for t, _ in zip(tokens, types) if len(t) == 1} | {
+        t for t, k in zip(tokens, types) if k in (3, 4)
+    }
     return kept, {t: i for i, t in enumerate(tokens) if t in wanted}
 
 
 CHATS = [
     [{"role": "user", "content": "What is 2+2?"}],
     [{"role": "system", "content": "You are terse."}, {"role": "user", "content": "Hi"}],
-    [{"role": "user", "content": "\n  Caf\u00e9 1234\n"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": " and 5 more  "}],
-    [{"role": "system", "content": "One."}, {"role": "user", "content": "a"}, {"role": "system", "content": "Two."}, {"role": "user", "content": "b"}],
-    [{"role": "user", "content": "Think."}, {"role": "assistant", "content": "<think>\nHm.\n</think>\n\n42"}, {"role": "user", "content": "More."}],
+    [
+        {"role": "user", "content": "\n  Caf\u00e9 1234\n"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "user", "content": " and 5 more  "},
+    ],
+    [
+        {"role": "system", "content": "One."},
+        {"role": "user", "content": "a"},
+        {"role": "system", "content": "Two."},
+        {"role": "user", "content": "b"},
+    ],
+    [
+        {"role": "user", "content": "Think."},
+        {"role": "assistant", "content": "<think>\nHm.\n</think>\n\n42"},
+        {"role": "user", "content": "More."},
+    ],
 ]
 RESPONSE = "So I've got this: 48/2 = 24.\n\nThe answer is 72."
 
@@ -189,7 +302,11 @@ def chat_cases(template, bos, ids_of):
     cases = []
     for messages in CHATS:
         prompt = compiled.render(messages=messages, bos_token=bos, add_generation_prompt=True)
-        whole = compiled.render(messages=messages + [{"role": "assistant", "content": RESPONSE}], bos_token=bos, add_generation_prompt=False)
+        whole = compiled.render(
+            messages=messages + [{"role": "assistant", "content": RESPONSE}],
+            bos_token=bos,
+            add_generation_prompt=False,
+        )
         case = {"messages": messages, "prompt": prompt, "response": RESPONSE, "whole": whole.rstrip("\n")}
         if ids_of:
             case["prompt_ids"] = ids_of(prompt)
@@ -221,22 +338,38 @@ def vocabulary_golden(name, path):
         filled[i] = t
     small = tokenizer_of([t or f"<unused {i}>" for i, t in enumerate(filled)], types, kept, pre)
     for c in cases:
-        assert encode(small, c["text"]) == c["ids"] and encode(small, c["text"], True) == c.get("as_text", c["ids"])
+        assert encode(small, c["text"]) == c["ids"] and encode(small, c["text"], True) == c.get(
+            "as_text", c["ids"]
+        )
     for c in chats:
         assert encode(small, c["prompt"]) == c["prompt_ids"]
-    write(name, {
-        "made_with": MADE_WITH, "model": meta["general.name"], "pre": pre, "n_vocab": len(tokens),
-        "bos_id": g("bos_token_id"), "eos_id": g("eos_token_id"), "add_bos": g("add_bos_token", False),
-        "chat_template": template, "tokens": kept_ids, "merges": kept,
-        "control": [i for i, k in enumerate(types) if k == 3], "user_defined": [i for i, k in enumerate(types) if k == 4],
-        "cases": cases, "chats": chats})
+    write(
+        name,
+        {
+            "made_with": MADE_WITH,
+            "model": meta["general.name"],
+            "pre": pre,
+            "n_vocab": len(tokens),
+            "bos_id": g("bos_token_id"),
+            "eos_id": g("eos_token_id"),
+            "add_bos": g("add_bos_token", False),
+            "chat_template": template,
+            "tokens": kept_ids,
+            "merges": kept,
+            "control": [i for i, k in enumerate(types) if k == 3],
+            "user_defined": [i for i, k in enumerate(types) if k == 4],
+            "cases": cases,
+            "chats": chats,
+        },
+    )
 
 
 # The system turn and the trimming of Meta's templates for Llama 3 and 3.1, without tools, in our own words.
 LLAMA3_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' "
     "+ m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
 LLAMA31_TEMPLATE = (
     '{%- if not date_string is defined %}{%- set date_string = "26 Jul 2024" %}{%- endif %}{{- bos_token }}'
     "{%- if messages[0]['role'] == 'system' %}{%- set system_message = messages[0]['content'] | trim %}"
@@ -244,17 +377,27 @@ LLAMA31_TEMPLATE = (
     '{{- "<|start_header_id|>system<|end_header_id|>\\n\\n" }}{{- "Cutting Knowledge Date: December 2023\\n" }}'
     '{{- "Today Date: " + date_string + "\\n\\n" }}{{- system_message }}{{- "<|eot_id|>" }}'
     "{%- for m in messages %}{{- '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' + m['content'] | trim + '<|eot_id|>' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}")
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"
+)
 
 
 def llama_golden():
     def parts(text):
         split = pre_tokenizers.Split(Regex(LLAMA3), "isolated")
         return [p for p, _ in split.pre_tokenize_str(text)]
-    write("llama-bpe", {
-        "made_with": MADE_WITH, "pre": "llama-bpe",
-        "cases": [{"text": t, "pieces": parts(t)} for t in TEXTS + SPECIALS + random_texts(150, 2)],
-        "chats": [{"chat_template": t, "cases": chat_cases(t, "<|begin_of_text|>", None)} for t in (LLAMA3_TEMPLATE, LLAMA31_TEMPLATE)]})
+
+    write(
+        "llama-bpe",
+        {
+            "made_with": MADE_WITH,
+            "pre": "llama-bpe",
+            "cases": [{"text": t, "pieces": parts(t)} for t in TEXTS + SPECIALS + random_texts(150, 2)],
+            "chats": [
+                {"chat_template": t, "cases": chat_cases(t, "<|begin_of_text|>", None)}
+                for t in (LLAMA3_TEMPLATE, LLAMA31_TEMPLATE)
+            ],
+        },
+    )
 
 
 def ranges(codepoints):
@@ -270,22 +413,38 @@ def ranges(codepoints):
 def unicode_golden():
     """Every code point: its class in an expression, whether it is a digit, its form C."""
     every = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+
     def members(expression):
         split = pre_tokenizers.Split(Regex(expression), "removed")
         return ranges(ord(c) for c in every if not split.pre_tokenize_str(c))
+
     digits, nfc = pre_tokenizers.Digits(individual_digits=True), normalizers.NFC()
     rng = random.Random(3)
     # The package's normalisation has older tables than its expressions: marks that it does not know do not move there.
     marks = [c for c in every if unicodedata.combining(c)]
-    known = [c for c in marks if any(nfc.normalize_str(pair) != pair for pair in (c + "\u0334", "\u3099" + c))]
-    print(len(marks) - len(known), "marks of Unicode", unicodedata.unidata_version, "that the package does not move")
+    known = [
+        c for c in marks if any(nfc.normalize_str(pair) != pair for pair in (c + "\u0334", "\u3099" + c))
+    ]
+    print(
+        len(marks) - len(known),
+        "marks of Unicode",
+        unicodedata.unidata_version,
+        "that the package does not move",
+    )
     atoms = known + list("aAoOuUiIyYsSqZ\u017f\u0915\u0928\u30ab\u306f\u1100\u1161\u11a8\uac00\u09c7\u09be")
     sequences = ["".join(rng.choices(atoms, k=rng.randint(2, 12))) for _ in range(2000)]
-    write("unicode", {
-        "made_with": MADE_WITH, "letters": members(r"\p{L}"), "numbers": members(r"\p{N}"), "spaces": members(r"\s"),
-        "digits": ranges(ord(c) for c in every if len(digits.pre_tokenize_str("a" + c + "a")) == 3),
-        "nfc": {c: n for c in every if (n := nfc.normalize_str(c)) != c},
-        "nfc_sequences": [[s, nfc.normalize_str(s)] for s in sequences]})
+    write(
+        "unicode",
+        {
+            "made_with": MADE_WITH,
+            "letters": members(r"\p{L}"),
+            "numbers": members(r"\p{N}"),
+            "spaces": members(r"\s"),
+            "digits": ranges(ord(c) for c in every if len(digits.pre_tokenize_str("a" + c + "a")) == 3),
+            "nfc": {c: n for c in every if (n := nfc.normalize_str(c)) != c},
+            "nfc_sequences": [[s, nfc.normalize_str(s)] for s in sequences],
+        },
+    )
 
 
 if __name__ == "__main__":

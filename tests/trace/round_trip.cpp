@@ -1,6 +1,7 @@
 #include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <cstdlib>
 #include <limits>
 
 #include "core/error.h"
@@ -169,4 +170,16 @@ TEST_CASE("trace: a sample that is not finished leaves no file") {
   CHECK_FALSE(writer.has(0));
   CHECK(std::distance(std::filesystem::directory_iterator(folder / "t.h5.partial"), {}) == 1);  // plan.json
   CHECK_THROWS_WITH(writer.finish(), ContainsSubstring("no sample"));
+}
+
+TEST_CASE("trace: h5py reads texts as str, numbers as integers, masses as float16") {
+  const Folder folder;
+  const ModelInfo model = small_model();
+  write_trace(folder / "t.h5", model, {make_sample(1, 333, model, true), make_sample(2, 17, model)});
+  const std::string command =
+      std::string("python3 " TEST_DATA "/read_with_h5py.py ") + (folder / "t.h5") + " > " + (folder / "out");
+  const int status = std::system(command.c_str());
+  REQUIRE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77 || WEXITSTATUS(status) == 127) SKIP("python3 with h5py is not installed");
+  CHECK(WEXITSTATUS(status) == 0);
 }

@@ -1,5 +1,7 @@
 #include "calib/analysis.h"
 
+#include <fmt/format.h>
+
 #include <cstdio>
 #include <nlohmann/json.hpp>
 

@@ -54,7 +54,7 @@ int generate(const GenerateOptions& o) {
   callbacks.token = [&](int32_t id, const decode::Logits&) {
     if (prefill_seconds == 0) prefill_seconds = seconds_since(start);
     if (tokenizer.is_special(id)) return;
-    const std::string text = stream.push(tokenizer.bytes_of(id));
+    const std::string text = stream.feed(tokenizer.bytes_of(id));
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
   };

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "core/error.h"
+#include "core/hash.h"
 
 namespace deltacal::tools {
 namespace {

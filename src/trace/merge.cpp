@@ -83,7 +83,8 @@ void merge(const std::vector<std::string>& inputs, const std::string& output, Ex
     const Reader input(path);
     require_same_model(input, first);
     require_new_samples(input, seen);
-    options.push_back(nlohmann::json::parse(input.options(), nullptr, false));
+    const nlohmann::json of_input = nlohmann::json::parse(input.options(), nullptr, false);
+    options.push_back(of_input.is_discarded() ? nlohmann::json() : of_input);
   }
   join(inputs, whole.temporary_path(), first.model(), provenance,
        nlohmann::json({{"merged", std::move(options)}}).dump());

@@ -42,8 +42,8 @@ std::vector<std::string> differences(const nlohmann::json& old_plan, const nlohm
   keys.update(now);
   std::vector<std::string> found;
   for (const auto& [key, unused] : keys.items()) {
-    const std::string was = before.contains(key) ? before[key].dump() : "not given";
-    const std::string is = now.contains(key) ? now[key].dump() : "not given";
+    const std::string was = before.contains(key) ? dump(before[key]) : "not given";
+    const std::string is = now.contains(key) ? dump(now[key]) : "not given";
     std::string name = key.substr(1);
     std::replace(name.begin(), name.end(), '/', '.');
     if (was != is) found.push_back(fmt::format("{}: {} there, {} now", name, was, is));
@@ -62,6 +62,10 @@ bool is_our_file(const fs::path& path) {
 }
 
 }  // namespace
+
+std::string dump(const nlohmann::ordered_json& json, int indent) {
+  return json.dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
 
 FolderLock::~FolderLock() {
   if (descriptor_ >= 0) ::close(descriptor_);
@@ -107,7 +111,7 @@ Partial::Partial(const std::string& output, Writer::Start start, const ModelInfo
 
 void Partial::write_plan(bool replaces_output) {
   plan_["replaces_output"] = replaces_output;
-  write_file_atomically(folder_ + "/plan.json", plan_.dump(2) + "\n", Existing::replace);
+  write_file_atomically(folder_ + "/plan.json", dump(plan_, 2) + "\n", Existing::replace);
 }
 
 void Partial::resume(const ModelInfo& model) {

@@ -16,6 +16,9 @@
 
 namespace deltacal::trace {
 
+// JSON text; bytes that are no UTF-8, which a file name on the command line may have, become U+FFFD.
+std::string dump(const nlohmann::ordered_json&, int indent = -1);
+
 // A lock on a folder, held until the process ends at the latest.
 class FolderLock {
  public:

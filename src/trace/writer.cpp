@@ -17,7 +17,7 @@ struct Writer::Impl {
 
 Writer::Writer(std::string path, Start start, const ModelInfo& model, const Provenance& provenance,
                const nlohmann::json& options)
-    : impl_(new Impl{model, provenance, options.dump(), Partial(path, start, model, provenance, options)}) {}
+    : impl_(new Impl{model, provenance, dump(options), Partial(path, start, model, provenance, options)}) {}
 
 Writer::~Writer() = default;
 

@@ -217,3 +217,16 @@ TEST_CASE("profile: files of somebody else in the folder stay") {
   record(path, Writer::Start::replace, three_samples());
   CHECK(fs::exists(path + ".partial/notes.txt"));
 }
+
+TEST_CASE("profile: an option that is no UTF-8 text does not stop the run or its resumption") {
+  const Folder folder;
+  const std::string path = folder / "t.h5";
+  const nlohmann::json odd = {{"data", "na\xefve.jsonl"}};
+  const Provenance command{.command = "deltacal profile --data na\xefve.jsonl", .seed = 1};
+  { const Writer begun(path, Writer::Start::fresh, small_model(), command, odd); }
+  Writer writer(path, Writer::Start::resume, small_model(), command, odd);
+  const Sample s = make_sample(1, 50, small_model());
+  write_sample(writer, 0, s);
+  writer.finish();
+  CHECK(holds(path, {s}));
+}

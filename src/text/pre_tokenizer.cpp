@@ -96,8 +96,7 @@ class Expression {
     code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
                               PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
     if (!code_) throw failure("PCRE2 refuses a pre-tokenizer's expression: error {} at {}", error, offset);
-    pcre2_jit_compile(code_.get(),
-                      PCRE2_JIT_COMPLETE);  // without JIT on this machine: interpreted, same matches
+    pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // without JIT: interpreted, same matches
     context_.reset(pcre2_match_context_create(nullptr));
     // The limits guard against expressions that backtrack exponentially; these are linear in a run of spaces.
     pcre2_set_match_limit(context_.get(), UINT32_MAX);

@@ -66,4 +66,20 @@ SampleDrift DriftSums::finish() const {
   return out;
 }
 
+Eigen::VectorXd mean_layer_drift(const trace::Reader& reader) {
+  const int n_layers = reader.model().n_layers;
+  Eigen::VectorXd sum = Eigen::VectorXd::Zero(n_layers), count = sum;
+  for (int sample = 0; sample < reader.n_samples(); ++sample) {
+    DriftSums sums(n_layers);
+    for_each_block(reader, sample, [&](const StepMaps& maps) { sums.add(maps); });
+    const Eigen::VectorXd drift = sums.finish().layer;
+    for (int layer = 0; layer < n_layers; ++layer) {
+      if (std::isnan(drift[layer])) continue;
+      sum[layer] += drift[layer];
+      count[layer] += 1;
+    }
+  }
+  return sum.cwiseQuotient(count);  // NaN where nothing is known
+}
+
 }  // namespace deltacal::calib

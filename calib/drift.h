@@ -1,8 +1,9 @@
 // How fast page scores change from layer to layer and from step to step.
 //
-//   layer drift  1 - cosine(S[l,t], S[l-1,t]) over the pages of t: its peaks are the DELTA paper's choice of
-//   layers step drift   1 - cosine(S[l,t], S[l,t-1]) over the pages visible at t-1, both steps recorded in
-//   one burst
+//   layer drift = 1 - cosine(S[l,t], S[l-1,t]) over the pages of t
+//   step drift  = 1 - cosine(S[l,t], S[l,t-1]) over the pages visible at t-1, both steps in one burst
+//
+// The DELTA paper (arXiv 2510.09883) takes the peaks of layer drift as Δ-layers.
 //
 // Means over the recorded steps of a sample; undefined values (an all-zero vector) are missing.
 #pragma once
@@ -36,5 +37,8 @@ class DriftSums {
   std::vector<std::vector<float>> previous_;  // [n_layers][U] scores of the last step of the block before
   int previous_position_ = -1, previous_burst_ = -1;
 };
+
+// Mean layer drift over the samples of a trace, [n_layers], first NaN.
+Eigen::VectorXd mean_layer_drift(const trace::Reader&);
 
 }  // namespace deltacal::calib

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -36,8 +38,16 @@ std::string read_file(const std::string& path) {
   return std::move(content).str();
 }
 
+namespace {
+// No two outputs of this process, nor of two processes, share a temporary file.
+std::string temporary_name(const std::string& path) {
+  static std::atomic<int> count = 0;
+  return fmt::format("{}.{}-{}.tmp", path, ::getpid(), count++);
+}
+}  // namespace
+
 AtomicOutput::AtomicOutput(std::string path, Existing existing)
-    : path_(std::move(path)), temporary_(fmt::format("{}.{}.tmp", path_, ::getpid())), existing_(existing) {
+    : path_(std::move(path)), temporary_(temporary_name(path_)), existing_(existing) {
   require_free_output(path_, existing_);
 }
 
@@ -53,8 +63,13 @@ void AtomicOutput::commit() {
     throw failure("cannot write {}: {}", path_, why);
   }
   ::close(fd);
-  require_free_output(path_, existing_);  // somebody else may have made it meanwhile
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0)
+  // Somebody else may have made the file meanwhile; file systems without RENAME_NOREPLACE get a check just before.
+  int renamed = -1;
+  if (existing_ == Existing::refuse) {
+    renamed = ::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE);
+    if (renamed != 0 && (errno == EEXIST || errno == EINVAL)) require_free_output(path_, existing_);
+  }
+  if (renamed != 0 && ::rename(temporary_.c_str(), path_.c_str()) != 0)
     throw failure("cannot rename {} to {}: {}", temporary_, path_, std::strerror(errno));
   committed_ = true;
 }

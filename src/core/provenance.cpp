@@ -26,7 +26,7 @@ nlohmann::ordered_json read_artefact(const std::string& path, const std::string&
   nlohmann::ordered_json json;
   try {
     json = nlohmann::ordered_json::parse(read_file(path));
-  } catch (const nlohmann::json::parse_error& e) {
+  } catch (const nlohmann::json::exception& e) {
     throw bad_input("{} is not valid JSON: {}", path, e.what());
   }
   if (!json.is_object() || !json.contains("format") || !json["format"].is_string())

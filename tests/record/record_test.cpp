@@ -2,6 +2,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "calib/recall.h"
 #include "support/reference_model.h"
@@ -116,8 +117,8 @@ TEST_CASE("recording: scores, masses, recall and NLL equal the double-precision 
 TEST_CASE("recording: scores, masses, recall and NLL equal the double-precision attention (SmolLM2, 512 tokens)") {
   const test::Scratch scratch;
   const model::Model model = model::Model::load(DEFAULT_MODEL, model::Dtype::f32);
-  const auto lines = text::read_jsonl(PROJECT_DATA "/reasoning_traces.jsonl");
-  const auto data = text::tokenize(lines, "traces", &model.tokenizer(), text::choose_preset("auto", model.tokenizer().vocabulary()),
+  const std::string path = PROJECT_DATA "/reasoning_traces.jsonl";
+  const auto data = text::tokenize(text::read_jsonl(path), path, &model.tokenizer(), text::choose_preset("auto", model.tokenizer().vocabulary()),
                                    {512, 512, 8192, model.description().n_vocab, 1});
   const auto& sample = data.samples.at(0);
   record_sample(scratch / "t.h5", model, sample, {record::parse_steps("256"), false, 512});

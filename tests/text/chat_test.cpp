@@ -83,7 +83,9 @@ TEST_CASE("chat: a conversation is its prompt, the answer and the end of the tur
 }
 
 TEST_CASE("chat: Llama 3 and 3.1 render as their templates do") {
-  for (const auto& group : golden::read("llama-bpe")["chats"]) {
+  const auto file = golden::read("llama-bpe");
+  REQUIRE(file["chats"].size() == 2);
+  for (const auto& group : file["chats"]) {
     const Tokenizer t(llama(group["chat_template"]));
     REQUIRE(choose_preset("auto", t.vocabulary()) == ChatPreset::llama3);
     for (const auto& c : group["cases"]) {

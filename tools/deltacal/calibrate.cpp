@@ -3,9 +3,9 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "calib/analysis.h"
 #include "calib/baselines.h"
 #include "calib/budget.h"
+#include "calib/drift.h"
 #include "calib/edges.h"
 #include "calib/schedule/schedule.h"
 #include "calib/to_config.h"
@@ -51,7 +51,6 @@ std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context
 Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace, const calib::Grid& grid) {
   const int n_layers = trace.model().n_layers;
   const calib::Bootstrap bootstrap{o.resamples, o.made.seed, 0.95};
-  const calib::Analysis analysis = calib::analyze(trace, grid, bootstrap);
   Problem p{calib::recall_costs(grid, calib::recalls(trace, grid), bootstrap),
             calib::StepCosts(ranges_of(trace, o.context)),
             {},
@@ -61,7 +60,7 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace, const 
             parse_full_layers(o.full_layers, n_layers),
             n_layers};
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
-  const auto& drift = analysis.layer_drift.mean;
+  const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
   p.drift.assign(drift.data(), drift.data() + drift.size());
   if (p.goal.kind == calib::Goal::Kind::attended) p.budget = calib::attended_budget(p.layers, n_layers, p.goal.value);
   return p;

@@ -265,13 +265,16 @@ int command_line(int argc, char** argv) {
 
   try {
     app.parse(argc, argv);
-  } catch (const CLI::ExtrasError&) {
-    std::fprintf(stderr, "%s\n", unknown_argument(app).c_str());
-    return static_cast<int>(Status::bad_input);
   } catch (const CLI::ParseError& e) {
     const bool asked = e.get_exit_code() == 0;  // --help, --version
     if (asked) return app.exit(e);
-    std::fprintf(stderr, "deltacal: %s\n", e.what());
+    // An unknown word is said before anything that may be missing because of it.
+    const auto chosen = app.get_subcommands();
+    const std::string message = !app.remaining(true).empty() ? unknown_argument(app)
+                                : chosen.empty()             ? "deltacal: give a command (all: deltacal --help)"
+                                    : fmt::format("deltacal {}: {} (all options: deltacal {} --help)",
+                                                  chosen[0]->get_name(), e.what(), chosen[0]->get_name());
+    fmt::print(stderr, "{}\n", message);
     return static_cast<int>(Status::bad_input);
   }
 

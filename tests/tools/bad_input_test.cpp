@@ -1,0 +1,174 @@
+// Every mistake a person can make is answered with what, where and what to do, and leaves nothing behind.
+#include <catch2/catch_test_macros.hpp>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/files.h"
+#include "program.h"
+#include "support/scratch.h"
+#include "support/tiny_model.h"
+
+using namespace deltacal;
+using Json = nlohmann::json;
+using test::deltacal;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Workplace {
+  test::Scratch folder;
+  std::string model = folder / "m.gguf", data = folder / "d.jsonl", trace = folder / "t.h5", config = folder / "c.json";
+
+  Workplace() {
+    test::write_tiny_model({}, model);
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "word" + std::to_string(i) + " ";
+    write("d.jsonl", Json{{"text", text}}.dump() + "\n" + Json{{"text", "x " + text}}.dump() + "\n");
+    REQUIRE(deltacal("profile" + arguments() + " --out " + trace).status == 0);
+    REQUIRE(deltacal("calibrate " + trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.2 --out " + config).status == 0);
+  }
+  std::string operator/(const std::string& name) const { return folder / name; }
+  std::string write(const std::string& name, const std::string& content) const {
+    std::ofstream(folder / name, std::ios::binary) << content;
+    return folder / name;
+  }
+  std::string arguments() const { return " --model " + model + " --data " + data + " --dtype f32"; }
+};
+
+// Status 2, the message holds `what`, and no output appears.
+void refused(const Workplace& w, const std::string& arguments, const std::string& what, int status = 2) {
+  const auto outcome = deltacal(arguments + " --out " + (w / "new"));
+  CAPTURE(arguments, outcome.output);
+  CHECK(outcome.status == status);
+  CHECK(outcome.output.find(what) != std::string::npos);
+  for (const auto& entry : fs::directory_iterator(w.folder.path()))
+    CHECK(entry.path().filename().string().find("new") == std::string::npos);
+}
+
+}  // namespace
+
+TEST_CASE("bad input: the command line") {
+  const Workplace w;
+  refused(w, "profile" + w.arguments() + " --max-token 5", "unknown option --max-token (nearest: --max-tokens");
+  refused(w, "profile --data " + w.data, "--model is required");
+  CHECK(deltacal("profil").output.find("nearest: profile") != std::string::npos);
+  CHECK(deltacal("").status == 2);
+  refused(w, "profile" + w.arguments() + " --steps nine", "--steps nine");
+  refused(w, "profile" + w.arguments() + " --steps 5000:6000", "leaves no step");
+  refused(w, "profile" + w.arguments() + " --shard 3/2", "--shard 3/2");
+  refused(w, "profile" + w.arguments() + " --device cuda", "--device cuda");
+  refused(w, "profile" + w.arguments() + " --chat nosuch", "nosuch");
+  refused(w, "calibrate " + w.trace, "--budget");
+  refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");
+  refused(w, "calibrate " + w.trace + " --budget bytes=5", "bytes");
+  refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=50", "the nearest has an attended-token ratio of");
+  refused(w, "calibrate " + w.trace + " --k-pages 2 --l-pages 4 --budget attended=1.2", "");  // K < L
+  refused(w, "calibrate " + w.trace + " --min-recall 1.5", "");
+}
+
+TEST_CASE("bad input: models") {
+  const Workplace w;
+  const std::string model = read_file(w.model);
+  const auto with = [&](const std::string& path) { return "profile --dtype f32 --data " + w.data + " --model " + path; };
+  refused(w, with(w / "absent.gguf"), "absent.gguf");
+  refused(w, with(w.write("text.gguf", "this is no model")), "text.gguf");
+  refused(w, with(w.write("cut.gguf", model.substr(0, model.size() / 2))), "cut.gguf");
+  refused(w, with(w.write("head.gguf", model.substr(0, 100))), "head.gguf");
+  refused(w, with(w.write("empty.gguf", "")), "empty.gguf");
+  refused(w, with(w.folder.path().string()), "");
+}
+
+TEST_CASE("bad input: data") {
+  const Workplace w;
+  const auto with = [&](const std::string& content, const std::string& more = "") {
+    return "profile --dtype f32 --model " + w.model + " --data " + w.write("bad.jsonl", content) + more;
+  };
+  const std::string good = R"({"text": "abcdefgh"})" "\n";
+  refused(w, with(good + "{\"text\": \n"), "bad.jsonl:2");
+  refused(w, with(good + R"({"text": 5})"), "bad.jsonl:2");
+  refused(w, with(good + R"({"text": "a", "input_ids": [1]})"), "bad.jsonl:2");
+  refused(w, with(good + "{}"), "bad.jsonl:2");
+  refused(w, with(""), "bad.jsonl");
+  refused(w, with(R"({"text": ""})"), "");                                     // an empty trace
+  refused(w, with(R"({"question": "a", "response": ""})"), "");
+  refused(w, with(R"({"input_ids": [1, 2, 999]})"), "999");                    // outside the vocabulary
+  refused(w, with(R"({"text": ")" + std::string(3000, 'q') + "\"}"), "context");  // longer than the model's context
+  refused(w, with(good, " --min-tokens 100"), "--min-tokens");
+  refused(w, "profile --dtype f32 --model " + w.model + " --data " + (w / "absent.jsonl"), "absent.jsonl");
+}
+
+TEST_CASE("bad input: configs") {
+  const Workplace w;
+  const Json good = Json::parse(read_file(w.config));
+  const auto with = [&](Json config) {
+    return "validate" + w.arguments() + " --allow-overlap --config " + w.write("bad.json", config.dump());
+  };
+  const auto layers = [&](const std::vector<Json>& roles) {
+    Json config = good;
+    config["layers"] = roles;
+    return config;
+  };
+  const Json full{{"role", "full"}}, delta{{"role", "delta"}, {"k_pages", 4}, {"l_pages", 2}}, sparse{{"role", "sparse"}, {"k_pages", 4}};
+  Json changed = good;
+  changed["model"]["n_heads"] = 8;
+  refused(w, with(changed), "n_heads");
+  changed = good;
+  changed["model"]["architecture"] = "qwen2";
+  refused(w, with(changed), "architecture");
+  changed = good;
+  changed["refresh_interval"] = 4;
+  refused(w, with(changed), "refresh_interval");
+  changed = good;
+  changed["colour"] = "blue";
+  refused(w, with(changed), "colour");
+  refused(w, with(layers({full, sparse, delta, sparse})), "layer");                                            // sparse before any delta
+  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 1}}, sparse})), "");               // k below L
+  refused(w, with(layers({full, Json{{"role", "delta"}, {"k_pages", 2}, {"l_pages", 3}}, sparse, sparse})), "");  // K < L
+  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 9}}, sparse})), "");               // list too short
+  refused(w, with(layers({full, delta, sparse})), "");                                                         // too few layers
+  refused(w, "validate" + w.arguments() + " --config " + w.trace, "t.h5");
+  refused(w, "validate" + w.arguments() + " --config " + w.config, "--allow-overlap");
+}
+
+TEST_CASE("bad input: traces") {
+  const Workplace w;
+  const std::string trace = read_file(w.trace);
+  refused(w, "analyze " + (w / "absent.h5"), "absent.h5");
+  refused(w, "analyze " + w.config, "c.json");
+  refused(w, "analyze " + w.write("cut.h5", trace.substr(0, trace.size() / 2)), "cut.h5");
+  refused(w, "merge " + w.trace + " " + w.trace, "t.h5");  // a sample twice
+  const std::string other = w / "other.gguf";
+  test::write_tiny_model({.n_layers = 5}, other);
+  REQUIRE(deltacal("profile --dtype f32 --limit 1 --model " + other + " --data " + w.data + " --out " + (w / "o.h5")).status == 0);
+  refused(w, "merge " + w.trace + " " + (w / "o.h5"), "o.h5");
+  refused(w, "report " + w.trace, "t.h5");
+}
+
+TEST_CASE("bad input: an output that exists stays as it is") {
+  const Workplace w;
+  w.write("kept", "kept");
+  for (const std::string command :
+       {"profile" + w.arguments(), "analyze " + w.trace, "calibrate " + w.trace + " --budget attended=1.1", "merge " + w.trace,
+        "validate" + w.arguments() + " --allow-overlap --config " + w.config, "report " + w.config}) {
+    const auto outcome = deltacal(command + " --out " + (w / "kept"));
+    CAPTURE(command, outcome.output);
+    CHECK(outcome.status == 2);
+    CHECK(outcome.output.find("--force") != std::string::npos);
+    CHECK(read_file(w / "kept") == "kept");
+  }
+  CHECK(deltacal("calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --force --out " + (w / "kept")).status == 0);
+}
+
+TEST_CASE("failure: a full disk leaves nothing under the final name and says so") {
+  const Workplace w;
+  // A file-size limit of 4 kB stands in for the disk; the signal is ignored, so that the write fails.
+  const std::string limit = "trap '' XFSZ; ulimit -f 4;";
+  for (const std::string command : {"profile" + w.arguments(), "analyze " + w.trace}) {
+    const auto outcome = deltacal(command + " --out " + (w / "new"), limit);
+    CAPTURE(command, outcome.output);
+    CHECK(outcome.status == 1);
+    CHECK(outcome.output.find("new") != std::string::npos);
+    CHECK(!fs::exists(w / "new"));
+  }
+}

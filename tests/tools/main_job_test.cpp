@@ -1,0 +1,143 @@
+// The main job on a tiny random model, stage by stage and as one `run`.
+#include <catch2/catch_test_macros.hpp>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/files.h"
+#include "program.h"
+#include "support/scratch.h"
+#include "support/tiny_model.h"
+#include "trace/trace.h"
+
+using namespace deltacal;
+using Json = nlohmann::json;
+using test::deltacal;
+namespace fs = std::filesystem;
+
+namespace {
+
+// Ten problems of two traces each, about 300 tokens, in a folder with the model.
+struct Workplace {
+  test::Scratch folder;
+  std::string model = folder / "m.gguf", data = folder / "traces.jsonl";
+  Workplace() {
+    test::write_tiny_model({.n_layers = 6}, model);
+    std::ofstream out(data);
+    for (int problem = 0; problem < 10; ++problem)
+      for (int trace = 0; trace < 2; ++trace) {
+        std::string response;
+        for (int i = 0; i < 40; ++i) response += "step " + std::to_string((i * (7 + problem) + trace * 13) % 97) + " ";
+        out << Json{{"id", "p" + std::to_string(problem) + "t" + std::to_string(trace)}, {"task", "toy"}, {"problem", problem},
+                    {"question", "What is " + std::to_string(problem) + "?"}, {"response", response}}.dump() << "\n";
+      }
+  }
+  std::string operator/(const std::string& name) const { return folder / name; }
+  std::string common(const std::string& out) const { return " --model " + model + " --data " + data + " --dtype f32 --out " + out; }
+};
+
+Json json_of(const std::string& path) { return Json::parse(read_file(path)); }
+
+const std::string grid = " --k-pages 2,4,8 --l-pages 1,2";
+
+void check_done(const test::Outcome& outcome) {
+  CAPTURE(outcome.output);
+  CHECK(outcome.status == 0);
+}
+
+}  // namespace
+
+TEST_CASE("run: splits by problem, validates what calibration has not seen, and a second call does nothing again") {
+  const Workplace w;
+  const std::string command = "run --model " + w.model + " --data " + w.data + " --dtype f32 --steps 64 --budget attended=1.5" +
+                              grid + " --resamples 200 --max-nll-gap 100 --out-dir " + (w / "out");
+  check_done(deltacal(command));
+  const Json config = json_of(w / "out/delta_config.json"), validation = json_of(w / "out/validation.json");
+  std::set<std::string> seen, held_out;
+  for (const auto& sample : config["provenance"]["samples"]) seen.insert(sample["problem"].get<std::string>());
+  for (const auto& sample : validation["policies"][0]["samples"]) held_out.insert(sample["problem"].get<std::string>());
+  CHECK(seen.size() + held_out.size() == 10);
+  for (const auto& problem : held_out) CHECK(!seen.contains(problem));
+  std::set<std::string> names;
+  for (const auto& policy : validation["policies"]) {
+    names.insert(policy["name"].get<std::string>());
+    if (policy["name"] == "delta") {
+      CHECK(policy["attended_ratio"].get<double>() > 1.3);
+      CHECK(policy["active"]["nll_gap"]["low"].is_number());
+    }
+  }
+  CHECK(names == std::set<std::string>{"full", "delta", "delta:cosine-peaks", "streaming"});
+  CHECK(validation["verdict"]["passed"] == true);
+  CHECK(read_file(w / "out/report.html").find("Figure 1") != std::string::npos);
+
+  const auto stamp = fs::last_write_time(w / "out/trace.h5");
+  const auto again = deltacal(command);
+  check_done(again);
+  CHECK(again.output.find("trace.h5: there already, skipped") != std::string::npos);
+  CHECK(fs::last_write_time(w / "out/trace.h5") == stamp);
+
+  // Another recipe in the same folder would mix two experiments.
+  const auto other = deltacal(command + " --seed 5");
+  CHECK(other.status == 2);
+  CHECK(other.output.find("was made with seed = 0, now it is 5") != std::string::npos);
+}
+
+TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, report, inspect") {
+  const Workplace w;
+  check_done(deltacal("profile" + w.common(w / "a.h5") + " --steps 64 --limit 6 --shard 0/2"));
+  check_done(deltacal("profile" + w.common(w / "b.h5") + " --steps 64 --limit 6 --shard 1/2 --maps heads"));
+  check_done(deltacal("merge " + (w / "a.h5") + " " + (w / "b.h5") + " --out " + (w / "t.h5")));
+  CHECK(trace::Reader(w / "t.h5").n_samples() == 6);
+  check_done(deltacal("analyze " + (w / "t.h5") + grid + " --out " + (w / "analysis.json")));
+  check_done(deltacal("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --out " + (w / "c.json")));
+  check_done(deltacal("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --out " + (w / "m.json")));
+  for (const std::string method : {"cosine-peaks", "uniform", "random"})
+    check_done(deltacal("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --method " + method + " --out " + (w / (method + ".json"))));
+
+  // Lines 7 to 20 are of other problems than the first six.
+  std::ifstream in(w.data);
+  std::ofstream out(w / "rest.jsonl");
+  std::string line;
+  for (int i = 0; std::getline(in, line); ++i)
+    if (i >= 6) out << line << "\n";
+  out.close();
+  const std::string validate = "validate --model " + w.model + " --dtype f32 --data " + (w / "rest.jsonl") + " --config " + (w / "c.json") +
+                               " --config uniform=" + (w / "uniform.json");
+  check_done(deltacal(validate + " --out " + (w / "v.json")));
+  const auto strict = deltacal(validate + " --max-nll-gap -1 --out " + (w / "strict.json"));
+  CHECK(strict.status == 3);
+  CHECK(json_of(w / "strict.json")["verdict"]["passed"] == false);
+
+  for (const std::string format : {"html", "md", "csv", "json"})
+    check_done(deltacal("report " + (w / "analysis.json") + " " + (w / "c.json") + " " + (w / "v.json") + " --format " + format + " --out " + (w / ("report." + format))));
+  for (const std::string file : {"m.gguf", "t.h5", "analysis.json", "c.json", "v.json"}) {
+    check_done(deltacal("inspect " + (w / file)));
+    CHECK(Json::parse(deltacal("inspect --json " + (w / file)).output).contains("kind"));
+  }
+  const auto text = deltacal("generate --model " + w.model + " --config " + (w / "c.json") + " --prompt hello --max-new-tokens 40 --stats");
+  check_done(text);
+  CHECK(text.output.find("attended-token ratio") != std::string::npos);
+}
+
+TEST_CASE("profile: killed at any time, it resumes to the same datasets") {
+  const Workplace w;
+  const std::string whole = "profile" + w.common(w / "whole.h5") + " --steps 64 --limit 8", cut = "profile" + w.common(w / "cut.h5") + " --steps 64 --limit 8";
+  check_done(deltacal(whole));
+  for (const char* seconds : {"0.15", "0.3", "0.5"}) {
+    deltacal(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : ""), std::string("timeout -s KILL ") + seconds);
+    if (fs::exists(w / "cut.h5")) break;
+  }
+  if (!fs::exists(w / "cut.h5")) check_done(deltacal(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : "")));
+  CHECK(!fs::exists(w / "cut.h5.partial"));
+  const trace::Reader a(w / "whole.h5"), b(w / "cut.h5");
+  REQUIRE(a.n_samples() == b.n_samples());
+  for (int i = 0; i < a.n_samples(); ++i) {
+    CHECK(a.token_ids(i) == b.token_ids(i));
+    CHECK(a.steps(i) == b.steps(i));
+    CHECK(a.nll(i) == b.nll(i));
+    const int n = int(a.steps(i).size());
+    CHECK(a.pages(i, 0, 6, 0, n).score == b.pages(i, 0, 6, 0, n).score);
+    CHECK(a.pages(i, 0, 6, 0, n).mass == b.pages(i, 0, 6, 0, n).mass);
+  }
+}

@@ -11,7 +11,7 @@
 
 using namespace deltacal;
 using Json = nlohmann::json;
-using test::deltacal;
+using test::run_program;
 namespace fs = std::filesystem;
 
 namespace {
@@ -25,8 +25,8 @@ struct Workplace {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "word" + std::to_string(i) + " ";
     write("d.jsonl", Json{{"text", text}}.dump() + "\n" + Json{{"text", "x " + text}}.dump() + "\n");
-    REQUIRE(deltacal("profile" + arguments() + " --out " + trace).status == 0);
-    REQUIRE(deltacal("calibrate " + trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.2 --out " + config).status == 0);
+    REQUIRE(run_program("profile" + arguments() + " --out " + trace).status == 0);
+    REQUIRE(run_program("calibrate " + trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.2 --out " + config).status == 0);
   }
   std::string operator/(const std::string& name) const { return folder / name; }
   std::string write(const std::string& name, const std::string& content) const {
@@ -38,7 +38,7 @@ struct Workplace {
 
 // Status 2, the message holds `what`, and no output appears.
 void refused(const Workplace& w, const std::string& arguments, const std::string& what, int status = 2) {
-  const auto outcome = deltacal(arguments + " --out " + (w / "new"));
+  const auto outcome = run_program(arguments + " --out " + (w / "new"));
   CAPTURE(arguments, outcome.output);
   CHECK(outcome.status == status);
   CHECK(outcome.output.find(what) != std::string::npos);
@@ -52,8 +52,8 @@ TEST_CASE("bad input: the command line") {
   const Workplace w;
   refused(w, "profile" + w.arguments() + " --max-token 5", "unknown option --max-token (nearest: --max-tokens");
   refused(w, "profile --data " + w.data, "--model is required");
-  CHECK(deltacal("profil").output.find("nearest: profile") != std::string::npos);
-  CHECK(deltacal("").status == 2);
+  CHECK(run_program("profil").output.find("nearest: profile") != std::string::npos);
+  CHECK(run_program("").status == 2);
   refused(w, "profile" + w.arguments() + " --steps nine", "--steps nine");
   refused(w, "profile" + w.arguments() + " --steps 5000:6000", "leaves no step");
   refused(w, "profile" + w.arguments() + " --shard 3/2", "--shard 3/2");
@@ -63,8 +63,8 @@ TEST_CASE("bad input: the command line") {
   refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");
   refused(w, "calibrate " + w.trace + " --budget bytes=5", "bytes");
   refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=50", "the nearest has an attended-token ratio of");
-  refused(w, "calibrate " + w.trace + " --k-pages 2 --l-pages 4 --budget attended=1.2", "");  // K < L
-  refused(w, "calibrate " + w.trace + " --min-recall 1.5", "");
+  refused(w, "calibrate " + w.trace + " --k-pages 2 --l-pages 4 --budget attended=1.2", "L <= K");  // K < L
+  refused(w, "calibrate " + w.trace + " --min-recall 1.5", "--min-recall 1.5");
 }
 
 TEST_CASE("bad input: models") {
@@ -76,7 +76,7 @@ TEST_CASE("bad input: models") {
   refused(w, with(w.write("cut.gguf", model.substr(0, model.size() / 2))), "cut.gguf");
   refused(w, with(w.write("head.gguf", model.substr(0, 100))), "head.gguf");
   refused(w, with(w.write("empty.gguf", "")), "empty.gguf");
-  refused(w, with(w.folder.path().string()), "");
+  refused(w, with(w.folder.path().string()), "not a regular file");
 }
 
 TEST_CASE("bad input: data") {
@@ -85,13 +85,13 @@ TEST_CASE("bad input: data") {
     return "profile --dtype f32 --model " + w.model + " --data " + w.write("bad.jsonl", content) + more;
   };
   const std::string good = R"({"text": "abcdefgh"})" "\n";
-  refused(w, with(good + "{\"text\": \n"), "bad.jsonl:2");
-  refused(w, with(good + R"({"text": 5})"), "bad.jsonl:2");
-  refused(w, with(good + R"({"text": "a", "input_ids": [1]})"), "bad.jsonl:2");
-  refused(w, with(good + "{}"), "bad.jsonl:2");
+  refused(w, with(good + "{\"text\": \n"), "bad.jsonl line 2");
+  refused(w, with(good + R"({"text": 5})"), "bad.jsonl line 2");
+  refused(w, with(good + R"({"text": "a", "input_ids": [1]})"), "bad.jsonl line 2");
+  refused(w, with(good + "{}"), "bad.jsonl line 2");
   refused(w, with(""), "bad.jsonl");
-  refused(w, with(R"({"text": ""})"), "");                                     // an empty trace
-  refused(w, with(R"({"question": "a", "response": ""})"), "");
+  refused(w, with(R"({"text": ""})"), "'text' is empty");
+  refused(w, with(R"({"question": "a", "response": ""})"), "'response' is empty");
   refused(w, with(R"({"input_ids": [1, 2, 999]})"), "999");                    // outside the vocabulary
   refused(w, with(R"({"text": ")" + std::string(3000, 'q') + "\"}"), "context");  // longer than the model's context
   refused(w, with(good, " --min-tokens 100"), "--min-tokens");
@@ -123,10 +123,10 @@ TEST_CASE("bad input: configs") {
   changed["colour"] = "blue";
   refused(w, with(changed), "colour");
   refused(w, with(layers({full, sparse, delta, sparse})), "layer");                                            // sparse before any delta
-  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 1}}, sparse})), "");               // k below L
-  refused(w, with(layers({full, Json{{"role", "delta"}, {"k_pages", 2}, {"l_pages", 3}}, sparse, sparse})), "");  // K < L
-  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 9}}, sparse})), "");               // list too short
-  refused(w, with(layers({full, delta, sparse})), "");                                                         // too few layers
+  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 1}}, sparse})), "below the l_pages 2 of layers[1]");
+  refused(w, with(layers({full, Json{{"role", "delta"}, {"k_pages", 2}, {"l_pages", 3}}, sparse, sparse})), "below its l_pages 3");
+  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 9}}, sparse})), "the list of layers[1] has only 4");
+  refused(w, with(layers({full, delta, sparse})), "layers has 3 entries");
   refused(w, "validate" + w.arguments() + " --config " + w.trace, "t.h5");
   refused(w, "validate" + w.arguments() + " --config " + w.config, "--allow-overlap");
 }
@@ -140,7 +140,7 @@ TEST_CASE("bad input: traces") {
   refused(w, "merge " + w.trace + " " + w.trace, "t.h5");  // a sample twice
   const std::string other = w / "other.gguf";
   test::write_tiny_model({.n_layers = 5}, other);
-  REQUIRE(deltacal("profile --dtype f32 --limit 1 --model " + other + " --data " + w.data + " --out " + (w / "o.h5")).status == 0);
+  REQUIRE(run_program("profile --dtype f32 --limit 1 --model " + other + " --data " + w.data + " --out " + (w / "o.h5")).status == 0);
   refused(w, "merge " + w.trace + " " + (w / "o.h5"), "o.h5");
   refused(w, "report " + w.trace, "t.h5");
 }
@@ -148,24 +148,24 @@ TEST_CASE("bad input: traces") {
 TEST_CASE("bad input: an output that exists stays as it is") {
   const Workplace w;
   w.write("kept", "kept");
-  for (const std::string command :
-       {"profile" + w.arguments(), "analyze " + w.trace, "calibrate " + w.trace + " --budget attended=1.1", "merge " + w.trace,
+  for (const std::string& command :
+       std::vector<std::string>{"profile" + w.arguments(), "analyze " + w.trace, "calibrate " + w.trace + " --budget attended=1.1", "merge " + w.trace,
         "validate" + w.arguments() + " --allow-overlap --config " + w.config, "report " + w.config}) {
-    const auto outcome = deltacal(command + " --out " + (w / "kept"));
+    const auto outcome = run_program(command + " --out " + (w / "kept"));
     CAPTURE(command, outcome.output);
     CHECK(outcome.status == 2);
     CHECK(outcome.output.find("--force") != std::string::npos);
     CHECK(read_file(w / "kept") == "kept");
   }
-  CHECK(deltacal("calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --force --out " + (w / "kept")).status == 0);
+  CHECK(run_program("calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --force --out " + (w / "kept")).status == 0);
 }
 
 TEST_CASE("failure: a full disk leaves nothing under the final name and says so") {
   const Workplace w;
   // A file-size limit of 4 kB stands in for the disk; the signal is ignored, so that the write fails.
   const std::string limit = "trap '' XFSZ; ulimit -f 4;";
-  for (const std::string command : {"profile" + w.arguments(), "analyze " + w.trace}) {
-    const auto outcome = deltacal(command + " --out " + (w / "new"), limit);
+  for (const std::string& command : {"profile" + w.arguments(), "analyze " + w.trace}) {
+    const auto outcome = run_program(command + " --out " + (w / "new"), limit);
     CAPTURE(command, outcome.output);
     CHECK(outcome.status == 1);
     CHECK(outcome.output.find("new") != std::string::npos);

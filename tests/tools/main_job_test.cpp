@@ -13,7 +13,7 @@
 
 using namespace deltacal;
 using Json = nlohmann::json;
-using test::deltacal;
+using test::run_program;
 namespace fs = std::filesystem;
 
 namespace {
@@ -52,7 +52,7 @@ TEST_CASE("run: splits by problem, validates what calibration has not seen, and 
   const Workplace w;
   const std::string command = "run --model " + w.model + " --data " + w.data + " --dtype f32 --steps 64 --budget attended=1.5" +
                               grid + " --resamples 200 --max-nll-gap 100 --out-dir " + (w / "out");
-  check_done(deltacal(command));
+  check_done(run_program(command));
   const Json config = json_of(w / "out/delta_config.json"), validation = json_of(w / "out/validation.json");
   std::set<std::string> seen, held_out;
   for (const auto& sample : config["provenance"]["samples"]) seen.insert(sample["problem"].get<std::string>());
@@ -72,28 +72,28 @@ TEST_CASE("run: splits by problem, validates what calibration has not seen, and 
   CHECK(read_file(w / "out/report.html").find("Figure 1") != std::string::npos);
 
   const auto stamp = fs::last_write_time(w / "out/trace.h5");
-  const auto again = deltacal(command);
+  const auto again = run_program(command);
   check_done(again);
   CHECK(again.output.find("trace.h5: there already, skipped") != std::string::npos);
   CHECK(fs::last_write_time(w / "out/trace.h5") == stamp);
 
   // Another recipe in the same folder would mix two experiments.
-  const auto other = deltacal(command + " --seed 5");
+  const auto other = run_program(command + " --seed 5");
   CHECK(other.status == 2);
   CHECK(other.output.find("was made with seed = 0, now it is 5") != std::string::npos);
 }
 
 TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, report, inspect") {
   const Workplace w;
-  check_done(deltacal("profile" + w.common(w / "a.h5") + " --steps 64 --limit 6 --shard 0/2"));
-  check_done(deltacal("profile" + w.common(w / "b.h5") + " --steps 64 --limit 6 --shard 1/2 --maps heads"));
-  check_done(deltacal("merge " + (w / "a.h5") + " " + (w / "b.h5") + " --out " + (w / "t.h5")));
+  check_done(run_program("profile" + w.common(w / "a.h5") + " --steps 64 --limit 6 --shard 0/2"));
+  check_done(run_program("profile" + w.common(w / "b.h5") + " --steps 64 --limit 6 --shard 1/2 --maps heads"));
+  check_done(run_program("merge " + (w / "a.h5") + " " + (w / "b.h5") + " --out " + (w / "t.h5")));
   CHECK(trace::Reader(w / "t.h5").n_samples() == 6);
-  check_done(deltacal("analyze " + (w / "t.h5") + grid + " --out " + (w / "analysis.json")));
-  check_done(deltacal("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --out " + (w / "c.json")));
-  check_done(deltacal("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --out " + (w / "m.json")));
+  check_done(run_program("analyze " + (w / "t.h5") + grid + " --out " + (w / "analysis.json")));
+  check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --out " + (w / "c.json")));
+  check_done(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --out " + (w / "m.json")));
   for (const std::string method : {"cosine-peaks", "uniform", "random"})
-    check_done(deltacal("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --method " + method + " --out " + (w / (method + ".json"))));
+    check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --method " + method + " --out " + (w / (method + ".json"))));
 
   // Lines 7 to 20 are of other problems than the first six.
   std::ifstream in(w.data);
@@ -104,18 +104,18 @@ TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, repor
   out.close();
   const std::string validate = "validate --model " + w.model + " --dtype f32 --data " + (w / "rest.jsonl") + " --config " + (w / "c.json") +
                                " --config uniform=" + (w / "uniform.json");
-  check_done(deltacal(validate + " --out " + (w / "v.json")));
-  const auto strict = deltacal(validate + " --max-nll-gap -1 --out " + (w / "strict.json"));
+  check_done(run_program(validate + " --out " + (w / "v.json")));
+  const auto strict = run_program(validate + " --max-nll-gap -1 --out " + (w / "strict.json"));
   CHECK(strict.status == 3);
   CHECK(json_of(w / "strict.json")["verdict"]["passed"] == false);
 
   for (const std::string format : {"html", "md", "csv", "json"})
-    check_done(deltacal("report " + (w / "analysis.json") + " " + (w / "c.json") + " " + (w / "v.json") + " --format " + format + " --out " + (w / ("report." + format))));
+    check_done(run_program("report " + (w / "analysis.json") + " " + (w / "c.json") + " " + (w / "v.json") + " --format " + format + " --out " + (w / ("report." + format))));
   for (const std::string file : {"m.gguf", "t.h5", "analysis.json", "c.json", "v.json"}) {
-    check_done(deltacal("inspect " + (w / file)));
-    CHECK(Json::parse(deltacal("inspect --json " + (w / file)).output).contains("kind"));
+    check_done(run_program("inspect " + (w / file)));
+    CHECK(Json::parse(run_program("inspect --json " + (w / file)).output).contains("kind"));
   }
-  const auto text = deltacal("generate --model " + w.model + " --config " + (w / "c.json") + " --prompt hello --max-new-tokens 40 --stats");
+  const auto text = run_program("generate --model " + w.model + " --config " + (w / "c.json") + " --prompt hello --max-new-tokens 40 --stats");
   check_done(text);
   CHECK(text.output.find("attended-token ratio") != std::string::npos);
 }
@@ -123,12 +123,12 @@ TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, repor
 TEST_CASE("profile: killed at any time, it resumes to the same datasets") {
   const Workplace w;
   const std::string whole = "profile" + w.common(w / "whole.h5") + " --steps 64 --limit 8", cut = "profile" + w.common(w / "cut.h5") + " --steps 64 --limit 8";
-  check_done(deltacal(whole));
+  check_done(run_program(whole));
   for (const char* seconds : {"0.15", "0.3", "0.5"}) {
-    deltacal(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : ""), std::string("timeout -s KILL ") + seconds);
+    run_program(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : ""), std::string("timeout -s KILL ") + seconds);
     if (fs::exists(w / "cut.h5")) break;
   }
-  if (!fs::exists(w / "cut.h5")) check_done(deltacal(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : "")));
+  if (!fs::exists(w / "cut.h5")) check_done(run_program(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : "")));
   CHECK(!fs::exists(w / "cut.h5.partial"));
   const trace::Reader a(w / "whole.h5"), b(w / "cut.h5");
   REQUIRE(a.n_samples() == b.n_samples());

@@ -15,7 +15,7 @@ struct Outcome {
 };
 
 // `arguments` as a shell takes them; `before`: words before the program, such as "ulimit -f 1;".
-inline Outcome deltacal(const std::string& arguments, const std::string& before = "") {
+inline Outcome run_program(const std::string& arguments, const std::string& before = "") {
   const std::string command = "(" + before + " " + PROGRAM + " " + arguments + ") 2>&1 </dev/null";
   FILE* pipe = popen(command.c_str(), "r");
   if (!pipe) throw std::runtime_error("cannot start a shell");

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
@@ -83,6 +84,10 @@ std::vector<calib::Choice> solve(const CalibrateOptions& o, const Problem& p) {
                          ? calib::schedule::cheapest_with_recall(p.edges, p.layers, p.goal.value, options)
                          : calib::schedule::k_best(p.edges, p.layers, p.budget, options);
   if (found.empty()) throw no_schedule(o, p, options);
+  const auto& layers = found[0].schedule.layers;
+  if (std::none_of(layers.begin(), layers.end(), [](const auto& l) { return l.role == config::Role::sparse; }))
+    fmt::print(stderr, "warning: no sparse layer keeps the target with its confidence bound, so all layers are full (a bound needs at "
+               "least 4 problems with active steps)\n");
   std::vector<calib::Choice> choices;
   for (const auto& c : found) choices.push_back({"dp", c.schedule, c.loss, c.attended});
   return choices;

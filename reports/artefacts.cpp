@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <set>
+
 namespace deltacal::reports {
 namespace {
 
@@ -87,8 +89,23 @@ Strip parse_layers(const Field& field, int n_layers) {
   return strip;
 }
 
+// Samples are hashes, or objects with a problem.
+Counts count_samples(const Field& field) {
+  std::set<std::string> problems;
+  Counts counts;
+  for (const Field& sample : field.items()) {
+    ++counts.samples;
+    if (!sample.is_object()) continue;
+    const std::string problem = text_or(sample, "problem");
+    if (!problem.empty()) problems.insert(text_or(sample, "task") + "\n" + problem);
+  }
+  counts.problems = static_cast<int>(problems.size());
+  return counts;
+}
+
 Config::Alternative parse_alternative(const Field& field, int n_layers) {
   Config::Alternative found{text_or(field, "schedule"),
+                            text_or(field, "method"),
                             {},
                             number_or_missing(field, "attended_ratio"),
                             number_or_missing(field, "loss"),
@@ -100,11 +117,13 @@ Config::Alternative parse_alternative(const Field& field, int n_layers) {
 
 Validation::Scores parse_scores(const Field& field) {
   Validation::Scores scores;
+  scores.counts = {count_or(field, "n_samples", 0), count_or(field, "n_problems", 0),
+                   count_or(field, "n_steps", 0)};
   scores.nll = field.at("nll").number();
   scores.nll_gap = estimate_or_missing(field, "nll_gap");
   scores.top1 = number_or_missing(field, "top1");
   if (const auto kl = field.find("kl")) {
-    scores.kl_mean = kl->estimate().value;
+    scores.kl = kl->estimate();
     if (kl->is_object()) {
       scores.kl_median = number_or_missing(*kl, "median");
       scores.kl_p99 = number_or_missing(*kl, "p99");
@@ -191,14 +210,16 @@ Config parse_config(const Field& root) {
   if (const auto expected = root.find("expected")) {
     if (const auto ratio = expected->find("attended_ratio"))
       for (const auto& [lengths, value] : ratio->members())
-        c.attended_ratio.emplace_back(lengths, value.number());
+        c.attended_ratio.emplace_back("one sequence of " + lengths + " tokens", value.number());
     if (const auto recall = expected->find("recall"))
       c.recall = parse_layer_recall(*recall, c.model.n_layers);
     if (const auto gap = expected->find("nll_gap")) c.nll_gap = gap->estimate();
   }
   if (const auto made = root.find("provenance")) {
     c.trace = parse_source(*made, "trace");
-    if (const auto samples = made->find("samples")) c.n_samples = static_cast<int>(samples->items().size());
+    if (const auto samples = made->find("samples")) c.counts = count_samples(*samples);
+    if (const auto ratio = made->find("attended_ratio"))
+      c.attended_ratio.emplace_back(text_or(*made, "lengths", "not told"), ratio->number());
     c.method = text_or(*made, "method");
     c.objective = text_or(*made, "objective");
     c.budget = text_or(*made, "budget");
@@ -226,8 +247,8 @@ Validation parse_validation(const Field& root) {
     if (const auto thresholds = verdict->find("thresholds"))
       for (const Field& t : thresholds->items()) {
         const auto met = t.find("met");
-        v.thresholds.push_back({t.at("name").text(), text_or(t, "bound"), estimate_or_missing(t, "limit"),
-                                estimate_or_missing(t, "value"), met ? met->truth() : std::nullopt});
+        v.thresholds.push_back({t.at("name").text(), t.at("limit").number(), number_or_missing(t, "value"),
+                                number_or_missing(t, "bound"), met ? met->truth() : std::nullopt});
       }
   }
   return v;

@@ -78,7 +78,7 @@ struct Analysis {
 
 struct Config {
   struct Alternative {
-    std::string schedule;
+    std::string schedule, method;
     std::vector<int> delta_layers;
     double attended_ratio = missing, loss = missing, mean_recall = missing;
   };
@@ -90,16 +90,17 @@ struct Config {
   std::vector<std::pair<int, Estimate>> recall;                // layer -> expected recall
   std::optional<Estimate> nll_gap;
   Source trace;
-  int n_samples = 0;
+  Counts counts;
   std::string method, objective, budget, seed;
   std::vector<Alternative> alternatives;
 };
 
 struct Validation {
-  struct Scores {  // over one set of steps
+  struct Scores {   // over one set of steps
+    Counts counts;  // samples 0 where not told
     double nll = missing, top1 = missing;
-    Estimate nll_gap;
-    double kl_mean = missing, kl_median = missing, kl_p99 = missing;
+    Estimate nll_gap, kl;
+    double kl_median = missing, kl_p99 = missing;
   };
   struct Bin {
     int from, to, n_steps;
@@ -123,8 +124,8 @@ struct Validation {
     std::optional<Estimate> vs_delta;
   };
   struct Threshold {
-    std::string name, bound;
-    Estimate limit, value;
+    std::string name;
+    double limit, value, bound;  // bound: what is held against the limit, the value or an end of its interval
     std::optional<bool> met;
   };
   Head head;

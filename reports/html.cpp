@@ -60,7 +60,7 @@ bool is_numeric(const Table& table, size_t column) {
   return !table.rows.empty();
 }
 
-std::string table_cell(const Cell& c, const Quantity& quantity) {
+std::string table_cell(const Cell& c, const Quantity& quantity, bool numeric) {
   if (const auto* text = std::get_if<std::string>(&c))
     return fmt::format("<td{}>{}</td>", text->size() <= 24 ? " class=\"short\"" : "", escape_html(*text));
   const auto& e = std::get<Estimate>(c);
@@ -68,22 +68,24 @@ std::string table_cell(const Cell& c, const Quantity& quantity) {
   if (e.has_interval())
     shown += fmt::format(" <span class=\"ci\">({} to {})</span>", number(e.low, quantity),
                          number(e.high, quantity));
-  return fmt::format("<td class=\"num\">{}</td>", shown);
+  return fmt::format("<td class=\"{}\">{}</td>", numeric ? "num" : "short", shown);
 }
 
 std::string draw(const Table& table) {
   // many columns: intervals below their numbers
   std::string out = table.columns.size() > 6 ? "<table class=\"dense\"><thead><tr>" : "<table><thead><tr>";
+  std::vector<bool> numeric;
   for (size_t c = 0; c < table.columns.size(); ++c) {
+    numeric.push_back(is_numeric(table, c));
     const Quantity& q = table.columns[c];
     out += fmt::format(
-        "<th scope=\"col\"{}>{}{}</th>", is_numeric(table, c) ? " class=\"num\"" : "", escape_html(q.name),
+        "<th scope=\"col\"{}>{}{}</th>", numeric[c] ? " class=\"num\"" : "", escape_html(q.name),
         q.unit.empty() ? "" : fmt::format(" <span class=\"unit\">{}</span>", escape_html(q.unit)));
   }
   out += "</tr></thead><tbody>";
   for (const auto& row : table.rows) {
     out += "<tr>";
-    for (size_t c = 0; c < row.size(); ++c) out += table_cell(row[c], table.columns[c]);
+    for (size_t c = 0; c < row.size(); ++c) out += table_cell(row[c], table.columns[c], numeric[c]);
     out += "</tr>";
   }
   return out + "</tbody></table>";

@@ -60,31 +60,43 @@ constexpr std::array<Slot, 4> slots{{{"deltacal-analysis", &Inputs::analysis, &I
                                      {"deltacal-validation", &Inputs::validation, &Inputs::validation_file},
                                      {"deltacal-bench", &Inputs::bench, &Inputs::bench_file}}};
 
+// What tells one model from another. A bench gives no geometry, and no hash for a shape with random weights.
+struct Identity {
+  std::string file, name, sha256;
+  int n_layers = 0;  // 0: not told
+};
+
+std::optional<Identity> identity(const Field& root, bool is_bench) {
+  if (!is_bench) {
+    const Model model = parse_model(root);
+    return Identity{root.file(), model.name, model.sha256, model.n_layers};
+  }
+  const auto model = root.find("model");
+  const auto sha256 = model && model->is_object() ? model->find("sha256") : std::nullopt;
+  if (!sha256 || sha256->text().empty()) return std::nullopt;
+  const auto name = model->find("name");
+  return Identity{root.file(), name ? name->any_text() : "", sha256->text(), 0};
+}
+
 }  // namespace
 
 void require_one_model(const Inputs& in) {
-  std::optional<Model> first;
-  std::string first_file;
+  std::optional<Identity> first;
   for (const Slot& slot : slots) {
-    if (!(in.*slot.document)) continue;
-    const std::string& file = in.*slot.file;
-    const Field root(*(in.*slot.document), file);
-    if (slot.document ==
-        &Inputs::bench) {  // a bench may be of a shape with random weights: no hash, no model
-      const auto model = root.find("model");
-      if (!model || !model->is_object() || !model->find("sha256")) continue;
-    }
-    const Model model = parse_model(root);
+    const auto& document = in.*slot.document;
+    if (!document) continue;
+    const auto found = identity(Field(*document, in.*slot.file), slot.document == &Inputs::bench);
+    if (!found) continue;
     if (!first) {
-      first = model;
-      first_file = file;
-    } else if (model.sha256 != first->sha256 || model.n_layers != first->n_layers) {
-      throw bad_input(
-          "{} and {} are of different models ({}, {} layers, sha256 {}; {}, {} layers, sha256 {}). "
-          "Pass files of one model.",
-          first_file, file, first->name, first->n_layers, first->sha256, model.name, model.n_layers,
-          model.sha256);
+      first = found;
+      continue;
     }
+    if (found->sha256 != first->sha256)
+      throw bad_input("{} is of the model {} (sha256 {}), {} of {} (sha256 {}). Pass files of one model.",
+                      first->file, first->name, first->sha256, found->file, found->name, found->sha256);
+    if (found->n_layers != 0 && found->n_layers != first->n_layers)
+      throw bad_input("{} has {} layers, {} has {}, of the same model. Make one of them again.", first->file,
+                      first->n_layers, found->file, found->n_layers);
   }
 }
 

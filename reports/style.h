@@ -73,7 +73,7 @@ td.short{white-space:nowrap}
 .fact .long{font-size:16px}
 .fact.good .value{color:var(--good)}.fact.bad .value{color:var(--bad)}
 .fact .detail{font-size:12.5px;line-height:1.4;color:var(--soft)}
-@media (max-width:820px){body{padding:18px 14px 40px}figure.half,figure.third{grid-column:span 6}
+@media screen and (max-width:820px){body{padding:18px 14px 40px}figure.half,figure.third{grid-column:span 6}
 .scroll svg{max-width:none}.fits svg{max-width:100%}.half .scroll svg{min-width:440px}.facts{grid-template-columns:repeat(auto-fill,minmax(150px,1fr))}}
 @media print{body{max-width:none;padding:0;font-size:10.5pt}nav{display:none}figure{break-inside:avoid}
 h2,h3{break-after:avoid}.scroll{overflow:visible}svg,.fact{print-color-adjust:exact;-webkit-print-color-adjust:exact}

@@ -23,12 +23,40 @@ Figure drift(const Analysis& analysis, const Config* config, const char* id, con
           .body = std::move(chart)};
 }
 
-int smallest_lag(const std::vector<Analysis::Stale>& stale) {
-  return std::min_element(stale.begin(), stale.end(), [](auto& a, auto& b) { return a.lag < b.lag; })->lag;
+// The lags of one budget, ascending: the half-life's own, else the one nearest to the budget shown elsewhere.
+std::vector<const Analysis::Stale*> stale_of_one_budget(const Analysis& analysis, const Config* config) {
+  const Budget wanted = analysis.half_life ? Budget{analysis.half_life->k_pages, analysis.half_life->l_pages}
+                                           : main_budget(&analysis, config);
+  const Analysis::Stale* chosen = nearest(analysis.stale, wanted.k_pages, wanted.l_pages);
+  std::vector<const Analysis::Stale*> lags;
+  for (const auto& stale : analysis.stale)
+    if (stale.k_pages == chosen->k_pages && stale.l_pages == chosen->l_pages) lags.push_back(&stale);
+  std::stable_sort(lags.begin(), lags.end(), [](auto* a, auto* b) { return a->lag < b->lag; });
+  return lags;
+}
+
+// "7 samples", or "7 samples at lags 0 to 32, 0 at lag 64" where bursts are too short for some.
+std::string samples_by_lag(const std::vector<const Analysis::Stale*>& lags) {
+  std::string text;
+  for (size_t first = 0; first < lags.size();) {
+    size_t last = first;
+    while (last + 1 < lags.size() && lags[last + 1]->n_samples == lags[first]->n_samples) ++last;
+    const std::string n = text.empty() ? counts_text({lags[first]->n_samples, 0, 0})
+                                       : fmt::format(", {}", lags[first]->n_samples);
+    if (first == 0 && last + 1 == lags.size()) return n;
+    text += first == last ? fmt::format("{} at lag {}", n, lags[first]->lag)
+                          : fmt::format("{} at lags {} to {}", n, lags[first]->lag, lags[last]->lag);
+    first = last + 1;
+  }
+  return text;
 }
 
 Figure stale_map(const Analysis& analysis, const Config* config) {
   const auto n = static_cast<size_t>(analysis.model.n_layers);
+  const auto lags = stale_of_one_budget(analysis, config);
+  const int k = lags.front()->k_pages, l = lags.front()->l_pages;
+  const auto* half = analysis.half_life ? &*analysis.half_life : nullptr;
+  if (half && (half->k_pages != k || half->l_pages != l)) half = nullptr;  // of another budget
   Heatmap map{.quantity = quantity::recall("Stale recall"),
               .row_label = "Lag (steps)",
               .column_label = "Layer",
@@ -40,33 +68,35 @@ Figure stale_map(const Analysis& analysis, const Config* config) {
               .scale_max = 1,
               .marked_columns = config ? delta_layers(config->strip) : std::vector<int>{},
               .outlined = {}};
-  const auto& first = analysis.stale.front();
-  for (const auto& stale : analysis.stale) {
-    if (stale.k_pages != first.k_pages || stale.l_pages != first.l_pages) continue;  // one budget a picture
-    const int row = static_cast<int>(map.rows.size());
-    map.rows.push_back(fmt::format("{}", stale.lag));
-    map.cells.push_back(stale.recall);
-    if (!analysis.half_life) continue;
-    for (size_t layer = 0; layer < n; ++layer)
-      if (analysis.half_life->layers[layer].lag == stale.lag)
-        map.outlined.emplace_back(row, static_cast<int>(layer));
-  }
-  if (analysis.half_life) {
-    map.rows.push_back("window");
-    map.cells.emplace_back();
-    for (const double recall : analysis.half_life->window_recall) map.cells.back().push_back(only(recall));
+  for (const auto* stale : lags) {
+    for (size_t layer = 0; half && layer < n; ++layer)
+      if (half->layers[layer].lag == stale->lag)
+        map.outlined.emplace_back(static_cast<int>(map.rows.size()), static_cast<int>(layer));
+    map.rows.push_back(fmt::format("{}", stale->lag));
+    map.cells.push_back(stale->recall);
   }
   for (const auto& row : map.cells)
     for (const auto& cell : row)
       if (cell.has_value()) map.scale_min = std::min(map.scale_min, std::floor(cell.value * 10) / 10);
-  map.scale_min = std::clamp(map.scale_min, -1.0, 0.9);
+  map.scale_min =
+      std::clamp(map.scale_min, -1.0, 0.9);  // of the lags: the window alone would hide their decline
+  if (half) {
+    map.rows.push_back("window");
+    map.cells.emplace_back();
+    for (const double recall : half->window_recall) map.cells.back().push_back(only(recall));
+  }
+  std::string caption = fmt::format(
+      "The mass a layer keeps with pages chosen some steps earlier, at K = {} pages, L = {}; lag {} is the "
+      "freshest list. "
+      "Hatched: no burst of recorded steps is that long.",
+      k, l, lags.front()->lag);
+  if (half)
+    caption += " Last row: the recent window alone, the darkest colour where it lies below the scale.";
+  if (!map.outlined.empty()) caption += " Outlined: the half-life.";
   return {.id = "stale-recall",
           .title = "Stale recall",
-          .caption = fmt::format(
-              "The mass a layer keeps with pages chosen some steps earlier, at K = {} pages, L = {}; lag "
-              "{} is the freshest list. Last row: the recent window alone. Outlined: the half-life.",
-              first.k_pages, first.l_pages, smallest_lag(analysis.stale)),
-          .counts = counts_text({first.n_samples, 0, 0}),
+          .caption = caption,
+          .counts = samples_by_lag(lags),
           .interval = interval_text(analysis.interval),
           .body = std::move(map)};
 }

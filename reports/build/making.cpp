@@ -105,7 +105,7 @@ std::vector<Figure> files(const Parts& parts) {
                             {"method", c->method},
                             {"objective", c->objective},
                             {"budget", c->budget},
-                            {"n", c->n_samples > 0 ? counts_text({c->n_samples, 0, 0}) : ""}}));
+                            {"n", c->counts.samples > 0 ? counts_text(c->counts) : ""}}));
   if (const auto& v = parts.validation)
     figures.push_back(made("file-validation", v->head,
                            {{"config", source_text(v->config)},

@@ -20,6 +20,15 @@ double distance(int a, int b) {
   return std::abs(std::log2(std::max(a, 1)) - std::log2(std::max(b, 1)));
 }
 
+template <class Entry>
+const Entry* nearest_budget(const std::vector<Entry>& entries, int k, int l) {
+  const Entry* best = nullptr;
+  const auto far = [&](const Entry& e) { return std::pair(distance(e.k_pages, k), distance(e.l_pages, l)); };
+  for (const Entry& entry : entries)
+    if (!best || far(entry) < far(*best)) best = &entry;
+  return best;
+}
+
 }  // namespace
 
 std::string counts_text(const Counts& counts) {
@@ -65,6 +74,7 @@ Estimate whole(long long count) {
 }
 
 Counts counts_of(const Validation::Policy& policy) {
+  if (policy.active.counts.samples > 0) return policy.active.counts;
   Counts counts;
   std::set<std::string> problems;
   for (const auto& sample : policy.samples) {
@@ -84,13 +94,11 @@ const Validation::Policy* find_policy(const Validation& validation, const std::s
 }
 
 const Analysis::Recall* nearest(const std::vector<Analysis::Recall>& tables, int k, int l) {
-  const Analysis::Recall* best = nullptr;
-  const auto far = [&](const Analysis::Recall& t) {
-    return std::pair(distance(t.k_pages, k), distance(t.l_pages, l));
-  };
-  for (const auto& table : tables)
-    if (!best || far(table) < far(*best)) best = &table;
-  return best;
+  return nearest_budget(tables, k, l);
+}
+
+const Analysis::Stale* nearest(const std::vector<Analysis::Stale>& entries, int k, int l) {
+  return nearest_budget(entries, k, l);
 }
 
 const Analysis::Oracle* nearest(const std::vector<Analysis::Oracle>& tables, int k) {

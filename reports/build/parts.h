@@ -68,12 +68,13 @@ std::string joined(const std::vector<int>&);  // "2, 7, 15"
 Estimate only(double value);                  // without interval
 Estimate whole(long long count);
 
-// The samples of a policy: with active steps alone, since the others count in no mean.
+// What the active scores of a policy are over: as the file tells, else its samples with active steps.
 Counts counts_of(const Validation::Policy&);
 const Validation::Policy* find_policy(const Validation&, const std::string& name);
 
 // The entry whose budget is nearest to (k, l): first the ratio of k, then that of l. Null if there is none.
 const Analysis::Recall* nearest(const std::vector<Analysis::Recall>&, int k, int l);
+const Analysis::Stale* nearest(const std::vector<Analysis::Stale>&, int k, int l);
 const Analysis::Oracle* nearest(const std::vector<Analysis::Oracle>&, int k);
 // The budget to show where only one can be: the config's most frequent k (the larger of equals) and its l,
 // else the middle of the analysed grid.

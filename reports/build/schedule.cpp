@@ -39,20 +39,21 @@ Figure expected(const Config& config) {
 
 Figure alternatives(const Config& config) {
   Table table{{quantity::text("Schedule"),
+               quantity::text("Method"),
                quantity::text("\u0394-layers"),
                quantity::ratio(),
                {"Loss", "", 4},
                quantity::recall("Mean recall")},
               {}};
   for (const auto& other : config.alternatives)
-    table.rows.push_back({other.schedule, joined(other.delta_layers), only(other.attended_ratio),
-                          only(other.loss), only(other.mean_recall)});
+    table.rows.push_back({other.schedule, other.method, joined(other.delta_layers),
+                          only(other.attended_ratio), only(other.loss), only(other.mean_recall)});
   std::string caption = "The best schedules of the search, by the loss of its objective";
   if (!config.objective.empty()) caption += fmt::format(" ({})", config.objective);
   return {.id = "alternatives",
           .title = "Alternatives",
           .caption = caption + ", on the calibration samples.",
-          .counts = config.n_samples > 0 ? counts_text({config.n_samples, 0, 0}) : "",
+          .counts = config.counts.samples > 0 ? counts_text(config.counts) : "",
           .body = std::move(table)};
 }
 

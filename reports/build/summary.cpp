@@ -47,7 +47,7 @@ void add_delta_facts(std::vector<Facts::Fact>& facts, const Validation& validati
                      streaming->active.nll_gap,
                      fmt::format("first and newest pages alone, at ratio {}",
                                  number(streaming->attended_ratio, quantity::ratio()))});
-  facts.push_back({quantity::kl(), only(delta.active.kl_mean), "mean over the active steps"});
+  facts.push_back({quantity::kl(), delta.active.kl, "mean over the active steps"});
   facts.push_back({quantity::top1(), only(delta.active.top1), "steps where both name the same next token"});
 }
 
@@ -80,21 +80,22 @@ Figure thresholds(const Validation& validation) {
   Table table{{quantity::text("Threshold"),
                {"Limit", "", 4},
                {"Measured", "", 4},
-               quantity::text("Bound used"),
+               {"Held against the limit", "", 4},
                quantity::text("Met")},
               {}};
   for (const auto& t : validation.thresholds)
-    table.rows.push_back({t.name, t.limit, t.value, t.bound,
+    table.rows.push_back({t.name, only(t.limit), only(t.value), only(t.bound),
                           std::string(!t.met   ? "not judged"
                                       : *t.met ? "\u2713 yes"
                                                : "\u2717 no")});
-  return {.id = "thresholds",
-          .title = "Thresholds",
-          .caption =
-              "The verdict is passed where every threshold is met; one on an interval is judged by the bound "
-              "named, and counts as not met where there is no interval.",
-          .interval = interval_text(validation.interval),
-          .body = std::move(table)};
+  return {
+      .id = "thresholds",
+      .title = "Thresholds",
+      .caption =
+          "The verdict is passed where every threshold is met. The NLL gap is judged by the upper end of its "
+          "interval, and counts as not met where there is no interval.",
+      .interval = interval_text(validation.interval),
+      .body = std::move(table)};
 }
 
 }  // namespace

@@ -24,8 +24,8 @@ std::string scored_on(const Validation& v) {
 }
 
 std::vector<Cell> score_row(const Policy& policy, const Validation::Scores& scores) {
-  return {policy.name,          only(policy.attended_ratio), only(scores.nll),    scores.nll_gap,
-          only(scores.kl_mean), only(scores.kl_median),      only(scores.kl_p99), only(scores.top1)};
+  return {policy.name, only(policy.attended_ratio), only(scores.nll),    scores.nll_gap,
+          scores.kl,   only(scores.kl_median),      only(scores.kl_p99), only(scores.top1)};
 }
 
 std::vector<Quantity> score_columns() {
@@ -53,6 +53,11 @@ Figure policies(const Validation& v) {
           .body = std::move(table)};
 }
 
+Counts all_counts(const Policy& policy) {
+  const Counts told = policy.all->counts;
+  return told.samples > 0 ? told : Counts{static_cast<int>(policy.samples.size()), 0, 0};
+}
+
 Figure all_steps(const Validation& v) {
   Table table{score_columns(), {}};
   for (const Policy& policy : v.policies)
@@ -61,7 +66,7 @@ Figure all_steps(const Validation& v) {
           .title = "Policies on all steps",
           .caption =
               "The same over every step, also those where the budget covers all pages and nothing is lost.",
-          .counts = counts_text({static_cast<int>(reference(v).samples.size()), 0, 0}),
+          .counts = counts_text(all_counts(reference(v))),
           .interval = interval_text(v.interval),
           .body = std::move(table)};
 }
@@ -71,8 +76,8 @@ Figure gaps(const Validation& v) {
   for (const Policy& policy : v.policies)
     if (policy.name != "full") chart.rows.push_back({policy.name, policy.active.nll_gap, {}});
   for (const auto& threshold : v.thresholds)
-    if (threshold.name.find("nll") != std::string::npos && threshold.limit.has_value())
-      chart.limits.push_back({"limit", threshold.limit.value});
+    if (threshold.name.find("nll") != std::string::npos && std::isfinite(threshold.limit))
+      chart.limits.push_back({"limit", threshold.limit});
   return {.id = "nll-gap",
           .title = "NLL gap to full attention",
           .caption =

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "reports/format.h"
 #include "reports/svg/canvas.h"
@@ -58,10 +59,21 @@ void draw_cells(Canvas& canvas, const Heatmap& map, const Layout& at) {
     }
   }
   canvas.close_group();
-  for (const auto& [r, c] : map.outlined) {
-    const double x = at.left + c * at.cell_w + 0.5, y = at.top + r * at.cell_h + 0.5;
+}
+
+// Neighbours in a column share one frame.
+void draw_outlines(Canvas& canvas, const Heatmap& map, const Layout& at) {
+  auto cells = map.outlined;
+  std::sort(cells.begin(), cells.end(),
+            [](auto a, auto b) { return std::tie(a.second, a.first) < std::tie(b.second, b.first); });
+  for (size_t i = 0; i < cells.size();) {
+    const auto [r, c] = cells[i];
+    int n = 1;
+    while (i + n < cells.size() && cells[i + n] == std::pair(r + n, c)) ++n;
+    const double x = at.left + c * at.cell_w, y = at.top + r * at.cell_h;
     for (const char* stroke : {"outline-back", "outline"})
-      canvas.rect(x, y, at.cell_w - 1, at.cell_h - 1, stroke);
+      canvas.rect(x, y, at.cell_w, n * at.cell_h, stroke);
+    i += static_cast<size_t>(n);
   }
 }
 
@@ -109,6 +121,7 @@ std::string svg(const Heatmap& map, double width, const std::string& title) {
   const Layout at = layout(map, width);
   Canvas canvas;
   draw_cells(canvas, map, at);
+  draw_outlines(canvas, map, at);
   draw_names(canvas, map, at);
   draw_legend(canvas, map, at);
   return canvas.svg(at.right + legend_width, at.bottom + (map.marked_columns.empty() ? 36 : 47), title);

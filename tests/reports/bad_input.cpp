@@ -71,6 +71,14 @@ TEST_CASE("bad input: files of different models are named") {
   require_named(message, fixture("analysis.json"), file.path());
   CHECK(contains(message, std::string(64, 'c')));
   CHECK(reading({fixture("analysis.json"), fixture("config.json")}) == "");
+  Json bench = load("bench.json");
+  bench["model"]["sha256"] = std::string(64, 'c');
+  const TemporaryFile of_another("bench.json", bench.dump());
+  require_named(reading({fixture("analysis.json"), of_another.path()}), fixture("analysis.json"),
+                of_another.path());
+  bench["model"] = {{"name", "a shape with random weights"}};
+  const TemporaryFile of_a_shape("shape.json", bench.dump());
+  CHECK(reading({fixture("analysis.json"), of_a_shape.path()}) == "");
   // the same hash with another number of layers is a damaged file
   require_named(after(&Inputs::config, [](Json& c) { c["model"]["n_layers"] = 5; }), "analysis.json",
                 "config.json");
@@ -124,30 +132,18 @@ TEST_CASE("bad input: entries that may be absent are") {
               [](Json& a) { a["recall"] = a["oracle_recall"] = a["stale_recall"] = Json::array(); }) == "");
 }
 
-// Array elements from the third on are like those before them, except the layers of a config.
+// Array elements from the second on are like the first, except the layers of a config.
 static bool stands_for_others(const std::string& path) {
   if (path.rfind("/layers/", 0) == 0) return true;
   for (size_t at = path.find('/'); at != std::string::npos; at = path.find('/', at + 1))
-    if (path[at + 1] >= '2' && path[at + 1] <= '9') return path.rfind("/expected/", 0) == 0;
+    if (path[at + 1] >= '1' && path[at + 1] <= '9') return path.rfind("/expected/", 0) == 0;
   return true;
 }
 
 // Each field of each document in turn removed and replaced by every kind of value.
 TEST_CASE("bad input: no change of a single field gets past as a crash") {
-  const std::vector<Json> replacements{nullptr,
-                                       true,
-                                       -1,
-                                       0,
-                                       3,
-                                       7e14,
-                                       1e300,
-                                       "text",
-                                       "",
-                                       Json::array(),
-                                       Json::object(),
-                                       Json::array({nullptr}),
-                                       Json{{"mean", "x"}},
-                                       Json::array({Json::object()})};
+  const std::vector<Json> replacements{
+      nullptr, true, -1, 3, 1e300, "text", Json::array(), Json::object(), Json::array({Json::object()})};
   size_t tried = 0, refused = 0;
   for (const auto document : {&Inputs::analysis, &Inputs::config, &Inputs::validation, &Inputs::bench}) {
     Inputs in;

@@ -130,7 +130,7 @@ class TileScores {
                              probabilities_.get() + b * chunk_keys,
                              max_.get() + b,
                              sum_.get() + b};
-    HWY_DYNAMIC_DISPATCH(score_softmax)(scores, chunk_of(p_.kv, *tile_, g, c));
+    HWY_DYNAMIC_DISPATCH(score_softmax)(scores, chunk_of(p_.kv, *tile_, g, c, Reads::keys));
   }
 
   // max_ becomes the factor of each head and chunk.

@@ -136,7 +136,8 @@ class Worker {
   }
 
   void attend(int chunk, const State& state) {
-    const Chunk c = chunk_of(plan_.p.kv, plan_.tile(current_), plan_.kv_head(current_), chunk);
+    const Chunk c =
+        chunk_of(plan_.p.kv, plan_.tile(current_), plan_.kv_head(current_), chunk, Reads::keys_and_values);
     HWY_DYNAMIC_DISPATCH(attend_chunk)(item_, c, p_.get(), state);
   }
 

@@ -4,6 +4,7 @@
 // taken under the chunk's own maximum, and the chunks are merged in order. So every rounding of a row is
 // decided by its own list, not by the rows beside it, the thread or the order in which chunks are computed.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -28,23 +29,39 @@ struct Tile {
   int page(int index) const { return list ? list[index] : index; }
 };
 
-// One chunk of a tile for one key/value head: where its pages lie.
+// While a page is worked on, the page so many places later is fetched: pages lie anywhere in the cache, and
+// the processor's own prefetching stops at their ends.
+inline constexpr int pages_ahead = 4;
+
+// One chunk of a tile for one key/value head: where its pages lie. Behind the n_pages of either array lie the
+// pages that are read next, for prefetching alone.
 struct Chunk {
   int n_pages = 0;
-  int partial = -1;                 // index of the page in which the rows' lengths end, -1: not in this chunk
-  const void* keys[chunk_pages];    // [head_dim, page_size] each
-  const void* values[chunk_pages];  // [page_size, head_dim] each
+  int partial = -1;  // index of the page in which the rows' lengths end, -1: not in this chunk
+  const void* keys[chunk_pages + pages_ahead];    // [head_dim, page_size] each
+  const void* values[chunk_pages + pages_ahead];  // [page_size, head_dim] each
 };
 
-inline Chunk chunk_of(const PagedKv& kv, const Tile& tile, int g, int chunk) {
+enum class Reads { keys, keys_and_values };
+
+inline Chunk chunk_of(const PagedKv& kv, const Tile& tile, int g, int chunk, Reads reads) {
   const size_t bytes = kv.type == KvType::f32 ? sizeof(float) : sizeof(bf16);
+  const auto in = [&](const void* array, int index) {
+    const int page = kv.physical(tile.sequence, tile.page(index));
+    return static_cast<const char*>(array) + bytes * kv.page_offset(page, g);
+  };
+  const int first = chunk * chunk_pages, end = std::min(first + chunk_pages, tile.n_pages);
   Chunk c;
-  for (int i = chunk * chunk_pages; i < tile.n_pages && c.n_pages < chunk_pages; ++i, ++c.n_pages) {
-    const int page = tile.page(i);
-    const size_t offset = bytes * kv.page_offset(kv.physical(tile.sequence, page), g);
-    c.keys[c.n_pages] = static_cast<const char*>(kv.keys) + offset;
-    c.values[c.n_pages] = static_cast<const char*>(kv.values) + offset;
-    if (page == tile.last_page) c.partial = c.n_pages;
+  c.n_pages = end - first;
+  for (int i = 0; i < c.n_pages; ++i) {
+    c.keys[i] = in(kv.keys, first + i);
+    c.values[i] = in(kv.values, first + i);
+    if (tile.page(first + i) == tile.last_page) c.partial = i;
+  }
+  for (int i = 0; i < pages_ahead; ++i) {
+    const char* next = in(kv.keys, std::min(end + i, tile.n_pages - 1));
+    c.keys[c.n_pages + i] = reads == Reads::keys ? next : c.values[std::min(i, c.n_pages - 1)];
+    c.values[c.n_pages + i] = next;
   }
   return c;
 }

@@ -29,12 +29,16 @@ Goal parse_budget(std::string_view text) {
   if (name != "attended" || equals == std::string_view::npos)
     throw bad_input("budget \"{}\": expected attended=R with R >= 1, for instance attended=3", text);
   const double value = number(text.substr(equals + 1), text);
-  if (value < 1)
+  if (value < 1) {
+    const std::string hint =
+        value > 0 ? fmt::format("; for a schedule that reads {} of the positions write attended={:.4g}",
+                                value, 1 / value)
+                  : "";
     throw bad_input(
         "budget \"{}\": the attended-token ratio is that of full attention to the schedule, so it is at "
-        "least "
-        "1; for a schedule that reads {} of the positions write attended={:.4g}",
-        text, value, value > 0 ? 1 / value : 3.0);
+        "least 1{}",
+        text, hint);
+  }
   return {Goal::Kind::attended, value};
 }
 

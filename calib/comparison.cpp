@@ -13,8 +13,27 @@ namespace deltacal::calib {
 namespace {
 
 // Positions from..to-1.
-constexpr std::array<std::pair<int, int>, 6> bin_edges{
-    {{0, 1024}, {1024, 2048}, {2048, 4096}, {4096, 8192}, {8192, 16384}, {16384, 32768}}};
+constexpr std::array<std::pair<int, int>, 8> bin_edges{{{0, 1024},
+                                                        {1024, 2048},
+                                                        {2048, 4096},
+                                                        {4096, 8192},
+                                                        {8192, 16384},
+                                                        {16384, 32768},
+                                                        {32768, 65536},
+                                                        {65536, std::numeric_limits<int>::max()}}};
+
+// A figure that is no number must not drop out of a mean as if it were missing: it would hide the worst
+// steps.
+void check_finite(const EvaluatedSample& sample, const std::string& policy, const std::vector<float>& values,
+                  const char* what) {
+  const size_t n = values.size();
+  for (size_t i = 0; i < n; ++i) {
+    const bool last_nll = what[0] == 'N' && i + 1 == n;  // the last token has no next one
+    if (!std::isfinite(values[i]) && !last_nll)
+      throw bad_input("sample {}, policy {}: the {} at position {} is {}; run again with --dtype f32",
+                      sample.id, policy, what, sample.first_step + static_cast<int>(i), values[i]);
+  }
+}
 
 void check(const Evaluation& evaluation) {
   if (evaluation.samples.empty()) throw bad_input("no sample to validate on");
@@ -28,6 +47,11 @@ void check(const Evaluation& evaluation) {
     for (const auto& policy : sample.policies)
       fits = fits && policy.nll.size() == steps && policy.kl.size() == steps && policy.top1.size() == steps;
     if (!fits) throw bad_input("sample {}: figures of other than its {} steps", sample.id, steps);
+    check_finite(sample, "full", sample.nll_full, "NLL");
+    for (size_t p = 0; p < sample.policies.size(); ++p) {
+      check_finite(sample, evaluation.policies[p], sample.policies[p].nll, "NLL");
+      check_finite(sample, evaluation.policies[p], sample.policies[p].kl, "KL");
+    }
   }
 }
 

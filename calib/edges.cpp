@@ -74,6 +74,9 @@ EdgeCosts recall_costs(const Grid& grid, std::span<const SampleRecall> samples, 
     const Estimates estimates = resampler.estimate(recall);
     const int k = index_of(grid.k_pages, pairs[pair].k_pages),
               l = index_of(grid.l_pages, pairs[pair].l_pages);
+    // No recorded step sees more than K pages: what K loses on longer ones is unknown, not 0.
+    if (std::none_of(samples.begin(), samples.end(), [k](const auto& s) { return s.n_active[k] > 0; }))
+      continue;
     for (int target = 0; target < n_layers; ++target)
       for (int source = 0; source <= target; ++source) {
         const size_t entry = edges.at(target, source, k, l);

@@ -9,9 +9,11 @@
 #include <span>
 #include <vector>
 
+#include "config/schedule.h"
+
 namespace deltacal::calib {
 
-inline constexpr double default_position_bias = 1e-7;  // b
+inline const double default_position_bias = config::Schedule{}.position_bias;  // b: what a config will rank with
 
 // Ranks the pages of rows; holds the memory for it, so keep one per thread.
 class Ranking {

@@ -47,18 +47,15 @@ void shuffle(std::vector<Group>& groups, SplitMix64& random) {
 struct Side {
   double share;  // of all samples
   Group samples;
-  int in_task = 0;
-  // How full the side would be with `more` samples, in its task and in all: 1 is its share of everything.
-  std::pair<double, double> fill(size_t more) const {
-    return {static_cast<double>(in_task + more) / share, static_cast<double>(samples.size() + more) / share};
-  }
+  // How full the side would be with `more` samples.
+  double fill(size_t more) const { return static_cast<double>(samples.size() + more) / share; }
 };
 
+// Each group to the side that is farther from its share. Called task by task, so that the running totals keep
+// the share within a task as well, to about one group.
 void assign(const std::vector<Group>& groups, Side& a, Side& b) {
-  a.in_task = b.in_task = 0;
   for (const Group& group : groups) {
     Side& side = a.fill(group.size()) <= b.fill(group.size()) ? a : b;
-    side.in_task += static_cast<int>(group.size());
     side.samples.insert(side.samples.end(), group.begin(), group.end());
   }
 }

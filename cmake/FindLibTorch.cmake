@@ -2,8 +2,10 @@
 # TorchConfig.cmake is not used: it is fatal without a CUDA toolkit. Only libtorch_cpu and libc10 are linked.
 #
 #   LibTorch::torch   headers and libraries
-set(LIBTORCH_ROOT "$ENV{LIBTORCH_ROOT}" CACHE PATH "folder of the installed Python package torch")
-if(NOT LIBTORCH_ROOT)
+set(LIBTORCH_ROOT "" CACHE PATH "folder of the installed Python package torch")
+if(NOT LIBTORCH_ROOT AND NOT "$ENV{LIBTORCH_ROOT}" STREQUAL "")
+  set(LIBTORCH_ROOT $ENV{LIBTORCH_ROOT})
+elseif(NOT LIBTORCH_ROOT)
   set(LIBTORCH_ROOT ${PROJECT_SOURCE_DIR}/.deps/py/torch)
 endif()
 

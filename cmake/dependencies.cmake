@@ -3,7 +3,7 @@
 set(DELTACAL_DEPS ${PROJECT_SOURCE_DIR}/.deps)
 list(APPEND CMAKE_PREFIX_PATH ${DELTACAL_DEPS}/catch2/usr)
 
-find_package(LibTorch REQUIRED)
+find_package(LibTorch 2.11 REQUIRED)
 find_package(OpenMP REQUIRED COMPONENTS CXX)
 # The wheel brings the OpenMP runtime that LibTorch uses: link that one, so that the kernels share its threads.
 find_library(LibTorch_GOMP_LIBRARY libgomp.so.1 PATHS ${LIBTORCH_ROOT}/lib NO_DEFAULT_PATH)

@@ -23,7 +23,10 @@ void require_free_output(const std::string& path, Existing existing) {
   const fs::path parent = fs::absolute(path).parent_path();
   if (!fs::is_directory(parent, ignored))
     throw bad_input("the folder {} does not exist: create it first", parent.string());
-  if (existing == Existing::refuse && fs::exists(path, ignored))
+  const bool exists = fs::exists(path, ignored);
+  if (exists && !fs::is_regular_file(path, ignored))
+    throw bad_input("{} is no regular file (a pipe or a device): give the name of a file", path);
+  if (existing == Existing::refuse && exists)
     throw bad_input("{} exists: give another name, or --force to replace it", path);
 }
 

@@ -167,7 +167,7 @@ GgufValue read_array(Cursor& in, const std::string& what) {
   if (least == 0) throw in.corrupt(start, fmt::format("{} is an array of unknown type {}", what, type));
   const uint64_t count = in.read_count("the length of " + what, least);
   const auto fill = [&](auto values, auto&& read_one) -> GgufValue {
-    values.reserve(count);
+    values.reserve(std::min<uint64_t>(count, 1 << 20));  // a damaged count must not allocate more than the file holds
     for (uint64_t i = 0; i < count; ++i) values.push_back(read_one());
     return values;
   };

@@ -4,7 +4,9 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <chrono>
+#include <thread>
 
 #include "core/error.h"
 #include "core/hash.h"
@@ -64,13 +66,20 @@ bool cpu_multiplies_bf16() { return __builtin_cpu_supports("avx512bf16"); }
 Dtype choose_dtype(const std::string& name) {
   if (name == "f32") return Dtype::f32;
   if (name == "auto") return cpu_multiplies_bf16() ? Dtype::bf16 : Dtype::f32;
-  if (name == "bf16") return Dtype::bf16;
+  if (name == "bf16") {
+    // LibTorch multiplies bf16 on older CPUs too, but many times slower than f32.
+    if (!__builtin_cpu_supports("avx512bw"))
+      throw bad_input("--dtype bf16: this CPU has no AVX-512, so f32 is faster and exact; use auto or f32");
+    return Dtype::bf16;
+  }
   throw bad_input("--dtype {}: unknown on this device; use auto, f32 or bf16", name);
 }
 
 std::string name_of(Dtype dtype) { return dtype == Dtype::bf16 ? "bf16" : "f32"; }
 
 void set_threads(int n) {
+  const int most = 4 * std::max(1u, std::thread::hardware_concurrency());
+  if (n > most) throw bad_input("--threads {}: this machine has use for {} at most", n, most);
   if (n > 0) at::set_num_threads(n);
 }
 

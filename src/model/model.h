@@ -18,7 +18,8 @@ enum class Dtype { f32, bf16 };
 Dtype choose_dtype(const std::string& name);
 std::string name_of(Dtype);
 
-// Threads of LibTorch and of the kernels (they share one pool); 0 leaves the default.
+// Threads of LibTorch and of the kernels (they share one pool); 0 leaves the default. bad_input beyond four times what
+// the machine runs at once.
 void set_threads(int n_threads);
 int n_threads();
 

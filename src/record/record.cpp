@@ -25,7 +25,8 @@ trace::SamplePlan plan_of(const text::TokenizedSample& sample, const char* mode,
 }
 
 // Appends the NLL of the tokens after positions first.., as far as `ids` knows them.
-void append_nll(std::vector<float>& nll, const decode::Logits& logits, std::span<const int32_t> ids, int first) {
+void append_nll(std::vector<float>& nll, const decode::Logits& logits, std::span<const int32_t> ids,
+                int first) {
   const int n = std::min(logits.n_rows(), static_cast<int>(ids.size()) - first - 1);
   if (n <= 0) return;
   const auto part = decode::nll_of(logits, ids.subspan(first + 1, n));
@@ -34,12 +35,12 @@ void append_nll(std::vector<float>& nll, const decode::Logits& logits, std::span
 
 }  // namespace
 
-void record_replay(const model::Model& model, const text::TokenizedSample& sample, const RecordOptions& options,
-                   trace::Writer& writer, int index, const Advance& advance) {
+void record_replay(const model::Model& model, const text::TokenizedSample& sample,
+                   const RecordOptions& options, trace::Writer& writer, int index, const Advance& advance) {
   const int n_tokens = static_cast<int>(sample.ids.size());
   const RecordedSteps recorded = choose_steps(options.steps, sample.n_prompt_tokens, n_tokens, sample.id);
-  trace::SampleWriter out = writer.begin(
-      index, plan_of(sample, "replay", n_tokens, recorded.steps.size(), options.group_mass));
+  trace::SampleWriter out =
+      writer.begin(index, plan_of(sample, "replay", n_tokens, recorded.steps.size(), options.group_mass));
   PageRecorder recorder(out, recorded.steps, options.group_mass);
   decode::KvCache cache(model, 1, n_tokens);
   decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&recorder});
@@ -56,25 +57,34 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
   out.finish(sample.ids, recorded.steps, recorded.burst, nll);
 }
 
-void record_decode(const model::Model& model, const text::TokenizedSample& sample, const RecordOptions& options,
-                   const DecodeOptions& decoding, trace::Writer& writer, int index, const Advance& advance) {
+void check_context(const text::TokenizedSample& sample, const DecodeOptions& decoding,
+                   const ModelInfo& model) {
+  const int n_prompt = sample.n_prompt_tokens;
+  if (decoding.max_new_tokens > model.max_context - n_prompt)
+    throw bad_input(
+        "sample {}: a prompt of {} tokens and {} new ones exceed the model's context of {}: lower "
+        "--max-new-tokens",
+        sample.id, n_prompt, decoding.max_new_tokens, model.max_context);
+}
+
+bool record_decode(const model::Model& model, const text::TokenizedSample& sample,
+                   const RecordOptions& options, const DecodeOptions& decoding, trace::Writer& writer,
+                   int index, const Advance& advance) {
+  check_context(sample, decoding, model.info());
   const int n_prompt = sample.n_prompt_tokens;
   const int n_planned = n_prompt + decoding.max_new_tokens;
-  if (n_planned > model.info().max_context)
-    throw bad_input(
-        "sample {}: a prompt of {} tokens and {} new ones exceed the model's context of {}: lower --max-new-tokens",
-        sample.id, n_prompt, decoding.max_new_tokens, model.info().max_context);
   RecordedSteps recorded = choose_steps(options.steps, n_prompt, n_planned, sample.id);
-  trace::SampleWriter out = writer.begin(
-      index, plan_of(sample, "decode", n_planned, recorded.steps.size(), options.group_mass));
+  trace::SampleWriter out =
+      writer.begin(index, plan_of(sample, "decode", n_planned, recorded.steps.size(), options.group_mass));
   PageRecorder recorder(out, recorded.steps, options.group_mass);
   decode::KvCache cache(model, 1, n_planned);
   decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&recorder});
 
   std::vector<int32_t> ids(sample.ids.begin(), sample.ids.begin() + n_prompt);
   std::vector<float> nll;
-  const decode::GenerateOptions generate_options{
-      decoding.max_new_tokens, decoding.sampling, [&](int32_t id) { return model.tokenizer().ends_generation(id); }};
+  const decode::GenerateOptions generate_options{decoding.max_new_tokens, decoding.sampling, [&](int32_t id) {
+                                                   return model.tokenizer().ends_generation(id);
+                                                 }};
   decode::GenerateCallbacks callbacks;
   callbacks.prompt_logits = [&](int first, const decode::Logits& logits) {
     append_nll(nll, logits, ids, first);
@@ -88,13 +98,13 @@ void record_decode(const model::Model& model, const text::TokenizedSample& sampl
   ids.insert(ids.end(), generated.begin(), generated.end());
 
   const auto n_tokens = static_cast<int32_t>(ids.size());
-  const auto n_steps = std::lower_bound(recorded.steps.begin(), recorded.steps.end(), n_tokens) - recorded.steps.begin();
-  if (n_steps == 0)
-    throw bad_input("sample {}: decoding ended after {} tokens, before the first step to record: choose other --steps",
-                    sample.id, generated.size());
+  const auto n_steps =
+      std::lower_bound(recorded.steps.begin(), recorded.steps.end(), n_tokens) - recorded.steps.begin();
+  if (n_steps == 0) return false;  // the writer removes what it began
   recorded.steps.resize(n_steps);
   recorded.burst.resize(n_steps);
   out.finish(ids, recorded.steps, recorded.burst, nll);
+  return true;
 }
 
 }  // namespace deltacal::record

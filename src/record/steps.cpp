@@ -17,9 +17,9 @@ bool to_int(std::string_view text, int& value) {
 
 void append_run(RecordedSteps& out, int first, int n) {
   // Runs that touch are one burst.
-  const int burst = out.steps.empty()                  ? 0
+  const int burst = out.steps.empty()               ? 0
                     : out.steps.back() + 1 == first ? out.burst.back()
-                                                       : out.burst.back() + 1;
+                                                    : out.burst.back() + 1;
   for (int i = 0; i < n; ++i) {
     out.steps.push_back(first + i);
     out.burst.push_back(burst);
@@ -40,17 +40,19 @@ StepChoice parse_steps(const std::string& text) {
     choice.kind = StepChoice::Kind::range;
     return choice;
   }
-  throw bad_input("--steps {}: give a number of steps (256), all, or a range of positions a:b with 0 <= a < b", text);
+  throw bad_input(
+      "--steps {}: give a number of steps (256), all, or a range of positions a:b with 0 <= a < b", text);
 }
 
-RecordedSteps choose_steps(const StepChoice& choice, int n_prompt_tokens, int n_tokens, const std::string& sample) {
+RecordedSteps choose_steps(const StepChoice& choice, int n_prompt_tokens, int n_tokens,
+                           const std::string& sample) {
   RecordedSteps out;
   const int first = n_prompt_tokens, available = n_tokens - n_prompt_tokens;
   if (choice.kind == StepChoice::Kind::range) {
     const int begin = std::max(choice.first, first), end = std::min(choice.end, n_tokens);
     if (begin >= end)
-      throw bad_input("--steps {}:{} leaves no step of sample {}: its steps are the positions {}..{}", choice.first,
-                      choice.end, sample, first, n_tokens - 1);
+      throw bad_input("--steps {}:{} leaves no step of sample {}: its steps are the positions {}..{}",
+                      choice.first, choice.end, sample, first, n_tokens - 1);
     append_run(out, begin, end - begin);
     return out;
   }

@@ -28,6 +28,7 @@ std::vector<SampleRecall> samples(int n, int n_layers) {
     sample.problem = "p" + std::to_string(i);
     sample.n_layers = n_layers;
     sample.n_steps = 10;
+    sample.n_active = {10, 10};
     const size_t size = 3u * n_layers * n_layers;
     sample.mean_active.assign(size, NAN);
     sample.mean_lost.assign(size, NAN);
@@ -78,6 +79,16 @@ TEST_CASE("budget: a sample without the edge counts in no mean, and three proble
   CHECK_THROWS_AS(recall_costs(grid, {}, {}), Error);
   all[2].n_layers = 1;
   CHECK_THROWS_AS(recall_costs(grid, all, {}), Error);
+}
+
+TEST_CASE("budget: a K that no recorded step exceeds is unknown, not free of loss") {
+  auto all = samples(5, 3);
+  for (auto& sample : all) sample.n_active[1] = 0;  // K 8
+  const auto edges = recall_costs(grid, all, {});
+  CHECK(std::isnan(edges.loss[edges.at(2, 1, 1, 0)]));
+  CHECK_FALSE(std::isnan(edges.loss[edges.at(2, 1, 0, 0)]));
+  all[3].n_active[1] = 1;
+  CHECK_FALSE(std::isnan(recall_costs(grid, all, {}).loss[edges.at(2, 1, 1, 0)]));
 }
 
 TEST_CASE(

@@ -64,6 +64,13 @@ TEST_CASE("comparison: the validation share is kept as far as problems allow") {
   }
 }
 
+TEST_CASE("comparison: many tasks of one problem keep the share as well") {
+  std::vector<SplitSample> samples;
+  for (int i = 0; i < 40; ++i) samples.push_back({"task" + std::to_string(i), "p" + std::to_string(i), std::to_string(i)});
+  CHECK(split_by_problem(samples, 0.3, 1).validation.size() == 12);
+  CHECK(split_by_problem(samples, 0.5, 1).validation.size() == 20);
+}
+
 TEST_CASE("comparison: samples of equal tokens stay on one side whatever their problem is called") {
   std::vector<SplitSample> samples;
   for (int i = 0; i < 12; ++i) samples.push_back({"t", "p" + std::to_string(i), "h" + std::to_string(i / 2)});

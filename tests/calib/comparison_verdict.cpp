@@ -259,6 +259,12 @@ TEST_CASE("comparison: figures that do not fit their sample are refused") {
   e.samples[1].policies.pop_back();
   CHECK_THROWS_AS(compare(e, {}, quick), Error);
   e = evaluation(2);
+  e.samples[1].policies[0].kl[3] = NAN;  // a broken step must not drop out of the mean
+  CHECK_THROWS_AS(compare(e, {}, quick), Error);
+  e = evaluation(2);
+  e.samples[1].policies[0].nll[3] = INFINITY;
+  CHECK_THROWS_AS(compare(e, {}, quick), Error);
+  e = evaluation(2);
   e.policies.clear();
   CHECK_THROWS_AS(compare(e, {}, quick), Error);
 }

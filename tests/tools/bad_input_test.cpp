@@ -18,7 +18,8 @@ namespace {
 
 struct Workplace {
   test::Scratch folder;
-  std::string model = folder / "m.gguf", data = folder / "d.jsonl", trace = folder / "t.h5", config = folder / "c.json";
+  std::string model = folder / "m.gguf", data = folder / "d.jsonl", trace = folder / "t.h5",
+              config = folder / "c.json";
 
   Workplace() {
     test::write_tiny_model({}, model);
@@ -26,7 +27,9 @@ struct Workplace {
     for (int i = 0; i < 60; ++i) text += "word" + std::to_string(i) + " ";
     write("d.jsonl", Json{{"text", text}}.dump() + "\n" + Json{{"text", "x " + text}}.dump() + "\n");
     REQUIRE(run_program("profile" + arguments() + " --out " + trace).status == 0);
-    REQUIRE(run_program("calibrate " + trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.2 --out " + config).status == 0);
+    REQUIRE(
+        run_program("calibrate " + trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.2 --out " + config)
+            .status == 0);
   }
   std::string operator/(const std::string& name) const { return folder / name; }
   std::string write(const std::string& name, const std::string& content) const {
@@ -50,7 +53,8 @@ void refused(const Workplace& w, const std::string& arguments, const std::string
 
 TEST_CASE("bad input: the command line") {
   const Workplace w;
-  refused(w, "profile" + w.arguments() + " --max-token 5", "unknown option --max-token (nearest: --max-tokens");
+  refused(w, "profile" + w.arguments() + " --max-token 5",
+          "unknown option --max-token (nearest: --max-tokens");
   refused(w, "profile --data " + w.data, "--model is required");
   CHECK(run_program("profil").output.find("nearest: profile") != std::string::npos);
   CHECK(run_program("").status == 2);
@@ -59,10 +63,18 @@ TEST_CASE("bad input: the command line") {
   refused(w, "profile" + w.arguments() + " --shard 3/2", "--shard 3/2");
   refused(w, "profile" + w.arguments() + " --device cuda", "--device cuda");
   refused(w, "profile" + w.arguments() + " --chat nosuch", "nosuch");
+  refused(w, "profile" + w.arguments() + " --temperature 0.7", "needs --mode decode");
+  refused(w, "profile" + w.arguments() + " --resume --force", "--force");
+  refused(w, "profile" + w.arguments() + " --mode decode --max-new-tokens 2147483647",
+          "lower --max-new-tokens");
+  refused(w, "profile" + w.arguments() + " --threads 100000", "--threads 100000");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --context 100000",
+          "the model's context is 512");
   refused(w, "calibrate " + w.trace, "--budget");
   refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");
   refused(w, "calibrate " + w.trace + " --budget bytes=5", "bytes");
-  refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=50", "the nearest has an attended-token ratio of");
+  refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=50",
+          "the nearest has an attended-token ratio of");
   refused(w, "calibrate " + w.trace + " --k-pages 2 --l-pages 4 --budget attended=1.2", "L <= K");  // K < L
   refused(w, "calibrate " + w.trace + " --min-recall 1.5", "--min-recall 1.5");
 }
@@ -70,7 +82,9 @@ TEST_CASE("bad input: the command line") {
 TEST_CASE("bad input: models") {
   const Workplace w;
   const std::string model = read_file(w.model);
-  const auto with = [&](const std::string& path) { return "profile --dtype f32 --data " + w.data + " --model " + path; };
+  const auto with = [&](const std::string& path) {
+    return "profile --dtype f32 --data " + w.data + " --model " + path;
+  };
   refused(w, with(w / "absent.gguf"), "absent.gguf");
   refused(w, with(w.write("text.gguf", "this is no model")), "text.gguf");
   refused(w, with(w.write("cut.gguf", model.substr(0, model.size() / 2))), "cut.gguf");
@@ -84,7 +98,8 @@ TEST_CASE("bad input: data") {
   const auto with = [&](const std::string& content, const std::string& more = "") {
     return "profile --dtype f32 --model " + w.model + " --data " + w.write("bad.jsonl", content) + more;
   };
-  const std::string good = R"({"text": "abcdefgh"})" "\n";
+  const std::string good = R"({"text": "abcdefgh"})"
+                           "\n";
   refused(w, with(good + "{\"text\": \n"), "bad.jsonl line 2");
   refused(w, with(good + R"({"text": 5})"), "bad.jsonl line 2");
   refused(w, with(good + R"({"text": "a", "input_ids": [1]})"), "bad.jsonl line 2");
@@ -92,8 +107,9 @@ TEST_CASE("bad input: data") {
   refused(w, with(""), "bad.jsonl");
   refused(w, with(R"({"text": ""})"), "'text' is empty");
   refused(w, with(R"({"question": "a", "response": ""})"), "'response' is empty");
-  refused(w, with(R"({"input_ids": [1, 2, 999]})"), "999");                    // outside the vocabulary
-  refused(w, with(R"({"text": ")" + std::string(3000, 'q') + "\"}"), "context");  // longer than the model's context
+  refused(w, with(R"({"input_ids": [1, 2, 999]})"), "999");  // outside the vocabulary
+  refused(w, with(R"({"text": ")" + std::string(3000, 'q') + "\"}"),
+          "context");  // longer than the model's context
   refused(w, with(good, " --min-tokens 100"), "--min-tokens");
   refused(w, "profile --dtype f32 --model " + w.model + " --data " + (w / "absent.jsonl"), "absent.jsonl");
 }
@@ -109,7 +125,8 @@ TEST_CASE("bad input: configs") {
     config["layers"] = roles;
     return config;
   };
-  const Json full{{"role", "full"}}, delta{{"role", "delta"}, {"k_pages", 4}, {"l_pages", 2}}, sparse{{"role", "sparse"}, {"k_pages", 4}};
+  const Json full{{"role", "full"}}, delta{{"role", "delta"}, {"k_pages", 4}, {"l_pages", 2}},
+      sparse{{"role", "sparse"}, {"k_pages", 4}};
   Json changed = good;
   changed["model"]["n_heads"] = 8;
   refused(w, with(changed), "n_heads");
@@ -122,10 +139,13 @@ TEST_CASE("bad input: configs") {
   changed = good;
   changed["colour"] = "blue";
   refused(w, with(changed), "colour");
-  refused(w, with(layers({full, sparse, delta, sparse})), "layer");                                            // sparse before any delta
-  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 1}}, sparse})), "below the l_pages 2 of layers[1]");
-  refused(w, with(layers({full, Json{{"role", "delta"}, {"k_pages", 2}, {"l_pages", 3}}, sparse, sparse})), "below its l_pages 3");
-  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 9}}, sparse})), "the list of layers[1] has only 4");
+  refused(w, with(layers({full, sparse, delta, sparse})), "layer");  // sparse before any delta
+  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 1}}, sparse})),
+          "below the l_pages 2 of layers[1]");
+  refused(w, with(layers({full, Json{{"role", "delta"}, {"k_pages", 2}, {"l_pages", 3}}, sparse, sparse})),
+          "below its l_pages 3");
+  refused(w, with(layers({full, delta, Json{{"role", "sparse"}, {"k_pages", 9}}, sparse})),
+          "the list of layers[1] has only 4");
   refused(w, with(layers({full, delta, sparse})), "layers has 3 entries");
   refused(w, "validate" + w.arguments() + " --config " + w.trace, "t.h5");
   refused(w, "validate" + w.arguments() + " --config " + w.config, "--allow-overlap");
@@ -140,24 +160,34 @@ TEST_CASE("bad input: traces") {
   refused(w, "merge " + w.trace + " " + w.trace, "t.h5");  // a sample twice
   const std::string other = w / "other.gguf";
   test::write_tiny_model({.n_layers = 5}, other);
-  REQUIRE(run_program("profile --dtype f32 --limit 1 --model " + other + " --data " + w.data + " --out " + (w / "o.h5")).status == 0);
+  REQUIRE(run_program("profile --dtype f32 --limit 1 --model " + other + " --data " + w.data + " --out " +
+                      (w / "o.h5"))
+              .status == 0);
   refused(w, "merge " + w.trace + " " + (w / "o.h5"), "o.h5");
   refused(w, "report " + w.trace, "t.h5");
+  CHECK(run_program("inspect " + w.write("odd.json", R"({"format": "deltacal-validation", "policies": [1]})"))
+            .status == 2);
 }
 
 TEST_CASE("bad input: an output that exists stays as it is") {
   const Workplace w;
   w.write("kept", "kept");
-  for (const std::string& command :
-       std::vector<std::string>{"profile" + w.arguments(), "analyze " + w.trace, "calibrate " + w.trace + " --budget attended=1.1", "merge " + w.trace,
-        "validate" + w.arguments() + " --allow-overlap --config " + w.config, "report " + w.config}) {
+  for (const std::string& command : std::vector<std::string>{
+           "profile" + w.arguments(), "analyze " + w.trace, "calibrate " + w.trace + " --budget attended=1.1",
+           "merge " + w.trace, "validate" + w.arguments() + " --allow-overlap --config " + w.config,
+           "report " + w.config}) {
     const auto outcome = run_program(command + " --out " + (w / "kept"));
     CAPTURE(command, outcome.output);
     CHECK(outcome.status == 2);
     CHECK(outcome.output.find("--force") != std::string::npos);
     CHECK(read_file(w / "kept") == "kept");
   }
-  CHECK(run_program("calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --force --out " + (w / "kept")).status == 0);
+  REQUIRE(run_program("", "mkfifo " + (w / "pipe") + ";").status == 2);
+  CHECK(run_program("report " + w.config + " --force --out " + (w / "pipe")).output.find("no regular file") !=
+        std::string::npos);
+  CHECK(run_program("calibrate " + w.trace +
+                    " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --force --out " + (w / "kept"))
+            .status == 0);
 }
 
 TEST_CASE("failure: a full disk leaves nothing under the final name and says so") {

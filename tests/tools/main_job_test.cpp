@@ -28,16 +28,26 @@ struct Workplace {
     for (int problem = 0; problem < 10; ++problem)
       for (int trace = 0; trace < 2; ++trace) {
         std::string response;
-        for (int i = 0; i < 40; ++i) response += "step " + std::to_string((i * (7 + problem) + trace * 13) % 97) + " ";
-        out << Json{{"id", "p" + std::to_string(problem) + "t" + std::to_string(trace)}, {"task", "toy"}, {"problem", problem},
-                    {"question", "What is " + std::to_string(problem) + "?"}, {"response", response}}.dump() << "\n";
+        for (int i = 0; i < 40; ++i)
+          response += "step " + std::to_string((i * (7 + problem) + trace * 13) % 97) + " ";
+        out << Json{{"id", "p" + std::to_string(problem) + "t" + std::to_string(trace)},
+                    {"task", "toy"},
+                    {"problem", problem},
+                    {"question", "What is " + std::to_string(problem) + "?"},
+                    {"response", response}}
+                   .dump()
+            << "\n";
       }
   }
   std::string operator/(const std::string& name) const { return folder / name; }
-  std::string common(const std::string& out) const { return " --model " + model + " --data " + data + " --dtype f32 --out " + out; }
+  std::string common(const std::string& out) const {
+    return " --model " + model + " --data " + data + " --dtype f32 --out " + out;
+  }
 };
 
-Json json_of(const std::string& path) { return Json::parse(read_file(path)); }
+Json json_of(const std::string& path) {
+  return Json::parse(read_file(path));
+}
 
 const std::string grid = " --k-pages 2,4,8 --l-pages 1,2";
 
@@ -48,15 +58,19 @@ void check_done(const test::Outcome& outcome) {
 
 }  // namespace
 
-TEST_CASE("run: splits by problem, validates what calibration has not seen, and a second call does nothing again") {
+TEST_CASE(
+    "run: splits by problem, validates what calibration has not seen, and a second call does nothing again") {
   const Workplace w;
-  const std::string command = "run --model " + w.model + " --data " + w.data + " --dtype f32 --steps 64 --budget attended=1.5" +
-                              grid + " --resamples 200 --max-nll-gap 100 --out-dir " + (w / "out");
+  const std::string command = "run --model " + w.model + " --data " + w.data +
+                              " --dtype f32 --steps 64 --budget attended=1.5" + grid +
+                              " --resamples 200 --max-nll-gap 100 --out-dir " + (w / "out");
   check_done(run_program(command));
   const Json config = json_of(w / "out/delta_config.json"), validation = json_of(w / "out/validation.json");
   std::set<std::string> seen, held_out;
-  for (const auto& sample : config["provenance"]["samples"]) seen.insert(sample["problem"].get<std::string>());
-  for (const auto& sample : validation["policies"][0]["samples"]) held_out.insert(sample["problem"].get<std::string>());
+  for (const auto& sample : config["provenance"]["samples"])
+    seen.insert(sample["problem"].get<std::string>());
+  for (const auto& sample : validation["policies"][0]["samples"])
+    held_out.insert(sample["problem"].get<std::string>());
   CHECK(seen.size() + held_out.size() == 10);
   for (const auto& problem : held_out) CHECK(!seen.contains(problem));
   std::set<std::string> names;
@@ -81,19 +95,60 @@ TEST_CASE("run: splits by problem, validates what calibration has not seen, and 
   const auto other = run_program(command + " --seed 5");
   CHECK(other.status == 2);
   CHECK(other.output.find("was made with seed = 0, now it is 5") != std::string::npos);
+
+  // Another threshold keeps the trace and the config.
+  const auto strict = run_program(command + " --min-attended-ratio 50");
+  CHECK(strict.status == 3);
+  CHECK(strict.output.find("min_attended_ratio = null, now it is 50") != std::string::npos);
+  CHECK(fs::last_write_time(w / "out/trace.h5") == stamp);
+  CHECK(json_of(w / "out/validation.json")["verdict"]["passed"] == false);
+}
+
+TEST_CASE("run: a mistake is found before anything is made, and --force never removes what it did not make") {
+  const Workplace w;
+  const std::string common = "run --model " + w.model + " --dtype f32 --out-dir " + (w / "out");
+  for (const char* bad : {" --k-pages 2 --l-pages 4", " --budget attended=0.2", " --steps x", " --limit 1"}) {
+    CHECK(run_program(common + " --data " + w.data + bad).status == 2);
+    CHECK(!fs::exists(w / "out"));
+  }
+  fs::create_directory(w / "out");
+  fs::copy(w.data, w / "out/validation.jsonl");
+  for (const std::string& data : std::vector<std::string>{w / "out/validation.jsonl", w.data}) {
+    const auto outcome = run_program(common + " --force --data " + data);
+    CAPTURE(outcome.output);
+    CHECK(outcome.status == 2);
+    CHECK(read_file(w / "out/validation.jsonl") == read_file(w.data));
+  }
+}
+
+TEST_CASE(
+    "profile: a continuation that ends before the first recorded step is left out, the others are kept") {
+  const Workplace w;
+  const std::string decode = "profile" + w.common(w / "d.h5") +
+                             " --mode decode --temperature 30 --max-new-tokens 400 --seed 2 --limit 8";
+  const auto outcome = run_program(decode + " --steps 64");
+  CAPTURE(outcome.output);
+  CHECK(outcome.status == 0);
+  const size_t left_out = outcome.output.find("is left out: its continuation ended") != std::string::npos;
+  CHECK(left_out == 1);
+  const int kept = trace::Reader(w / "d.h5").n_samples();
+  CHECK((kept >= 1 && kept < 8));
 }
 
 TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, report, inspect") {
   const Workplace w;
   check_done(run_program("profile" + w.common(w / "a.h5") + " --steps 64 --limit 6 --shard 0/2"));
-  check_done(run_program("profile" + w.common(w / "b.h5") + " --steps 64 --limit 6 --shard 1/2 --maps heads"));
+  check_done(
+      run_program("profile" + w.common(w / "b.h5") + " --steps 64 --limit 6 --shard 1/2 --maps heads"));
   check_done(run_program("merge " + (w / "a.h5") + " " + (w / "b.h5") + " --out " + (w / "t.h5")));
   CHECK(trace::Reader(w / "t.h5").n_samples() == 6);
   check_done(run_program("analyze " + (w / "t.h5") + grid + " --out " + (w / "analysis.json")));
-  check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --out " + (w / "c.json")));
+  check_done(
+      run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --out " + (w / "c.json")));
   check_done(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --out " + (w / "m.json")));
   for (const std::string method : {"cosine-peaks", "uniform", "random"})
-    check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --method " + method + " --out " + (w / (method + ".json"))));
+    check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --method " + method +
+                           " --out " + (w / (method + ".json"))));
 
   // Lines 7 to 20 are of other problems than the first six.
   std::ifstream in(w.data);
@@ -102,33 +157,38 @@ TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, repor
   for (int i = 0; std::getline(in, line); ++i)
     if (i >= 6) out << line << "\n";
   out.close();
-  const std::string validate = "validate --model " + w.model + " --dtype f32 --data " + (w / "rest.jsonl") + " --config " + (w / "c.json") +
-                               " --config uniform=" + (w / "uniform.json");
+  const std::string validate = "validate --model " + w.model + " --dtype f32 --data " + (w / "rest.jsonl") +
+                               " --config " + (w / "c.json") + " --config uniform=" + (w / "uniform.json");
   check_done(run_program(validate + " --out " + (w / "v.json")));
   const auto strict = run_program(validate + " --max-nll-gap -1 --out " + (w / "strict.json"));
   CHECK(strict.status == 3);
   CHECK(json_of(w / "strict.json")["verdict"]["passed"] == false);
 
   for (const std::string format : {"html", "md", "csv", "json"})
-    check_done(run_program("report " + (w / "analysis.json") + " " + (w / "c.json") + " " + (w / "v.json") + " --format " + format + " --out " + (w / ("report." + format))));
+    check_done(run_program("report " + (w / "analysis.json") + " " + (w / "c.json") + " " + (w / "v.json") +
+                           " --format " + format + " --out " + (w / ("report." + format))));
   for (const std::string file : {"m.gguf", "t.h5", "analysis.json", "c.json", "v.json"}) {
     check_done(run_program("inspect " + (w / file)));
     CHECK(Json::parse(run_program("inspect --json " + (w / file)).output).contains("kind"));
   }
-  const auto text = run_program("generate --model " + w.model + " --config " + (w / "c.json") + " --prompt hello --max-new-tokens 40 --stats");
+  const auto text = run_program("generate --model " + w.model + " --config " + (w / "c.json") +
+                                " --prompt hello --max-new-tokens 40 --stats");
   check_done(text);
   CHECK(text.output.find("attended-token ratio") != std::string::npos);
 }
 
 TEST_CASE("profile: killed at any time, it resumes to the same datasets") {
   const Workplace w;
-  const std::string whole = "profile" + w.common(w / "whole.h5") + " --steps 64 --limit 8", cut = "profile" + w.common(w / "cut.h5") + " --steps 64 --limit 8";
+  const std::string whole = "profile" + w.common(w / "whole.h5") + " --steps 64 --limit 8",
+                    cut = "profile" + w.common(w / "cut.h5") + " --steps 64 --limit 8";
   check_done(run_program(whole));
   for (const char* seconds : {"0.15", "0.3", "0.5"}) {
-    run_program(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : ""), std::string("timeout -s KILL ") + seconds);
+    run_program(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : ""),
+                std::string("timeout -s KILL ") + seconds);
     if (fs::exists(w / "cut.h5")) break;
   }
-  if (!fs::exists(w / "cut.h5")) check_done(run_program(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : "")));
+  if (!fs::exists(w / "cut.h5"))
+    check_done(run_program(cut + (fs::exists(w / "cut.h5.partial") ? " --resume" : "")));
   CHECK(!fs::exists(w / "cut.h5.partial"));
   const trace::Reader a(w / "whole.h5"), b(w / "cut.h5");
   REQUIRE(a.n_samples() == b.n_samples());

@@ -21,7 +21,8 @@ int analyze(const AnalyzeOptions& o) {
   calib::Analysis analysis;
   {
     Progress progress("analyze", n_steps, "steps");
-    analysis = calib::analyze(trace, grid, {o.resamples, o.made.seed, 0.95}, [&](double n) { progress.advance(n); });
+    analysis =
+        calib::analyze(trace, grid, {o.resamples, o.made.seed, 0.95}, [&](double n) { progress.advance(n); });
   }
   write_file_atomically(o.out, calib::to_json(analysis, o.made).dump() + "\n", o.existing());
   fmt::print("{}: {} samples, {} problems, {} steps\n", o.out, analysis.n_samples, analysis.n_problems,

@@ -1,5 +1,5 @@
-// Rates of the whole decoder, each as a ratio to something measured in the same run: the memory's read bandwidth, or
-// the plain prefill.
+// Rates of the whole decoder, each as a ratio to something measured in the same run: the memory's read
+// bandwidth, or the plain prefill.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -37,7 +37,9 @@ Timing time_of(int repeats, Work work) {
   return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
 }
 
-Json to_json(const Timing& t) { return {{"median_s", t.median}, {"min_s", t.low}, {"max_s", t.high}}; }
+Json to_json(const Timing& t) {
+  return {{"median_s", t.median}, {"min_s", t.low}, {"max_s", t.high}};
+}
 
 // Tokens of the first sample that is long enough, or random ones.
 std::vector<int32_t> tokens_for(const BenchOptions& o, const model::Model& model, int n) {
@@ -59,7 +61,8 @@ struct PrefillFigures {
 };
 
 // Plain: all layers and the logits of every position. Recorded: the same with 256 steps written to a trace.
-PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model, const std::vector<int32_t>& ids) {
+PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model,
+                             const std::vector<int32_t>& ids) {
   PrefillFigures out;
   out.plain = time_of(o.repeats, [&] {
     decode::KvCache cache(model, 1, static_cast<int>(ids.size()));
@@ -82,13 +85,15 @@ PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model, c
 struct DecodeFigures {
   std::string policy;
   int context = 0;
-  Timing step;         // seconds a token
+  Timing step;           // seconds a token
   double gigabytes = 0;  // read by one step: weights, and keys and values attended
 };
 
-// Bytes a step reads: every weight once; keys and values of the positions attended, the keys of ranking layers twice.
+// Bytes a step reads: every weight once; keys and values of the positions attended, the keys of ranking
+// layers twice.
 double bytes_of_step(const model::Model& model, const decode::Policy& policy, int t) {
-  const double per_layer_position = double(decode::KvCache::bytes_per_position(model.info(), model.dtype())) / model.info().n_layers;
+  const double per_layer_position =
+      double(decode::KvCache::bytes_per_position(model.info(), model.dtype())) / model.info().n_layers;
   double positions = double(decode::attended_positions(policy, t));
   for (const auto& layer : policy.layers)
     if (layer.attend == decode::Attend::all_rank) positions += 0.5 * (t + 1);
@@ -110,7 +115,10 @@ DecodeFigures bench_decode(const BenchOptions& o, const model::Model& model, dec
     }
   });
   const double n = o.decode_steps;
-  return {name, context, {steps.median / n, steps.low / n, steps.high / n}, 1e-9 * bytes_of_step(model, policy, context - 1)};
+  return {name,
+          context,
+          {steps.median / n, steps.low / n, steps.high / n},
+          1e-9 * bytes_of_step(model, policy, context - 1)};
 }
 
 }  // namespace
@@ -124,6 +132,9 @@ int bench(const BenchOptions& o) {
     const std::string warning = config::check_model(*config, o.config, model.info());
     if (!warning.empty()) fmt::print(stderr, "warning: {}\n", warning);
   }
+  if (o.prefill_tokens > model.info().max_context)
+    throw bad_input("--prefill-tokens {}: the model's context is {}", o.prefill_tokens,
+                    model.info().max_context);
   for (const int context : o.contexts)
     if (context > model.info().max_context || context < o.decode_steps)
       throw bad_input("--contexts {}: at least --decode-steps {}, at most the model's context of {}", context,
@@ -139,21 +150,28 @@ int bench(const BenchOptions& o) {
     decode::Decoder fill(model, cache, decode::full_policy(model.info().n_layers));
     decode::replay(fill, tokens_for(o, model, longest), 0, [](int, int) {});
     for (const int context : o.contexts) {
-      decodes.push_back(bench_decode(o, model, cache, "full", decode::full_policy(model.info().n_layers), context));
-      if (config) decodes.push_back(bench_decode(o, model, cache, "config", decode::delta_policy(config->schedule), context));
+      decodes.push_back(
+          bench_decode(o, model, cache, "full", decode::full_policy(model.info().n_layers), context));
+      if (config)
+        decodes.push_back(
+            bench_decode(o, model, cache, "config", decode::delta_policy(config->schedule), context));
     }
   }
 
   Json json = artefact_head("deltacal-bench", 1, o.made);
-  json["model"] = {{"name", model.info().name}, {"sha256", model.info().sha256}, {"dtype", model.info().dtype}};
+  json["model"] = {
+      {"name", model.info().name}, {"sha256", model.info().sha256}, {"dtype", model.info().dtype}};
   json["threads"] = model::n_threads();
   json["memory"] = {{"read_gb_s", memory.read}, {"copy_gb_s", memory.copy}};
-  json["prefill"] = {{"tokens", o.prefill_tokens}, {"plain", to_json(prefill.plain)}, {"recorded", to_json(prefill.recorded)},
+  json["prefill"] = {{"tokens", o.prefill_tokens},
+                     {"plain", to_json(prefill.plain)},
+                     {"recorded", to_json(prefill.recorded)},
                      {"recorded_over_plain", prefill.recorded.median / prefill.plain.median}};
-  fmt::print("{} in {}, {} threads; medians of {} after a warm-up (fastest to slowest)\n\n", model.info().name,
-             model.info().dtype, model::n_threads(), o.repeats);
+  fmt::print("{} in {}, {} threads; medians of {} after a warm-up (fastest to slowest)\n\n",
+             model.info().name, model.info().dtype, model::n_threads(), o.repeats);
   fmt::print("| what | figure | ratio |\n|---|---|---|\n");
-  fmt::print("| memory, read | {:.1f} GB/s | |\n| memory, copy | {:.1f} GB/s | |\n", memory.read, memory.copy);
+  fmt::print("| memory, read | {:.1f} GB/s | |\n| memory, copy | {:.1f} GB/s | |\n", memory.read,
+             memory.copy);
   const auto rate = [&](const Timing& t) {
     return fmt::format("{:.0f} tokens/s ({:.2f} to {:.2f} s)", o.prefill_tokens / t.median, t.low, t.high);
   };
@@ -165,12 +183,17 @@ int bench(const BenchOptions& o) {
   for (const auto& d : decodes) {
     if (d.policy == "full") full_step = d.step.median;
     const double achieved = d.gigabytes / d.step.median;
-    json["decode"].push_back({{"policy", d.policy}, {"context", d.context}, {"step", to_json(d.step)},
-                              {"read_gb", d.gigabytes}, {"share_of_read_bandwidth", achieved / memory.read},
+    json["decode"].push_back({{"policy", d.policy},
+                              {"context", d.context},
+                              {"step", to_json(d.step)},
+                              {"read_gb", d.gigabytes},
+                              {"share_of_read_bandwidth", achieved / memory.read},
                               {"speedup_over_full", full_step / d.step.median}});
-    fmt::print("| decode, {}, context {} | {:.1f} tokens/s ({:.1f} to {:.1f} ms) | {:.0f}% of read bandwidth{} |\n", d.policy,
-               d.context, 1 / d.step.median, 1e3 * d.step.low, 1e3 * d.step.high, 100 * achieved / memory.read,
-               d.policy == "full" ? "" : fmt::format(", {:.2f} times full", full_step / d.step.median));
+    fmt::print(
+        "| decode, {}, context {} | {:.1f} tokens/s ({:.1f} to {:.1f} ms) | {:.0f}% of read bandwidth{} |\n",
+        d.policy, d.context, 1 / d.step.median, 1e3 * d.step.low, 1e3 * d.step.high,
+        100 * achieved / memory.read,
+        d.policy == "full" ? "" : fmt::format(", {:.2f} times full", full_step / d.step.median));
   }
   if (!o.out.empty()) write_file_atomically(o.out, json.dump(1) + "\n", o.existing());
   return 0;

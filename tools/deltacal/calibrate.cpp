@@ -18,14 +18,15 @@
 namespace deltacal::tools {
 namespace {
 
-const std::vector<calib::Baseline> baselines{calib::Baseline::cosine_peaks, calib::Baseline::uniform, calib::Baseline::random};
+const std::vector<calib::Baseline> baselines{calib::Baseline::cosine_peaks, calib::Baseline::uniform,
+                                             calib::Baseline::random};
 
 // Everything that the methods choose from.
 struct Problem {
   calib::EdgeCosts edges;
   calib::StepCosts steps;
   calib::LayerCosts layers;
-  std::vector<double> drift;  // [n_layers]
+  std::vector<double> drift;  // [n_layers]; empty unless a baseline is asked for
   calib::Goal goal;
   long long budget = 0;  // positions; for an attended goal
   std::optional<int> full_layers;
@@ -43,9 +44,19 @@ std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
 
 // The steps that the budget is met on.
 std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context) {
+  if (context > trace.model().max_context)
+    throw bad_input("--context {}: the model's context is {}", context, trace.model().max_context);
+  int measured = 0;  // positions that were recorded end here
+  for (int i = 0; i < trace.n_samples(); ++i) measured = std::max(measured, trace.info(i).n_tokens);
+  if (context > measured)
+    fmt::print(stderr,
+               "warning: --context {} is longer than any sample of the trace ({} tokens): what is lost "
+               "beyond that was not measured\n",
+               context, measured);
   if (context > 0) return {{0, context}};
   std::vector<config::StepRange> ranges;
-  for (int i = 0; i < trace.n_samples(); ++i) ranges.push_back({trace.info(i).n_prompt_tokens, trace.info(i).n_tokens});
+  for (int i = 0; i < trace.n_samples(); ++i)
+    ranges.push_back({trace.info(i).n_prompt_tokens, trace.info(i).n_tokens});
   return ranges;
 }
 
@@ -61,18 +72,24 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace, const 
             parse_full_layers(o.full_layers, n_layers),
             n_layers};
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
-  const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
-  p.drift.assign(drift.data(), drift.data() + drift.size());
-  if (p.goal.kind == calib::Goal::Kind::attended) p.budget = calib::attended_budget(p.layers, n_layers, p.goal.value);
+  if (o.method == "cosine-peaks" || !o.alternatives_dir.empty()) {
+    const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
+    p.drift.assign(drift.data(), drift.data() + drift.size());
+  }
+  if (p.goal.kind == calib::Goal::Kind::attended)
+    p.budget = calib::attended_budget(p.layers, n_layers, p.goal.value);
   return p;
 }
 
-double ratio_of(const Problem& p, long long attended) { return double(p.layers.full) * p.n_layers / double(attended); }
+double ratio_of(const Problem& p, long long attended) {
+  return double(p.layers.full) * p.n_layers / double(attended);
+}
 
 Error no_schedule(const CalibrateOptions& o, const Problem& p, const calib::schedule::Options& options) {
   const auto nearest = calib::schedule::cheapest(p.edges, p.layers, options);
   return bad_input(
-      "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} ({}). Ask for "
+      "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} "
+      "({}). Ask for "
       "less, allow smaller --k-pages, fewer --full-layers, or calibrate on longer traces",
       o.budget, ratio_of(p, nearest.attended), config::describe(nearest.schedule));
 }
@@ -85,18 +102,23 @@ std::vector<calib::Choice> solve(const CalibrateOptions& o, const Problem& p) {
                          : calib::schedule::k_best(p.edges, p.layers, p.budget, options);
   if (found.empty()) throw no_schedule(o, p, options);
   const auto& layers = found[0].schedule.layers;
-  if (std::none_of(layers.begin(), layers.end(), [](const auto& l) { return l.role == config::Role::sparse; }))
-    fmt::print(stderr, "warning: no sparse layer keeps the target with its confidence bound, so all layers are full (a bound needs at "
+  if (std::none_of(layers.begin(), layers.end(),
+                   [](const auto& l) { return l.role == config::Role::sparse; }))
+    fmt::print(stderr,
+               "warning: no sparse layer keeps the target with its confidence bound, so all layers are full "
+               "(a bound needs at "
                "least 4 problems with active steps)\n");
   std::vector<calib::Choice> choices;
   for (const auto& c : found) choices.push_back({"dp", c.schedule, c.loss, c.attended});
   return choices;
 }
 
-std::optional<calib::Choice> baseline_of(const CalibrateOptions& o, const Problem& p, calib::Baseline method, long long budget) {
+std::optional<calib::Choice> baseline_of(const CalibrateOptions& o, const Problem& p, calib::Baseline method,
+                                         long long budget) {
   // Those that choose L themselves have none to choose it by: the grid's value nearest to the paper's window.
   const int l = p.edges.l_pages[std::max(0, p.edges.l_floor(4))];
-  const auto found = calib::baseline(method, p.edges, p.steps, budget, p.drift, {p.full_layers.value_or(2), l, o.made.seed});
+  const auto found =
+      calib::baseline(method, p.edges, p.steps, budget, p.drift, {p.full_layers.value_or(2), l, o.made.seed});
   if (!found) return std::nullopt;
   return calib::Choice{calib::name_of(method), found->schedule, found->loss, found->attended};
 }
@@ -126,16 +148,20 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const trace::Reade
 void print_summary(const CalibrateOptions& o, const Problem& p, const std::vector<calib::Choice>& choices) {
   const auto& best = choices[0];
   fmt::print("{}: {}\n", o.out, config::describe(best.schedule));
-  fmt::print("attended-token ratio {:.2f} on {}, summed recall loss {:.4f}, objective {}\n", ratio_of(p, best.attended),
-             o.context ? fmt::format("steps 0..{}", o.context - 1) : "the calibration samples' own lengths", best.loss, o.objective);
+  fmt::print("attended-token ratio {:.2f} on {}, summed recall loss {:.4f}, objective {}\n",
+             ratio_of(p, best.attended),
+             o.context ? fmt::format("steps 0..{}", o.context - 1) : "the calibration samples' own lengths",
+             best.loss, o.objective);
 }
 
 }  // namespace
 
 int calibrate(const CalibrateOptions& o) {
   namespace fs = std::filesystem;
-  if (o.budget.empty() && !o.min_recall) throw bad_input("calibrate: give --budget attended=R or --min-recall R");
-  if (o.min_recall && o.method != "dp") throw bad_input("--min-recall needs --method dp: {} works to a budget", o.method);
+  if (o.budget.empty() && !o.min_recall)
+    throw bad_input("calibrate: give --budget attended=R or --min-recall R");
+  if (o.min_recall && o.method != "dp")
+    throw bad_input("--min-recall needs --method dp: {} works to a budget", o.method);
   if (o.uniform_k && o.min_recall) throw bad_input("--uniform-k works to a budget, not with --min-recall");
   const calib::Grid grid{o.k_pages, o.l_pages};
   calib::check(grid);
@@ -152,7 +178,8 @@ int calibrate(const CalibrateOptions& o) {
     choices = {*found};
   }
   const auto record = record_of(o, trace);
-  const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path, Existing existing) {
+  const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path,
+                         Existing existing) {
     config::write(calib::to_config(written, trace.model(), p.edges, p.steps, record), path, existing, o.made);
   };
 
@@ -167,7 +194,8 @@ int calibrate(const CalibrateOptions& o) {
         fmt::print(stderr, "{}: no schedule of this method meets the budget\n", calib::name_of(method));
         continue;
       }
-      write({*found}, (fs::path(o.alternatives_dir) / (calib::name_of(method) + ".json")).string(), Existing::replace);
+      write({*found}, (fs::path(o.alternatives_dir) / (calib::name_of(method) + ".json")).string(),
+            Existing::replace);
     }
   }
   write(choices, o.out, o.existing());

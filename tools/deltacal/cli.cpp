@@ -2,31 +2,22 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <new>
+#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "options.h"
+#include "shell.h"
 
 namespace deltacal::tools {
 namespace {
 
 // The command line as a shell would take it again.
 std::string quoted(int argc, char** argv) {
-  std::string line;
-  for (int i = 0; i < argc; ++i) {
-    std::string word = i == 0 ? std::filesystem::path(argv[0]).filename().string() : argv[i];
-    const bool plain = !word.empty() && word.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                                               "0123456789_-+=.,:/@%") == std::string::npos;
-    if (!plain) {
-      std::string escaped;
-      for (const char c : word) escaped += c == '\'' ? std::string("'\\''") : std::string(1, c);
-      word = "'" + escaped + "'";
-    }
-    line += (i ? " " : "") + word;
-  }
+  std::string line = "deltacal";
+  for (int i = 1; i < argc; ++i) line += " " + shell_word(argv[i]);
   return line;
 }
 
@@ -40,20 +31,32 @@ void add_model(CLI::App* app, ModelOptions& o) {
   app->add_option("--model", o.model, "model file (GGUF)")->required();
   app->add_option("--device", o.device, "auto or cpu")->capture_default_str();
   app->add_option("--dtype", o.dtype, "auto, f32 or bf16: linear layers and KV cache")->capture_default_str();
-  app->add_option("--threads", o.threads, "threads; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  app->add_option("--threads", o.threads, "threads; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
 }
 void add_data(CLI::App* app, DataOptions& o) {
   app->add_option("--data", o.data, "samples (JSON lines)")->required();
   app->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
-  app->add_option("--limit", o.limit, "samples at most; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app->add_option("--max-tokens", o.max_tokens, "the first N tokens of each sample; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app->add_option("--min-tokens", o.min_tokens, "leave out shorter samples")->capture_default_str()->check(CLI::NonNegativeNumber);
+  app->add_option("--limit", o.limit, "samples at most; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app->add_option("--max-tokens", o.max_tokens, "the first N tokens of each sample; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app->add_option("--min-tokens", o.min_tokens, "leave out shorter samples")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
 }
-void add_sampling(CLI::App* app, SamplingArguments& o) {
-  app->add_option("--max-new-tokens", o.max_new_tokens, "tokens to decode")->capture_default_str()->check(CLI::PositiveNumber);
-  app->add_option("--temperature", o.temperature, "0: greedy")->capture_default_str();
-  app->add_option("--top-p", o.top_p, "nucleus: smallest set with this probability")->capture_default_str();
-  app->add_option("--top-k", o.top_k, "most likely tokens kept; 0: all")->capture_default_str();
+// Returns the options, for commands that take them in one mode only.
+std::vector<CLI::Option*> add_sampling(CLI::App* app, SamplingArguments& o) {
+  return {app->add_option("--max-new-tokens", o.max_new_tokens, "tokens to decode")
+              ->capture_default_str()
+              ->check(CLI::PositiveNumber),
+          app->add_option("--temperature", o.temperature, "0: greedy")->capture_default_str(),
+          app->add_option("--top-p", o.top_p, "nucleus: smallest set with this probability")
+              ->capture_default_str(),
+          app->add_option("--top-k", o.top_k, "most likely tokens kept; 0: all")->capture_default_str()};
 }
 void add_grid(CLI::App* app, GridOptions& o) {
   app->add_option("--k-pages", o.k_pages, "grid of K, pages")->delimiter(',')->capture_default_str();
@@ -63,13 +66,16 @@ void add_seed(CLI::App* app, Provenance& made) {
   app->add_option("--seed", made.seed, "seed of everything random")->capture_default_str();
 }
 void add_resamples(CLI::App* app, int& resamples) {
-  app->add_option("--resamples", resamples, "bootstrap resamples")->capture_default_str()->check(CLI::PositiveNumber);
+  app->add_option("--resamples", resamples, "bootstrap resamples")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
 }
 
 // ---- the commands ----
 
 void add_inspect(CLI::App& app, InspectOptions& o) {
-  CLI::App* c = app.add_subcommand("inspect", "tell what a model, trace, analysis, config, validation or bench file holds");
+  CLI::App* c = app.add_subcommand(
+      "inspect", "tell what a model, trace, analysis, config, validation or bench file holds");
   c->add_option("file", o.file, "the file")->required();
   c->add_flag("--json", o.json, "as JSON");
   c->footer("Example: deltacal inspect trace.h5");
@@ -79,12 +85,24 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   add_model(c, o);
   add_data(c, o);
   add_output(c, o, "trace to write (HDF5)");
-  c->add_option("--mode", o.mode, "replay (the given text) or decode (the model's own continuation)")->capture_default_str()->check(CLI::IsMember({"replay", "decode"}));
-  c->add_option("--steps", o.steps, "recorded steps a sample: a number, all, or positions a:b")->capture_default_str();
-  c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")->capture_default_str()->check(CLI::IsMember({"none", "heads"}));
+  c->add_option("--mode", o.mode, "replay (the given text) or decode (the model's own continuation)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"replay", "decode"}));
+  c->add_option("--steps", o.steps, "recorded steps a sample: a number, all, or positions a:b")
+      ->capture_default_str();
+  c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"none", "heads"}));
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
-  add_sampling(c, o);
-  c->add_flag("--resume", o.resume, "continue what an earlier call with the same options left in OUT.partial/");
+  const auto sampling = add_sampling(c, o);
+  c->callback([&o, sampling] {
+    for (const CLI::Option* option : sampling)
+      if (o.mode == "replay" && option->count() > 0)
+        throw CLI::ValidationError(option->get_name(), "decides new tokens: it needs --mode decode");
+  });
+  c->add_flag("--resume", o.resume,
+              "continue what an earlier call with the same options left in OUT.partial/")
+      ->excludes("--force");
   c->add_flag("--dry-run", o.dry_run, "say what would run and what it would need");
   add_seed(c, o.made);
   c->footer("Example: deltacal profile --model m.gguf --data traces.jsonl --max-tokens 4096 --out trace.h5");
@@ -109,34 +127,58 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("trace", o.trace, "trace.h5")->required();
   add_output(c, o, "config to write (JSON)");
   auto* budget = c->add_option("--budget", o.budget, "attended=R: attended-token ratio of at least R");
-  c->add_option("--min-recall", o.min_recall, "instead: the cheapest schedule that keeps this share of the attention in every sparse layer")->excludes(budget);
-  c->add_option("--objective", o.objective, "what is minimised")->capture_default_str()->check(CLI::IsMember({"recall"}));
-  c->add_option("--method", o.method, "dp, cosine-peaks, uniform or random")->capture_default_str()->check(CLI::IsMember({"dp", "cosine-peaks", "uniform", "random"}));
+  c->add_option("--min-recall", o.min_recall,
+                "instead: the cheapest schedule that keeps this share of the attention in every sparse layer")
+      ->excludes(budget);
+  c->add_option("--objective", o.objective, "what is minimised")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"recall"}));
+  c->add_option("--method", o.method, "dp, cosine-peaks, uniform or random")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"dp", "cosine-peaks", "uniform", "random"}));
   c->add_option("--full-layers", o.full_layers, "initial full layers, or auto")->capture_default_str();
-  c->add_option("--candidates", o.candidates, "schedules named in the config, best first")->capture_default_str()->check(CLI::PositiveNumber);
-  c->add_option("--context", o.context, "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")->capture_default_str()->check(CLI::NonNegativeNumber);
+  c->add_option("--candidates", o.candidates, "schedules named in the config, best first")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  c->add_option("--context", o.context,
+                "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   c->add_flag("--uniform-k", o.uniform_k, "one K for all sparse layers (as the DELTA paper has it)");
-  c->add_option("--alternatives-dir", o.alternatives_dir, "write the schedule of every method as a config into this folder");
+  c->add_option("--alternatives-dir", o.alternatives_dir,
+                "write the schedule of every method as a config into this folder");
   add_grid(c, o);
   add_resamples(c, o.resamples);
   add_seed(c, o.made);
   c->footer("Example: deltacal calibrate trace.h5 --budget attended=3 --out delta_config.json");
 }
 void add_validate(CLI::App& app, ValidateOptions& o) {
-  CLI::App* c = app.add_subcommand("validate", "full against sparse attention on held-out traces; exit status 3 if thresholds are not met");
+  CLI::App* c = app.add_subcommand(
+      "validate",
+      "full against sparse attention on held-out traces; exit status 3 if thresholds are not met");
   add_model(c, o);
   add_data(c, o);
   add_output(c, o, "validation to write (JSON)");
-  c->add_option("--config", o.configs, "config under test; again as NAME=FILE for others beside it")->required()->take_all();
-  c->add_option("--policies", o.policies, "full, delta, streaming")->delimiter(',')->capture_default_str()->check(CLI::IsMember({"full", "delta", "streaming"}));
+  c->add_option("--config", o.configs, "config under test; again as NAME=FILE for others beside it")
+      ->required()
+      ->take_all();
+  c->add_option("--policies", o.policies, "full, delta, streaming")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::IsMember({"full", "delta", "streaming"}));
   c->add_option("--max-nll-gap", o.max_nll_gap, "threshold on the upper bound of the NLL gap, nats a token");
   c->add_option("--min-attended-ratio", o.min_attended_ratio, "threshold on the attended-token ratio");
-  c->add_option("--recall-steps", o.recall_steps, "steps a sample on which recall is measured in the sparse run")->capture_default_str()->check(CLI::NonNegativeNumber);
+  c->add_option("--recall-steps", o.recall_steps,
+                "steps a sample on which recall is measured in the sparse run")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   c->add_flag("--allow-overlap", o.allow_overlap, "accept samples that the config was calibrated on");
   c->add_flag("--dry-run", o.dry_run, "say what would run and what it would need");
   add_resamples(c, o.resamples);
   add_seed(c, o.made);
-  c->footer("Example: deltacal validate --model m.gguf --config delta_config.json --data heldout.jsonl --max-nll-gap 0.02 --out validation.json");
+  c->footer(
+      "Example: deltacal validate --model m.gguf --config delta_config.json --data heldout.jsonl "
+      "--max-nll-gap 0.02 --out validation.json");
 }
 void add_generate(CLI::App& app, GenerateOptions& o) {
   CLI::App* c = app.add_subcommand("generate", "stream text, with full attention or under a config");
@@ -148,41 +190,64 @@ void add_generate(CLI::App& app, GenerateOptions& o) {
   add_sampling(c, o);
   c->add_flag("--stats", o.stats, "tokens a second and pages attended, on stderr");
   add_seed(c, o.made);
-  c->footer("Example: deltacal generate --model m.gguf --config delta_config.json --prompt 'What is 12 * 13?' --stats");
+  c->footer(
+      "Example: deltacal generate --model m.gguf --config delta_config.json --prompt 'What is 12 * 13?' "
+      "--stats");
 }
 void add_report(CLI::App& app, ReportOptions& o) {
   CLI::App* c = app.add_subcommand("report", "one page from the artefacts given");
-  c->add_option("files", o.files, "analysis.json, delta_config.json, validation.json, bench.json: any of them")->required();
+  c->add_option("files", o.files,
+                "analysis.json, delta_config.json, validation.json, bench.json: any of them")
+      ->required();
   add_output(c, o, "page to write");
-  c->add_option("--format", o.format, "html, md, csv or json")->capture_default_str()->check(CLI::IsMember({"html", "md", "csv", "json"}));
+  c->add_option("--format", o.format, "html, md, csv or json")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"html", "md", "csv", "json"}));
   c->footer("Example: deltacal report analysis.json delta_config.json validation.json --out report.html");
 }
 void add_bench(CLI::App& app, BenchOptions& o) {
-  CLI::App* c = app.add_subcommand("bench", "prefill, recording and decode rates, as ratios to bandwidth and full attention");
+  CLI::App* c = app.add_subcommand(
+      "bench", "prefill, recording and decode rates, as ratios to bandwidth and full attention");
   add_model(c, o);
   c->add_option("--out", o.out, "also write the figures as JSON");
   c->add_flag("--force", o.force, "replace an existing output");
   c->add_option("--config", o.config, "also decode under this config");
-  c->add_option("--data", o.data, "take tokens from this file's first sample that is long enough; without: random tokens");
-  c->add_option("--contexts", o.contexts, "context lengths of the decode rates")->delimiter(',')->capture_default_str();
-  c->add_option("--prefill-tokens", o.prefill_tokens, "tokens of the prefill and of the replay")->capture_default_str()->check(CLI::PositiveNumber);
-  c->add_option("--repeats", o.repeats, "counted repeats after one warm-up; medians are printed")->capture_default_str()->check(CLI::PositiveNumber);
-  c->add_option("--decode-steps", o.decode_steps, "steps a decode rate is taken over")->capture_default_str()->check(CLI::PositiveNumber);
+  c->add_option("--data", o.data,
+                "take tokens from this file's first sample that is long enough; without: random tokens");
+  c->add_option("--contexts", o.contexts, "context lengths of the decode rates")
+      ->delimiter(',')
+      ->capture_default_str();
+  c->add_option("--prefill-tokens", o.prefill_tokens, "tokens of the prefill and of the replay")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  c->add_option("--repeats", o.repeats, "counted repeats after one warm-up; medians are printed")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  c->add_option("--decode-steps", o.decode_steps, "steps a decode rate is taken over")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   add_seed(c, o.made);
   c->footer("Example: deltacal bench --model m.gguf --config delta_config.json");
 }
 void add_run(CLI::App& app, RunOptions& o) {
-  CLI::App* c = app.add_subcommand("run", "all stages: split by problem, profile, analyze, calibrate, validate, report");
+  CLI::App* c = app.add_subcommand(
+      "run", "all stages: split by problem, profile, analyze, calibrate, validate, report");
   add_model(c, o);
   add_data(c, o);
   c->add_option("--out-dir", o.out_dir, "folder for everything it makes")->required();
   c->add_option("--steps", o.steps, "recorded steps a sample")->capture_default_str();
   auto* budget = c->add_option("--budget", o.budget, "as for calibrate")->capture_default_str();
   c->add_option("--min-recall", o.min_recall, "as for calibrate")->excludes(budget);
-  c->add_option("--baselines", o.baselines, "methods validated beside the chosen schedule: cosine-peaks, uniform, random")->delimiter(',')->capture_default_str()->check(CLI::IsMember({"cosine-peaks", "uniform", "random"}));
+  c->add_option("--baselines", o.baselines,
+                "methods validated beside the chosen schedule: cosine-peaks, uniform, random")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cosine-peaks", "uniform", "random", "none"}));
   c->add_option("--max-nll-gap", o.max_nll_gap, "as for validate");
   c->add_option("--min-attended-ratio", o.min_attended_ratio, "as for validate");
-  c->add_option("--validation-share", o.validation_share, "share of the samples held out")->capture_default_str()->check(CLI::Range(0.05, 0.95));
+  c->add_option("--validation-share", o.validation_share, "share of the samples held out")
+      ->capture_default_str()
+      ->check(CLI::Range(0.05, 0.95));
   c->add_flag("--force", o.force, "discard what the folder holds and start again");
   c->add_flag("--dry-run", o.dry_run, "say what would run");
   add_grid(c, o);
@@ -229,9 +294,11 @@ std::string unknown_argument(const CLI::App& app) {
 }  // namespace
 
 int command_line(int argc, char** argv) {
-  CLI::App app("Profiles attention and calibrates DELTA sparse decode attention.\n"
-               "model + traces --profile--> trace.h5 --calibrate--> delta_config.json --validate--> validation.json --report--> report.html",
-               "deltacal");
+  CLI::App app(
+      "Profiles attention and calibrates DELTA sparse decode attention.\n"
+      "model + traces --profile--> trace.h5 --calibrate--> delta_config.json --validate--> validation.json "
+      "--report--> report.html",
+      "deltacal");
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("deltacal ") + tool_version);
   app.failure_message(CLI::FailureMessage::simple);
@@ -259,8 +326,9 @@ int command_line(int argc, char** argv) {
   add_report(app, report_options);
   add_bench(app, bench_options);
   const std::string line = quoted(argc, argv);
-  for (Provenance* made : {&profile_options.made, &merge_options.made, &analyze_options.made, &calibrate_options.made,
-                           &validate_options.made, &generate_options.made, &bench_options.made, &run_options.made})
+  for (Provenance* made :
+       {&profile_options.made, &merge_options.made, &analyze_options.made, &calibrate_options.made,
+        &validate_options.made, &generate_options.made, &bench_options.made, &run_options.made})
     made->command = line;
 
   try {
@@ -271,7 +339,8 @@ int command_line(int argc, char** argv) {
     // An unknown word is said before anything that may be missing because of it.
     const auto chosen = app.get_subcommands();
     const std::string message = !app.remaining(true).empty() ? unknown_argument(app)
-                                : chosen.empty()             ? "deltacal: give a command (all: deltacal --help)"
+                                : chosen.empty()
+                                    ? "deltacal: give a command (all: deltacal --help)"
                                     : fmt::format("deltacal {}: {} (all options: deltacal {} --help)",
                                                   chosen[0]->get_name(), e.what(), chosen[0]->get_name());
     fmt::print(stderr, "{}\n", message);
@@ -279,17 +348,27 @@ int command_line(int argc, char** argv) {
   }
 
   const std::vector<std::pair<const char*, std::function<int()>>> commands{
-      {"inspect", [&] { return inspect(inspect_options); }},       {"profile", [&] { return profile(profile_options); }},
-      {"merge", [&] { return merge(merge_options); }},             {"analyze", [&] { return analyze(analyze_options); }},
-      {"calibrate", [&] { return calibrate(calibrate_options); }}, {"validate", [&] { return validate(validate_options); }},
-      {"generate", [&] { return generate(generate_options); }},    {"report", [&] { return report(report_options); }},
-      {"bench", [&] { return bench(bench_options); }},             {"run", [&] { return run(run_options); }}};
+      {"inspect", [&] { return inspect(inspect_options); }},
+      {"profile", [&] { return profile(profile_options); }},
+      {"merge", [&] { return merge(merge_options); }},
+      {"analyze", [&] { return analyze(analyze_options); }},
+      {"calibrate", [&] { return calibrate(calibrate_options); }},
+      {"validate", [&] { return validate(validate_options); }},
+      {"generate", [&] { return generate(generate_options); }},
+      {"report", [&] { return report(report_options); }},
+      {"bench", [&] { return bench(bench_options); }},
+      {"run", [&] { return run(run_options); }}};
   try {
     for (const auto& [name, command] : commands)
       if (app.got_subcommand(name)) return command();
   } catch (const Error& e) {
     std::fprintf(stderr, "deltacal: %s\n", e.what());
     return static_cast<int>(e.status());
+  } catch (const nlohmann::json::exception& e) {
+    std::fprintf(stderr,
+                 "deltacal: a JSON file has not the fields it should: %s. Make it again with this version.\n",
+                 e.what());
+    return static_cast<int>(Status::bad_input);
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "deltacal: out of memory: use fewer tokens (--max-tokens) or --dtype bf16\n");
   } catch (const std::exception& e) {

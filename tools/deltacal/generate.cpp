@@ -26,7 +26,8 @@ decode::Policy policy_of(const GenerateOptions& o, const ModelInfo& info) {
 }  // namespace
 
 int generate(const GenerateOptions& o) {
-  const decode::GenerateOptions decode_options_checked{o.max_new_tokens, {o.temperature, o.top_k, o.top_p, o.made.seed}, {}};
+  const decode::GenerateOptions decode_options_checked{
+      o.max_new_tokens, {o.temperature, o.top_k, o.top_p, o.made.seed}, {}};
   decode::check(decode_options_checked.sampling);
   const model::Model model = load_model(o);
   const text::Tokenizer& tokenizer = model.tokenizer();
@@ -38,9 +39,10 @@ int generate(const GenerateOptions& o) {
   messages.push_back({"user", o.prompt});
   const std::vector<int32_t> prompt = text::render_prompt(tokenizer, preset, messages);
   const int n_prompt = static_cast<int>(prompt.size());
-  if (n_prompt + o.max_new_tokens > model.info().max_context)
-    throw bad_input("a prompt of {} tokens and {} new ones exceed the model's context of {}: lower --max-new-tokens",
-                    n_prompt, o.max_new_tokens, model.info().max_context);
+  if (o.max_new_tokens > model.info().max_context - n_prompt)
+    throw bad_input(
+        "a prompt of {} tokens and {} new ones exceed the model's context of {}: lower --max-new-tokens",
+        n_prompt, o.max_new_tokens, model.info().max_context);
 
   decode::KvCache cache(model, 1, n_prompt + o.max_new_tokens);
   decode::Decoder decoder(model, cache, policy);
@@ -77,7 +79,8 @@ int generate(const GenerateOptions& o) {
                n_prompt, prefill_seconds, n_prompt / prefill_seconds, generated.size(), decode_seconds,
                generated.size() / decode_seconds,
                double(attended) / page_size / model.info().n_layers / double(generated.size()),
-               double(all) / page_size / model.info().n_layers / double(generated.size()), double(all) / double(attended));
+               double(all) / page_size / model.info().n_layers / double(generated.size()),
+               double(all) / double(attended));
   }
   return 0;
 }

@@ -20,13 +20,15 @@ model::Dtype choose(const ModelOptions& o) {
 text::TokenizedData prompts(const std::vector<text::Sample>& samples, const DataOptions& o,
                             const text::Tokenizer& tokenizer, text::ChatPreset preset) {
   if (o.max_tokens > 0 || o.min_tokens > 0)
-    throw bad_input("--max-tokens and --min-tokens select given text: with --mode decode use --max-new-tokens");
+    throw bad_input(
+        "--max-tokens and --min-tokens select given text: with --mode decode use --max-new-tokens");
   text::TokenizedData data;
   data.sha256 = sha256_of_file(o.data);
   for (const auto& sample : samples) {
     if (o.limit > 0 && static_cast<int>(data.samples.size()) == o.limit) break;
-    text::TokenizedSample t{sample.id, sample.task, sample.problem, sample.answer,
-                            text::prompt_ids(sample, tokenizer, preset), 0, ""};
+    text::TokenizedSample t{
+        sample.id, sample.task, sample.problem, sample.answer, text::prompt_ids(sample, tokenizer, preset),
+        0,         ""};
     t.n_prompt_tokens = static_cast<int>(t.ids.size());
     t.sha256 = sha256_of_tokens(t.ids);
     data.samples.push_back(std::move(t));
@@ -48,21 +50,25 @@ Inputs read_inputs(const ModelOptions& m, const DataOptions& d, bool prompts_onl
   if (prompts_only) {
     in.data = prompts(samples, d, tokenizer, preset);
   } else {
-    in.data = text::tokenize(samples, d.data, &tokenizer, preset,
-                             {d.max_tokens, d.min_tokens, info.max_context, in.header.description.n_vocab, d.limit});
+    in.data = text::tokenize(
+        samples, d.data, &tokenizer, preset,
+        {d.max_tokens, d.min_tokens, info.max_context, in.header.description.n_vocab, d.limit});
   }
   if (in.data.samples.empty())
-    throw bad_input("{}: no sample is left ({} shorter than --min-tokens {}): lower it, or give longer traces", d.data,
-                    in.data.n_too_short, d.min_tokens);
+    throw bad_input(
+        "{}: no sample is left ({} shorter than --min-tokens {}): lower it, or give longer traces", d.data,
+        in.data.n_too_short, d.min_tokens);
   if (in.data.n_too_short > 0)
-    fmt::print(stderr, "{}: {} samples shorter than {} tokens are left out\n", d.data, in.data.n_too_short, d.min_tokens);
+    fmt::print(stderr, "{}: {} samples shorter than {} tokens are left out\n", d.data, in.data.n_too_short,
+               d.min_tokens);
   return in;
 }
 
 model::Model load_model(const ModelOptions& o, const Inputs& in) {
   const ModelInfo& info = in.header.description.info;
-  fmt::print(stderr, "{}: {} layers, {} query and {} key/value heads, on the CPU in {} with {} threads\n", info.name,
-             info.n_layers, info.n_heads, info.n_kv_heads, model::name_of(in.dtype), model::n_threads());
+  fmt::print(stderr, "{}: {} layers, {} query and {} key/value heads, on the CPU in {} with {} threads\n",
+             info.name, info.n_layers, info.n_heads, info.n_kv_heads, model::name_of(in.dtype),
+             model::n_threads());
   return model::Model::load(o.model, in.dtype, in.header);
 }
 
@@ -75,9 +81,10 @@ model::Model load_model(const ModelOptions& o) {
 
 double forward_flops(const model::Description& d, const std::vector<int>& lengths) {
   const ModelInfo& m = d.info;
-  const double per_token = 2.0 * m.n_layers *
-                               (double(d.n_embd) * m.head_dim * (2 * m.n_heads + 2 * m.n_kv_heads) + 3.0 * d.n_embd * d.n_ff) +
-                           2.0 * d.n_embd * d.n_vocab;
+  const double per_token =
+      2.0 * m.n_layers *
+          (double(d.n_embd) * m.head_dim * (2 * m.n_heads + 2 * m.n_kv_heads) + 3.0 * d.n_embd * d.n_ff) +
+      2.0 * d.n_embd * d.n_vocab;
   double flops = 0;
   for (const int n : lengths) flops += n * per_token + 2.0 * n * n * m.n_layers * m.n_heads * m.head_dim;
   return flops;
@@ -86,7 +93,8 @@ double forward_flops(const model::Description& d, const std::vector<int>& length
 double weight_gigabytes(const model::Description& d, model::Dtype dtype) {
   const ModelInfo& m = d.info;
   const double matrices =
-      double(m.n_layers) * (double(d.n_embd) * m.head_dim * (2 * m.n_heads + 2 * m.n_kv_heads) + 3.0 * d.n_embd * d.n_ff);
+      double(m.n_layers) *
+      (double(d.n_embd) * m.head_dim * (2 * m.n_heads + 2 * m.n_kv_heads) + 3.0 * d.n_embd * d.n_ff);
   const double tables = double(d.n_vocab) * d.n_embd * (d.tied_output ? 1 : 2);
   return 1e-9 * (matrices * (dtype == model::Dtype::bf16 ? 2 : 4) + tables * 4);
 }

@@ -1,5 +1,5 @@
-// Model and data of a command, in the order in which mistakes are cheapest to find: the lines of the data, the head of
-// the model file, the tokens, and the weights last.
+// Model and data of a command, in the order in which mistakes are cheapest to find: the lines of the data,
+// the head of the model file, the tokens, and the weights last.
 #pragma once
 #include <optional>
 
@@ -23,8 +23,8 @@ Inputs read_inputs(const ModelOptions&, const DataOptions&, bool prompts_only = 
 model::Model load_model(const ModelOptions&, const Inputs&);
 model::Model load_model(const ModelOptions&);
 
-// What a pass over n_tokens costs at least: floating-point operations of the linear layers and of attention over
-// contexts of the given lengths.
+// What a pass over n_tokens costs at least: floating-point operations of the linear layers and of attention
+// over contexts of the given lengths.
 double forward_flops(const model::Description&, const std::vector<int>& lengths);
 double weight_gigabytes(const model::Description&, model::Dtype);
 

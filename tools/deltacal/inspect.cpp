@@ -16,9 +16,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Json of_model_info(const ModelInfo& m) {
-  return {{"name", m.name},           {"architecture", m.architecture}, {"sha256", m.sha256},
-          {"n_layers", m.n_layers},   {"n_heads", m.n_heads},           {"n_kv_heads", m.n_kv_heads},
-          {"head_dim", m.head_dim},   {"max_context", m.max_context}};
+  return {{"name", m.name},         {"architecture", m.architecture}, {"sha256", m.sha256},
+          {"n_layers", m.n_layers}, {"n_heads", m.n_heads},           {"n_kv_heads", m.n_kv_heads},
+          {"head_dim", m.head_dim}, {"max_context", m.max_context}};
 }
 
 Json of_model(const std::string& path) {
@@ -67,12 +67,14 @@ Json of_artefact(const std::string& path) {
   } catch (const nlohmann::json::parse_error&) {
     throw bad_input("{} is no model (GGUF), no trace (HDF5) and no JSON artefact of deltacal", path);
   }
-  const std::string format = json.is_object() && json.contains("format") && json["format"].is_string() ? json["format"] : "";
+  const std::string format =
+      json.is_object() && json.contains("format") && json["format"].is_string() ? json["format"] : "";
   if (!format.starts_with("deltacal-"))
-    throw bad_input("{} is JSON, but no artefact of deltacal: its field \"format\" is missing or another's", path);
+    throw bad_input("{} is JSON, but no artefact of deltacal: its field \"format\" is missing or another's",
+                    path);
   Json out{{"kind", format.substr(9)}};
-  for (const char* field : {"schema_version", "tool_version", "command", "seed", "created", "model", "trace", "n_samples",
-                            "n_problems", "n_steps", "interval", "verdict"})
+  for (const char* field : {"schema_version", "tool_version", "command", "seed", "created", "model", "trace",
+                            "n_samples", "n_problems", "n_steps", "interval", "verdict"})
     if (json.contains(field)) out[field] = json[field];
   if (format == "deltacal-config") {
     const config::Config c = config::read(path);
@@ -112,7 +114,7 @@ int inspect(const InspectOptions& o) {
   if (!in) throw bad_input("cannot read {}", o.file);
   in.read(magic, sizeof magic);
   const std::string_view start(magic, sizeof magic);
-  const Json json = start.starts_with("GGUF")        ? of_model(o.file)
+  const Json json = start.starts_with("GGUF")          ? of_model(o.file)
                     : start.starts_with("\x89HDF\r\n") ? of_trace(o.file)
                                                        : of_artefact(o.file);
   if (o.json) {

@@ -48,7 +48,7 @@ struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments {
   Provenance made;
   std::string mode = "replay";  // replay, decode
   std::string steps = "256";
-  std::string maps = "none";    // none, heads
+  std::string maps = "none";  // none, heads
   std::string shard = "0/1";
   bool resume = false, dry_run = false;
 };
@@ -105,7 +105,6 @@ struct BenchOptions : ModelOptions, Output {
   std::string config, data;
   std::vector<int> contexts{2048, 8192};
   int prefill_tokens = 2048, repeats = 3, decode_steps = 32;
-  std::string format = "md";
 };
 
 struct RunOptions : ModelOptions, DataOptions, GridOptions {

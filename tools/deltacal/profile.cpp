@@ -17,8 +17,8 @@ struct Shard {
 Shard parse_shard(const std::string& text) {
   Shard shard;
   int end = 0;
-  if (std::sscanf(text.c_str(), "%d/%d%n", &shard.index, &shard.count, &end) != 2 || end != (int)text.size() ||
-      shard.count < 1 || shard.index < 0 || shard.index >= shard.count)
+  if (std::sscanf(text.c_str(), "%d/%d%n", &shard.index, &shard.count, &end) != 2 ||
+      end != (int)text.size() || shard.count < 1 || shard.index < 0 || shard.index >= shard.count)
     throw bad_input("--shard {}: give i/n with 0 <= i < n, such as 0/4", text);
   return shard;
 }
@@ -27,19 +27,29 @@ Shard parse_shard(const std::string& text) {
 std::vector<text::TokenizedSample> in_shard(std::vector<text::TokenizedSample> samples, const Shard& shard) {
   std::vector<text::TokenizedSample> kept;
   for (size_t i = shard.index; i < samples.size(); i += shard.count) kept.push_back(std::move(samples[i]));
-  if (kept.empty()) throw bad_input("--shard {}/{}: there are only {} samples", shard.index, shard.count, samples.size());
+  if (kept.empty())
+    throw bad_input("--shard {}/{}: there are only {} samples", shard.index, shard.count, samples.size());
   return kept;
 }
 
 // Everything that decides the trace's content; compared when a run is resumed.
 nlohmann::json plan_of(const ProfileOptions& o, const Inputs& in) {
-  nlohmann::json plan{{"data_sha256", in.data.sha256}, {"mode", o.mode},           {"steps", o.steps},
-                      {"maps", o.maps},                {"shard", o.shard},         {"limit", o.limit},
-                      {"max_tokens", o.max_tokens},    {"min_tokens", o.min_tokens}, {"chat", in.chat},
+  nlohmann::json plan{{"data_sha256", in.data.sha256},
+                      {"mode", o.mode},
+                      {"steps", o.steps},
+                      {"maps", o.maps},
+                      {"shard", o.shard},
+                      {"limit", o.limit},
+                      {"max_tokens", o.max_tokens},
+                      {"min_tokens", o.min_tokens},
+                      {"chat", in.chat},
                       {"dtype", model::name_of(in.dtype)}};
   if (o.mode == "decode")
-    plan.update({{"max_new_tokens", o.max_new_tokens}, {"temperature", o.temperature}, {"top_p", o.top_p},
-                 {"top_k", o.top_k}, {"seed", o.made.seed}});
+    plan.update({{"max_new_tokens", o.max_new_tokens},
+                 {"temperature", o.temperature},
+                 {"top_p", o.top_p},
+                 {"top_k", o.top_k},
+                 {"seed", o.made.seed}});
   return plan;
 }
 
@@ -47,7 +57,8 @@ int tokens_of(const ProfileOptions& o, const text::TokenizedSample& sample) {
   return static_cast<int>(sample.ids.size()) + (o.mode == "decode" ? o.max_new_tokens : 0);
 }
 
-void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples) {
+void print_plan(const ProfileOptions& o, const Inputs& in,
+                const std::vector<text::TokenizedSample>& samples) {
   const model::Description& d = in.header.description;
   std::vector<int> lengths;
   double tokens = 0, trace = 0;
@@ -55,7 +66,8 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
   for (const auto& sample : samples) {
     lengths.push_back(tokens_of(o, sample));
     tokens += lengths.back();
-    const auto steps = record::choose_steps(choice, sample.n_prompt_tokens, lengths.back(), sample.id).steps.size();
+    const auto steps =
+        record::choose_steps(choice, sample.n_prompt_tokens, lengths.back(), sample.id).steps.size();
     trace += 6.0 * d.info.n_layers * double(steps) * pages_for(lengths.back());
   }
   const int longest = *std::max_element(lengths.begin(), lengths.end());
@@ -82,38 +94,52 @@ int profile(const ProfileOptions& o) {
 
   const Inputs in = read_inputs(o, o, o.mode == "decode");
   const auto samples = in_shard(in.data.samples, shard);
+  for (const auto& sample : samples) {
+    if (o.mode == "decode") record::check_context(sample, decode_options, in.header.description.info);
+    record::choose_steps(record_options.steps, sample.n_prompt_tokens, tokens_of(o, sample), sample.id);
+  }
   if (o.dry_run) {
     print_plan(o, in, samples);
     return 0;
-  }
-  double n_tokens = 0;
-  for (const auto& sample : samples) {
-    n_tokens += tokens_of(o, sample);
-    record::choose_steps(record_options.steps, sample.n_prompt_tokens, tokens_of(o, sample), sample.id);
   }
 
   ModelInfo info = in.header.description.info;
   info.dtype = model::name_of(in.dtype);
   using Start = trace::Writer::Start;
-  trace::Writer writer(o.out, o.resume ? Start::resume : o.force ? Start::replace : Start::fresh, info, o.made,
-                       plan_of(o, in));
+  trace::Writer writer(o.out,
+                       o.resume  ? Start::resume
+                       : o.force ? Start::replace
+                                 : Start::fresh,
+                       info, o.made, plan_of(o, in));
   const model::Model model = load_model(o, in);
+  double n_tokens = 0;  // still to do; in decode mode at most
+  for (int i = 0; i < static_cast<int>(samples.size()); ++i)
+    if (!writer.has(i)) n_tokens += tokens_of(o, samples[i]);
+  int n_recorded = 0;
   {
     Progress progress("profile", n_tokens, "tokens");
     const auto advance = [&](int n) { progress.advance(n); };
     for (int i = 0; i < static_cast<int>(samples.size()); ++i) {
-      if (writer.has(i)) {
-        advance(tokens_of(o, samples[i]));
-      } else if (o.mode == "decode") {
+      bool recorded = true;
+      if (!writer.has(i) && o.mode == "decode") {
         decode_options.sampling.seed = o.made.seed + i;
-        record::record_decode(model, samples[i], record_options, decode_options, writer, i, advance);
-      } else {
+        recorded =
+            record::record_decode(model, samples[i], record_options, decode_options, writer, i, advance);
+      } else if (!writer.has(i)) {
         record::record_replay(model, samples[i], record_options, writer, i, advance);
       }
+      if (!recorded)
+        fmt::print(stderr,
+                   "sample {} is left out: its continuation ended before the first step to record (--steps "
+                   "all records it)\n",
+                   samples[i].id);
+      n_recorded += recorded;
     }
   }
+  if (n_recorded == 0)
+    throw bad_input("no continuation reached a step to record: use --steps all, or other prompts");
   writer.finish();
-  fmt::print("{}: {} samples\n", o.out, samples.size());
+  fmt::print("{}: {} samples\n", o.out, n_recorded);
   return 0;
 }
 

@@ -1,13 +1,18 @@
-// All stages in one folder. A stage whose output is there is skipped; the folder remembers what it was made with.
+// All stages in one folder. A stage whose output is there is skipped; the folder remembers what it was made
+// with.
 #include <cstdio>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "calib/budget.h"
+#include "calib/recall.h"
 #include "calib/split.h"
 #include "core/error.h"
-#include "core/hash.h"
+#include "decode/kv_cache.h"
 #include "inputs.h"
+#include "record/steps.h"
+#include "shell.h"
 
 namespace deltacal::tools {
 namespace {
@@ -19,58 +24,107 @@ using Json = nlohmann::ordered_json;
 struct Files {
   fs::path dir;
   std::string operator()(const char* name) const { return (dir / name).string(); }
-  static constexpr const char* all[] = {"run.json",           "calibration.jsonl", "validation.jsonl", "trace.h5",
-                                        "analysis.json",      "delta_config.json", "validation.json",  "report.html",
-                                        "report.md",          "trace.h5.partial",  "alternatives"};
+  static constexpr const char* all[] = {"run.json",         "calibration.jsonl", "validation.jsonl",
+                                        "trace.h5",         "analysis.json",     "delta_config.json",
+                                        "validation.json",  "report.html",       "report.md",
+                                        "trace.h5.partial", "alternatives"};
 };
 
-// What the folder's content follows from.
+// What the folder's content follows from, by the stage that first depends on it.
 Json recipe_of(const RunOptions& o, const Inputs& in) {
-  Json recipe{{"model_sha256", in.header.description.info.sha256},
-              {"dtype", model::name_of(in.dtype)},
-              {"data_sha256", in.data.sha256},
-              {"chat", in.chat},
-              {"limit", o.limit},
-              {"max_tokens", o.max_tokens},
-              {"min_tokens", o.min_tokens},
-              {"steps", o.steps},
-              {"k_pages", o.k_pages},
-              {"l_pages", o.l_pages},
-              {"budget", o.min_recall ? Json(nullptr) : Json(o.budget)},
-              {"min_recall", o.min_recall ? Json(*o.min_recall) : Json(nullptr)},
-              {"baselines", o.baselines},
-              {"max_nll_gap", o.max_nll_gap ? Json(*o.max_nll_gap) : Json(nullptr)},
-              {"min_attended_ratio", o.min_attended_ratio ? Json(*o.min_attended_ratio) : Json(nullptr)},
-              {"validation_share", o.validation_share},
-              {"resamples", o.resamples},
-              {"seed", o.made.seed},
-              {"tool_version", tool_version}};
-  return recipe;
+  const auto or_null = [](const std::optional<double>& value) {
+    return value ? Json(*value) : Json(nullptr);
+  };
+  return {{"trace",
+           {{"model_sha256", in.header.description.info.sha256},
+            {"dtype", model::name_of(in.dtype)},
+            {"data_sha256", in.data.sha256},
+            {"chat", in.chat},
+            {"limit", o.limit},
+            {"max_tokens", o.max_tokens},
+            {"min_tokens", o.min_tokens},
+            {"validation_share", o.validation_share},
+            {"seed", o.made.seed},
+            {"steps", o.steps},
+            {"tool_version", tool_version}}},
+          {"calibration",
+           {{"k_pages", o.k_pages},
+            {"l_pages", o.l_pages},
+            {"budget", o.min_recall ? Json(nullptr) : Json(o.budget)},
+            {"min_recall", or_null(o.min_recall)},
+            {"baselines", o.baselines},
+            {"resamples", o.resamples}}},
+          {"validation",
+           {{"max_nll_gap", or_null(o.max_nll_gap)}, {"min_attended_ratio", or_null(o.min_attended_ratio)}}}};
 }
 
-// Makes the folder, or checks that what it holds was made the same way.
+// The files that `run` would read are not among those it may remove.
+void refuse_own_inputs(const RunOptions& o, const Files& files) {
+  for (const std::string& input : {o.data, o.model})
+    for (const char* name : Files::all) {
+      std::error_code ignored;
+      if (fs::equivalent(files.dir / name, input, ignored))
+        throw bad_input("{} is a file that `deltacal run` makes in {}: give another --out-dir", input,
+                        o.out_dir);
+    }
+}
+
+void write_recipe(const RunOptions& o, const Files& files, const Json& recipe) {
+  Json json = artefact_head("deltacal-run", 1, o.made);
+  json["recipe"] = recipe;
+  write_file_atomically(files("run.json"), json.dump(2) + "\n", Existing::replace);
+}
+
+// Keeps what a changed recipe does not touch: other samples or steps are another experiment and are refused,
+// another budget or threshold makes the stages from there on anew.
+void follow_recipe(const RunOptions& o, const Files& files, const Json& held, const Json& recipe) {
+  const auto changed = [&](const char* stage) -> std::string {
+    for (const auto& [key, value] : recipe[stage].items()) {
+      const Json before = held.value(stage, Json::object()).value(key, Json());
+      if (before != value) return fmt::format("{} = {}, now it is {}", key, before.dump(), value.dump());
+    }
+    return "";
+  };
+  if (const std::string what = changed("trace"); !what.empty())
+    throw bad_input("{} was made with {}: give another --out-dir, or --force to start again", o.out_dir,
+                    what);
+  const auto discard = [&](std::initializer_list<const char*> names, const std::string& what) {
+    fmt::print(stderr, "{} was made with {}: made anew from there\n", o.out_dir, what);
+    for (const char* name : names) fs::remove_all(files.dir / name);
+  };
+  if (const std::string what = changed("calibration"); !what.empty())
+    discard(
+        {"analysis.json", "delta_config.json", "alternatives", "validation.json", "report.html", "report.md"},
+        what);
+  else if (const std::string threshold = changed("validation"); !threshold.empty())
+    discard({"validation.json", "report.html", "report.md"}, threshold);
+  if (held != recipe) write_recipe(o, files, recipe);
+}
+
+// Makes the folder, or takes up what it holds.
 void open_folder(const RunOptions& o, const Files& files, const Json& recipe) {
-  if (fs::exists(files.dir) && !fs::is_directory(files.dir)) throw bad_input("--out-dir {}: that is a file", o.out_dir);
-  if (o.force)
-    for (const char* name : Files::all) fs::remove_all(files.dir / name);
+  if (fs::exists(files.dir) && !fs::is_directory(files.dir))
+    throw bad_input("--out-dir {}: that is a file", o.out_dir);
+  refuse_own_inputs(o, files);
   std::error_code error;
   fs::create_directories(files.dir, error);
   if (error) throw failure("cannot make the folder {}: {}", o.out_dir, error.message());
   if (!fs::exists(files("run.json"))) {
     for (const char* name : Files::all)
       if (fs::exists(files.dir / name))
-        throw bad_input("{} holds {} but no run.json, so it is no folder of `deltacal run`: give another --out-dir, or --force to replace it",
-                        o.out_dir, name);
-    Json json = artefact_head("deltacal-run", 1, o.made);
-    json["recipe"] = recipe;
-    write_file_atomically(files("run.json"), json.dump(2) + "\n", Existing::refuse);
+        throw bad_input(
+            "{} holds {} but no run.json, so it is no folder of `deltacal run`: give another --out-dir",
+            o.out_dir, name);
+    write_recipe(o, files, recipe);
     return;
   }
   const Json held = read_artefact(files("run.json"), "deltacal-run", 1);
-  for (const auto& [key, value] : recipe.items())
-    if (!held.contains("recipe") || held["recipe"].value(key, Json()) != value)
-      throw bad_input("{} was made with {} = {}, now it is {}: give another --out-dir, or --force to start again", o.out_dir,
-                      key, held.contains("recipe") ? held["recipe"].value(key, Json()).dump() : "?", value.dump());
+  if (o.force) {
+    for (const char* name : Files::all) fs::remove_all(files.dir / name);
+    write_recipe(o, files, recipe);
+  } else {
+    follow_recipe(o, files, held.value("recipe", Json::object()), recipe);
+  }
 }
 
 // The raw line of each sample of a data file, by its id.
@@ -89,11 +143,14 @@ std::map<std::string, std::string> lines_by_id(const std::string& path) {
   return lines;
 }
 
-// calibration.jsonl and validation.jsonl: the lines of the data file, every problem on one side.
-void split(const RunOptions& o, const Files& files, const Inputs& in) {
+calib::Split parts_of(const RunOptions& o, const Inputs& in) {
   std::vector<calib::SplitSample> samples;
   for (const auto& s : in.data.samples) samples.push_back({s.task, s.problem, s.sha256});
-  const calib::Split parts = calib::split_by_problem(samples, o.validation_share, o.made.seed);
+  return calib::split_by_problem(samples, o.validation_share, o.made.seed);
+}
+
+// calibration.jsonl and validation.jsonl: the lines of the data file, every problem on one side.
+void split(const RunOptions& o, const Files& files, const Inputs& in, const calib::Split& parts) {
   const auto lines = lines_by_id(o.data);
   const auto write = [&](const char* name, const std::vector<int>& members) {
     std::string text;
@@ -108,11 +165,12 @@ void split(const RunOptions& o, const Files& files, const Inputs& in) {
 class Stage {
  public:
   Stage(const RunOptions& o, std::string command) : o_(o), command_("deltacal " + std::move(command)) {}
-  Stage& arg(const std::string& name, const std::string& value) {
-    const bool plain = value.find_first_of(" '\"$\\*?;&|<>()`") == std::string::npos;
-    command_ += " " + name + " " + (plain ? value : "'" + value + "'");
+  Stage& word(const std::string& value) {
+    command_ += " " + shell_word(value);
     return *this;
   }
+  Stage& arg(const std::string& name, const std::string& value) { return word(name).word(value); }
+  Stage& resamples() { return arg("--resamples", std::to_string(o_.resamples)); }
   Stage& seed() { return arg("--seed", std::to_string(o_.made.seed)); }
   Stage& model() {
     arg("--model", o_.model).arg("--dtype", o_.dtype);
@@ -129,7 +187,9 @@ class Stage {
   std::string command_;
 };
 
-std::string joined(const std::vector<int>& values) { return fmt::format("{}", fmt::join(values, ",")); }
+std::string joined(const std::vector<int>& values) {
+  return fmt::format("{}", fmt::join(values, ","));
+}
 
 ProfileOptions profile_options(const RunOptions& o, const Files& files) {
   ProfileOptions p;
@@ -150,7 +210,14 @@ AnalyzeOptions analyze_options(const RunOptions& o, const Files& files) {
   a.trace = files("trace.h5");
   a.out = files("analysis.json");
   a.resamples = o.resamples;
-  a.made = Stage(o, "analyze " + a.trace).arg("--k-pages", joined(o.k_pages)).arg("--l-pages", joined(o.l_pages)).arg("--out", a.out).seed().made();
+  a.made = Stage(o, "analyze")
+               .word(a.trace)
+               .resamples()
+               .arg("--k-pages", joined(o.k_pages))
+               .arg("--l-pages", joined(o.l_pages))
+               .arg("--out", a.out)
+               .seed()
+               .made();
   return a;
 }
 
@@ -163,7 +230,8 @@ CalibrateOptions calibrate_options(const RunOptions& o, const Files& files) {
   c.budget = o.min_recall ? "" : o.budget;
   c.min_recall = o.min_recall;
   c.alternatives_dir = o.baselines.empty() ? "" : files("alternatives");
-  Stage stage(o, "calibrate " + c.trace);
+  Stage stage(o, "calibrate");
+  stage.word(c.trace).resamples();
   if (o.min_recall) {
     stage.arg("--min-recall", fmt::format("{}", *o.min_recall));
   } else {
@@ -186,7 +254,7 @@ ValidateOptions validate_options(const RunOptions& o, const Files& files) {
   v.max_nll_gap = o.max_nll_gap;
   v.min_attended_ratio = o.min_attended_ratio;
   Stage stage(o, "validate");
-  stage.model().data(v.data);
+  stage.model().data(v.data).resamples();
   v.configs = {files("delta_config.json")};
   stage.arg("--config", v.configs[0]);
   for (const auto& method : o.baselines) {
@@ -212,54 +280,99 @@ void unless_done(const std::string& output, Work work) {
   }
 }
 
-void make_report(const RunOptions& o, const Files& files, const char* name, const char* format) {
+void make_report(const Files& files, const char* name, const char* format) {
   ReportOptions r;
   r.files = {files("analysis.json"), files("delta_config.json"), files("validation.json")};
   r.format = format;
   r.out = files(name);
-  (void)o;
   unless_done(r.out, [&] { report(r); });
 }
 
 std::string interval(const Json& estimate) {
-  if (estimate.value("low", Json()).is_null()) return fmt::format("{:.4f} (no interval)", estimate["mean"].get<double>());
-  return fmt::format("{:.4f} ({:.4f} to {:.4f})", estimate["mean"].get<double>(), estimate["low"].get<double>(), estimate["high"].get<double>());
+  if (estimate.value("low", Json()).is_null())
+    return fmt::format("{:.4f} (no interval)", estimate["mean"].get<double>());
+  return fmt::format("{:.4f} ({:.4f} to {:.4f})", estimate["mean"].get<double>(),
+                     estimate["low"].get<double>(), estimate["high"].get<double>());
 }
 
 // What the folder holds, for people; the exit status of the verdict.
 int summarise(const Files& files) {
   const Json validation = read_artefact(files("validation.json"), "deltacal-validation", 1);
-  fmt::print("\n{}\nschedule  {}\n\n", validation["model"]["name"].get<std::string>(), validation["config"]["schedule"].get<std::string>());
-  fmt::print("{:<20} {:>14}  {}\n", "on held-out traces", "attended ratio", "NLL gap, nats a token (95% interval)");
+  fmt::print("\n{}\nschedule  {}\n\n", validation["model"]["name"].get<std::string>(),
+             validation["config"]["schedule"].get<std::string>());
+  fmt::print("{:<20} {:>14}  {}\n", "on held-out traces", "attended ratio",
+             "NLL gap, nats a token (95% interval)");
   for (const auto& policy : validation["policies"]) {
     const Json& gap = policy["active"]["nll_gap"];
-    if (policy["name"] == "full" || gap["mean"].is_null()) continue;
-    fmt::print("{:<20} {:>14.2f}  {}\n", policy["name"].get<std::string>(), policy["attended_ratio"].get<double>(), interval(gap));
+    if (policy["name"] == "full") continue;
+    if (gap["mean"].is_null()) {
+      fmt::print("{:<20} {:>14.2f}  no active step: no sample sees more pages than the smallest k\n",
+                 policy["name"].get<std::string>(), policy["attended_ratio"].get<double>());
+      continue;
+    }
+    fmt::print("{:<20} {:>14.2f}  {}\n", policy["name"].get<std::string>(),
+               policy["attended_ratio"].get<double>(), interval(gap));
   }
   const Json& passed = validation["verdict"]["passed"];
-  if (!passed.is_null()) fmt::print("\nverdict   {}\n", passed.get<bool>() ? "passed" : "not passed: see the report");
+  if (!passed.is_null())
+    fmt::print("\nverdict   {}\n", passed.get<bool>() ? "passed" : "not passed: see the report");
   fmt::print("\nconfig    {}\nreport    {}\n", files("delta_config.json"), files("report.html"));
   return passed.is_null() || passed.get<bool>() ? 0 : static_cast<int>(Status::not_met);
 }
 
+// Everything that could be refused later, before anything is made.
+void check_options(const RunOptions& o) {
+  calib::check(calib::Grid{o.k_pages, o.l_pages});
+  record::parse_steps(o.steps);
+  if (o.min_recall) {
+    calib::min_recall_goal(*o.min_recall);
+  } else {
+    calib::parse_budget(o.budget);
+  }
+  if (std::count(o.baselines.begin(), o.baselines.end(), "none") > 0 && o.baselines.size() > 1)
+    throw bad_input("--baselines none: it cannot be given with others");
+}
+
+void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
+  const auto lengths = [&](const std::vector<int>& members) {
+    std::vector<int> out;
+    for (const int i : members) out.push_back(static_cast<int>(in.data.samples[i].ids.size()));
+    return out;
+  };
+  const model::Description& d = in.header.description;
+  const double policies = 3.0 + double(o.baselines.size());  // full, delta, streaming
+  const double flops =
+      forward_flops(d, lengths(parts.calibration)) + policies * forward_flops(d, lengths(parts.validation));
+  const auto all = lengths(parts.validation);
+  const double caches = 1e-9 * policies * *std::max_element(all.begin(), all.end()) *
+                        double(decode::KvCache::bytes_per_position(d.info, in.dtype));
+  fmt::print("would calibrate on {} samples and validate on {}, into {}\n", parts.calibration.size(),
+             parts.validation.size(), o.out_dir);
+  fmt::print("memory about {:.1f} GB, time at least {:.0f} s\n", weight_gigabytes(d, in.dtype) + caches + 1,
+             flops / model::measure_linear_rate(in.dtype));
+}
+
 }  // namespace
 
-int run(const RunOptions& o) {
+int run(const RunOptions& given) {
+  RunOptions o = given;
+  check_options(o);
+  if (o.baselines == std::vector<std::string>{"none"}) o.baselines.clear();
   const Files files{fs::path(o.out_dir)};
   const Inputs in = read_inputs(o, o);
+  const calib::Split parts = parts_of(o, in);
   if (o.dry_run) {
-    fmt::print("would split {} samples of {} by problem, then profile, analyze, calibrate, validate and report into {}\n",
-               in.data.samples.size(), o.data, o.out_dir);
+    print_plan(o, in, parts);
     return 0;
   }
   open_folder(o, files, recipe_of(o, in));
-  unless_done(files("validation.jsonl"), [&] { split(o, files, in); });
+  unless_done(files("validation.jsonl"), [&] { split(o, files, in, parts); });
   unless_done(files("trace.h5"), [&] { profile(profile_options(o, files)); });
   unless_done(files("analysis.json"), [&] { analyze(analyze_options(o, files)); });
   unless_done(files("delta_config.json"), [&] { calibrate(calibrate_options(o, files)); });
   unless_done(files("validation.json"), [&] { validate(validate_options(o, files)); });
-  make_report(o, files, "report.html", "html");
-  make_report(o, files, "report.md", "md");
+  make_report(files, "report.html", "html");
+  make_report(files, "report.md", "md");
   return summarise(files);
 }
 

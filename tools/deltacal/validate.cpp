@@ -36,23 +36,32 @@ std::vector<NamedConfig> read_configs(const std::vector<std::string>& arguments)
       throw bad_input("--config {}: after the first, give NAME=FILE", argument);
     const std::string name = "delta:" + argument.substr(0, equals), path = argument.substr(equals + 1);
     for (const auto& other : configs)
-      if (other.name == name) throw bad_input("--config {}: the name {} is taken", argument, argument.substr(0, equals));
+      if (other.name == name)
+        throw bad_input("--config {}: the name {} is taken", argument, argument.substr(0, equals));
     configs.push_back({name, path, config::read(path)});
   }
   return configs;
 }
 
 // No sample that the calibration has seen, in any of the configs.
-void refuse_overlap(const std::vector<NamedConfig>& configs, const std::vector<text::TokenizedSample>& samples) {
+void refuse_overlap(const std::vector<NamedConfig>& configs,
+                    const std::vector<text::TokenizedSample>& samples) {
   std::vector<calib::SplitSample> ours;
   for (const auto& s : samples) ours.push_back({s.task, s.problem, s.sha256});
   for (const auto& c : configs) {
     const auto seen = calib::calibrated_on(c.config, c.path);
+    if (seen.empty())
+      fmt::print(stderr,
+                 "warning: {} does not say what it was calibrated on: an overlap with these samples cannot "
+                 "be ruled out\n",
+                 c.path);
     const auto overlap = calib::overlaps(ours, seen);
     if (overlap.empty()) continue;
-    throw bad_input("{} of {} samples were seen when {} was calibrated, first {} (the same {}): hold out other problems, or --allow-overlap",
-                    overlap.size(), samples.size(), c.path, samples[overlap[0].ours].id,
-                    overlap[0].same_tokens ? "tokens" : "problem");
+    throw bad_input(
+        "{} of {} samples were seen when {} was calibrated, first {} (the same {}): hold out other problems, "
+        "or --allow-overlap",
+        overlap.size(), samples.size(), c.path, samples[overlap[0].ours].id,
+        overlap[0].same_tokens ? "tokens" : "problem");
   }
 }
 
@@ -62,7 +71,8 @@ std::vector<config::StepRange> ranges_of(const std::vector<text::TokenizedSample
   return ranges;
 }
 
-std::vector<evaluate::NamedPolicy> policies_of(const ValidateOptions& o, const std::vector<NamedConfig>& configs,
+std::vector<evaluate::NamedPolicy> policies_of(const ValidateOptions& o,
+                                               const std::vector<NamedConfig>& configs,
                                                const std::vector<text::TokenizedSample>& samples) {
   std::vector<evaluate::NamedPolicy> policies;
   for (const auto& c : configs) policies.push_back({c.name, decode::delta_policy(c.config.schedule)});
@@ -70,7 +80,10 @@ std::vector<evaluate::NamedPolicy> policies_of(const ValidateOptions& o, const s
     const calib::StepCosts costs(ranges_of(samples));
     const auto streaming = calib::streaming_pages(costs, configs[0].config.schedule);
     if (streaming.excess > 0.01)
-      fmt::print(stderr, "warning: streaming attends to {:.1f}% more tokens than the config under test: no window comes closer\n", 100 * streaming.excess);
+      fmt::print(stderr,
+                 "warning: streaming attends to {:.1f}% more tokens than the config under test: no window "
+                 "comes closer\n",
+                 100 * streaming.excess);
     policies.push_back({"streaming", decode::streaming_policy(streaming.pages)});
   }
   return policies;
@@ -99,12 +112,21 @@ std::string interval(const calib::Estimate& e) {
 
 void print_summary(const calib::Validation& v, const std::string& out) {
   fmt::print("{}: {} samples, {} problems\n", out, v.n_samples, v.n_problems);
+  if (v.policies[0].active.n_steps == 0)
+    fmt::print(
+        "no active step: no sample sees more pages than the smallest k of the config, so nothing was left "
+        "out; use longer traces\n");
   if (!v.no_interval_reason.empty()) fmt::print("no intervals: {}\n", v.no_interval_reason);
   fmt::print("{:<22} {:>8}  {:<30} {:>9} {:>7}\n", "policy", "ratio", "NLL gap, nats a token", "KL", "top-1");
-  for (const auto& p : v.policies)
-    fmt::print("{:<22} {:>8.2f}  {:<30} {:>9.4f} {:>6.1f}%\n", p.name, p.attended_ratio, interval(p.active.nll_gap), p.active.kl.mean, 100 * p.active.top1);
-  for (const auto& t : v.thresholds)
-    fmt::print("{} {}: {}\n", t.name, t.limit, t.met ? "met" : "NOT met");
+  for (const auto& p : v.policies) {
+    if (p.active.n_steps == 0) {
+      fmt::print("{:<22} {:>8.2f}  -\n", p.name, p.attended_ratio);
+      continue;
+    }
+    fmt::print("{:<22} {:>8.2f}  {:<30} {:>9.4f} {:>6.1f}%\n", p.name, p.attended_ratio,
+               interval(p.active.nll_gap), p.active.kl.mean, 100 * p.active.top1);
+  }
+  for (const auto& t : v.thresholds) fmt::print("{} {}: {}\n", t.name, t.limit, t.met ? "met" : "NOT met");
 }
 
 void print_plan(const ValidateOptions& o, const Inputs& in, size_t n_policies) {
@@ -112,8 +134,10 @@ void print_plan(const ValidateOptions& o, const Inputs& in, size_t n_policies) {
   for (const auto& s : in.data.samples) lengths.push_back(static_cast<int>(s.ids.size()));
   const model::Description& d = in.header.description;
   const int longest = *std::max_element(lengths.begin(), lengths.end());
-  const double caches = 1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype) * double(n_policies + 1);
-  fmt::print("would run {} samples under full attention and {} policies, into {}\n", lengths.size(), n_policies, o.out);
+  const double caches =
+      1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype) * double(n_policies + 1);
+  fmt::print("would run {} samples under full attention and {} policies, into {}\n", lengths.size(),
+             n_policies, o.out);
   fmt::print("memory about {:.1f} GB, time at least {:.0f} s\n", weight_gigabytes(d, in.dtype) + caches + 1,
              forward_flops(d, lengths) * double(n_policies + 1) / model::measure_linear_rate(in.dtype));
 }
@@ -147,11 +171,13 @@ int validate(const ValidateOptions& o) {
     for (const auto& s : in.data.samples) n_tokens += double(s.ids.size());
     Progress progress("validate", n_tokens, "tokens");
     for (const auto& s : in.data.samples)
-      evaluation.samples.push_back(to_evaluated(
-          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {512, o.recall_steps}, [&](int n) { progress.advance(n); })));
+      evaluation.samples.push_back(
+          to_evaluated(s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {512, o.recall_steps},
+                                             [&](int n) { progress.advance(n); })));
   }
 
-  calib::Validation validation = calib::compare(evaluation, {o.max_nll_gap, o.min_attended_ratio}, {o.resamples, o.made.seed, 0.95});
+  calib::Validation validation =
+      calib::compare(evaluation, {o.max_nll_gap, o.min_attended_ratio}, {o.resamples, o.made.seed, 0.95});
   validation.model = model.info();
   validation.config_path = configs[0].path;
   validation.config_sha256 = sha256_of_file(configs[0].path);

@@ -103,7 +103,6 @@ struct Decoder::Impl {
     p.k = data(k);
     p.v = data(v);
     p.kv = cache.layer(layer);
-    kernels::append_kv::check(p);
     kernels::append_kv::cpu(p);
   }
 
@@ -123,7 +122,6 @@ struct Decoder::Impl {
       p.out_pages = *std::max_element(pages_of_row.begin(), pages_of_row.end());
       score.resize(size_t(n_rows) * p.out_pages);
       p.score = score.data();
-      kernels::page_score::check(p);
       kernels::page_score::cpu(p);
       select.score = score.data();
       select.score_stride = p.out_pages;
@@ -136,7 +134,6 @@ struct Decoder::Impl {
     select.position_bias = policy.position_bias;
     select.n_pages = pages_of_row.data();
     select.list = ranked.pages.data();
-    kernels::select_pages::check(select);
     kernels::select_pages::cpu(select);
   }
 
@@ -179,7 +176,6 @@ struct Decoder::Impl {
     p.list_length = attended.list_length;
     p.list_stride = attended.stride;
     p.out = data(out);
-    kernels::paged_attention::check(p);
     kernels::paged_attention::cpu(p);
     return out;
   }

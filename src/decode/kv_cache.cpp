@@ -1,5 +1,7 @@
 #include "decode/kv_cache.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 
 #include "core/error.h"
@@ -9,28 +11,40 @@ namespace {
 kernels::KvType kv_type(model::Dtype dtype) {
   return dtype == model::Dtype::bf16 ? kernels::KvType::bf16 : kernels::KvType::f32;
 }
-size_t element_bytes(kernels::KvType type) { return type == kernels::KvType::bf16 ? 2 : 4; }
-constexpr size_t alignment = 64;  // a cache line, and the widest vector
+size_t element_bytes(kernels::KvType type) {
+  return type == kernels::KvType::bf16 ? 2 : 4;
+}
+constexpr size_t huge_page = size_t{2} << 20;
 }  // namespace
 
-void KvCache::Free::operator()(void* p) const { std::free(p); }
+void KvCache::Free::operator()(void* p) const {
+  std::free(p);
+}
 
 size_t KvCache::bytes_per_position(const ModelInfo& model, model::Dtype dtype) {
   return size_t{2} * model.n_layers * model.n_kv_heads * model.head_dim * element_bytes(kv_type(dtype));
 }
 
 KvCache::KvCache(const model::Model& model, int n_sequences, int max_positions)
-    : type_(kv_type(model.dtype())), n_layers_(model.info().n_layers), n_kv_heads_(model.info().n_kv_heads),
-      head_dim_(model.info().head_dim), max_positions_(max_positions), max_pages_(pages_for(max_positions)),
+    : type_(kv_type(model.dtype())),
+      n_layers_(model.info().n_layers),
+      n_kv_heads_(model.info().n_kv_heads),
+      head_dim_(model.info().head_dim),
+      max_positions_(max_positions),
+      max_pages_(pages_for(max_positions)),
       n_pages_(n_sequences * max_pages_) {
   const size_t bytes = size_t(n_pages_) * n_kv_heads_ * page_size * head_dim_ * element_bytes(type_);
+  // Huge pages: a sparse list jumps through the cache, and small pages would cost a page walk for each jump.
+  const size_t alignment = bytes < huge_page ? 64 : huge_page;
   const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
   for (auto* arrays : {&keys_, &values_})
     for (int layer = 0; layer < n_layers_; ++layer) {
       arrays->emplace_back(std::aligned_alloc(alignment, rounded));
       if (!arrays->back())
-        throw failure("no memory for a KV cache of {} positions ({:.1f} GB): use fewer with --max-tokens", max_positions,
-                      2e-9 * static_cast<double>(bytes) * n_layers_);
+        throw failure("no memory for a KV cache of {} positions ({:.1f} GB): use fewer with --max-tokens",
+                      max_positions, 2e-9 * static_cast<double>(bytes) * n_layers_);
+      if (alignment == huge_page)
+        ::madvise(arrays->back().get(), rounded, MADV_HUGEPAGE);  // a hint: it may be refused
     }
   page_table_.assign(size_t(n_sequences) * max_pages_, -1);
   pages_held_.assign(n_sequences, 0);
@@ -39,7 +53,8 @@ KvCache::KvCache(const model::Model& model, int n_sequences, int max_positions)
 
 void KvCache::reserve(int sequence, int length) {
   if (length > max_positions_)
-    throw bad_input("position {} is beyond the {} positions the KV cache was made for", length - 1, max_positions_);
+    throw bad_input("position {} is beyond the {} positions the KV cache was made for", length - 1,
+                    max_positions_);
   int& held = pages_held_[sequence];
   for (; held < pages_for(length); ++held) {
     page_table_[size_t(sequence) * max_pages_ + held] = free_.back();

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "kernels/page_score/page_score.h"
+#include "decode/scored_rows.h"
 
 namespace deltacal::evaluate {
 
@@ -13,36 +13,16 @@ void RecallObserver::layer(const decode::LayerView& view) {
   if (!view.list) return;
   std::vector<int> rows;  // that are measured and do not attend to everything
   for (int r = 0; r < view.n_rows; ++r)
-    if (view.list_length[r] >= 0 && std::binary_search(steps_.begin(), steps_.end(), view.position[r])) rows.push_back(r);
+    if (view.list_length[r] >= 0 && std::binary_search(steps_.begin(), steps_.end(), view.position[r]))
+      rows.push_back(r);
   if (rows.empty()) return;
 
-  const int n = static_cast<int>(rows.size());
-  const size_t row_size = size_t(view.n_heads) * view.head_dim;
-  std::vector<float> q(n * row_size);
-  std::vector<int32_t> length(n);
-  for (int i = 0; i < n; ++i) {
-    std::copy_n(view.q + rows[i] * row_size, row_size, &q[i * row_size]);
-    length[i] = view.position[rows[i]] + 1;
-  }
-  const int n_pages = pages_for(*std::max_element(length.begin(), length.end()));
-  std::vector<float> score(size_t(n) * n_pages), mass(size_t(n) * n_pages);
-  kernels::page_score::Params p;
-  p.n_rows = n;
-  p.n_heads = view.n_heads;
-  p.scale = view.scale;
-  p.q = q.data();
-  p.kv = view.kv;
-  p.length = length.data();
-  p.out_pages = n_pages;
-  p.score = score.data();
-  p.mass = mass.data();
-  kernels::page_score::check(p);
-  kernels::page_score::cpu(p);
-
-  for (int i = 0; i < n; ++i) {
+  decode::ScoredRows scored;
+  decode::score_rows(view, rows, false, scored);
+  for (size_t i = 0; i < rows.size(); ++i) {
     const int32_t* list = view.list + size_t(rows[i]) * view.list_stride;
     double kept = 0;
-    for (int j = 0; j < view.list_length[rows[i]]; ++j) kept += mass[size_t(i) * n_pages + list[j]];
+    for (int j = 0; j < view.list_length[rows[i]]; ++j) kept += scored.mass[i * scored.n_pages + list[j]];
     sum_[view.layer] += kept;
     ++n_[view.layer];
   }

@@ -4,14 +4,14 @@
 #include <span>
 #include <vector>
 
-#include "decode/decoder.h"
+#include "decode/scored_rows.h"
 #include "trace/trace.h"
 
 namespace deltacal::record {
 
 class PageRecorder : public decode::Observer {
  public:
-  // Watches sequence 0. steps [S] ascending positions; n_pages: pages of the longest step planned.
+  // Watches one sequence. steps [S] ascending positions.
   PageRecorder(trace::SampleWriter&, std::span<const int32_t> steps, bool group_mass);
   void layer(const decode::LayerView&) override;
 
@@ -19,8 +19,7 @@ class PageRecorder : public decode::Observer {
   trace::SampleWriter& writer_;
   std::vector<int32_t> steps_;  // [S]
   bool group_mass_;
-  std::vector<float> q_, score_, mass_, group_;  // of the recorded rows of a chunk
-  std::vector<int32_t> length_;
+  decode::ScoredRows scored_;  // of a chunk; kept for its memory
 };
 
 }  // namespace deltacal::record

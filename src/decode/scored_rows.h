@@ -1,0 +1,21 @@
+// Page score and page mass of some rows of a layer, for observers.
+#pragma once
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "decode/decoder.h"
+
+namespace deltacal::decode {
+
+struct ScoredRows {
+  int n_pages = 0;                // pages of the longest row
+  std::vector<float> score;       // [n_rows, n_pages]
+  std::vector<float> mass;        // [n_rows, n_pages]
+  std::vector<float> group_mass;  // [n_rows, n_kv_heads, n_pages]; empty unless asked for
+};
+
+// `rows`: indices into the view, not empty. The memory of `out` is used again.
+void score_rows(const LayerView&, std::span<const int> rows, bool group_mass, ScoredRows& out);
+
+}  // namespace deltacal::decode

@@ -212,6 +212,30 @@ Analysis summarise(const std::vector<SampleAnalysis>& samples, const RecallHisto
   return out;
 }
 
+namespace {
+
+std::vector<PredictedKlAnalysis> summarise_kl(const std::vector<SampleKl>& samples, const std::vector<Budget>& pairs,
+                                              const Bootstrap& bootstrap) {
+  std::vector<std::string> problems;
+  for (const SampleKl& sample : samples) problems.push_back(sample.problem);
+  const Resampler resampler(problems, bootstrap);
+  const Eigen::Index n_layers = samples.front().n_layers;
+  std::vector<PredictedKlAnalysis> out;
+  for (int pair = 0; pair < std::ssize(pairs); ++pair) {
+    Eigen::MatrixXd values(samples.size(), n_layers * n_layers);
+    for (Eigen::Index s = 0; s < values.rows(); ++s)
+      for (int target = 0; target < n_layers; ++target)
+        for (int source = 0; source < n_layers; ++source)
+          values(s, source * n_layers + target) = samples[s].kl[samples[s].at(pair, target, source)];
+    const Estimates all = resampler.estimate(values);
+    out.push_back({pairs[pair], {all.mean.reshaped(n_layers, n_layers), all.low.reshaped(n_layers, n_layers),
+                                 all.high.reshaped(n_layers, n_layers)}});
+  }
+  return out;
+}
+
+}  // namespace
+
 Analysis analyze(const trace::Reader& reader, const Grid& grid, const Bootstrap& bootstrap,
                  const StepsDone& done) {
   check(grid);
@@ -231,6 +255,7 @@ Analysis analyze(const trace::Reader& reader, const Grid& grid, const Bootstrap&
     throw bad_input("trace {}: no recorded step in {} samples: nothing to analyze. Profile with --steps 256.",
                     reader.path(), samples.size());
   Analysis out = summarise(samples, histogram, grid, bootstrap);
+  if (has_sensitivity(reader)) out.predicted_kl = summarise_kl(predicted_kl(reader, grid), grid.pairs(), bootstrap);
   out.model = reader.model();
   out.trace_path = reader.path();
   out.trace_sha256 = sha256_of_file(reader.path());

@@ -9,6 +9,7 @@
 #include "calib/bootstrap.h"
 #include "calib/correlation.h"
 #include "calib/drift.h"
+#include "calib/predicted_kl.h"
 #include "calib/recall.h"
 #include "calib/stale.h"
 #include "core/model_info.h"
@@ -34,6 +35,11 @@ struct RecallAnalysis {
   Eigen::MatrixXd p05;                           // 5% quantile over all active steps
   Eigen::MatrixXd over_oracle;                   // mean recall over mean oracle recall of the target
   std::optional<Eigen::MatrixXd> worst_kv_head;  // least mean of a key/value head; empty without group mass
+};
+
+struct PredictedKlAnalysis {
+  Budget budget;
+  MatrixEstimate kl;  // nats a token
 };
 
 struct OracleAnalysis {
@@ -68,6 +74,7 @@ struct Analysis {
   Grid grid;
   std::vector<RecallAnalysis> recall;  // [pairs]
   std::vector<OracleAnalysis> oracle;  // [n_k]
+  std::vector<PredictedKlAnalysis> predicted_kl;  // [pairs]; empty unless every sample has it
   CorrelationAnalysis correlation;
   RowEstimate layer_drift, step_drift;
   std::vector<StaleAnalysis> stale;  // lags x pairs

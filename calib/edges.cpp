@@ -1,6 +1,7 @@
 #include "calib/edges.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <limits>
 
@@ -16,15 +17,11 @@ int floor_index(const std::vector<int>& ascending, int value) {
          1;
 }
 
-double mean_without_nan(std::span<const SampleRecall> samples, size_t entry) {
-  double sum = 0;
-  int n = 0;
+double lost_of(std::span<const SampleRecall> samples, size_t entry, const Aggregate& how) {
+  std::vector<double> lost;
   for (const auto& sample : samples)
-    if (const double lost = sample.mean_lost[entry]; !std::isnan(lost)) {
-      sum += std::max(0.0, lost);
-      ++n;
-    }
-  return n > 0 ? sum / n : nan;
+    if (!std::isnan(sample.mean_lost[entry])) lost.push_back(std::max(0.0f, sample.mean_lost[entry]));
+  return aggregate(lost, how);
 }
 
 int common_layers(std::span<const SampleRecall> samples) {
@@ -56,7 +53,7 @@ int EdgeCosts::l_floor(int l) const {
 }
 
 EdgeCosts recall_costs(const Grid& grid, std::span<const SampleRecall> samples, const Bootstrap& bootstrap,
-                       std::span<const double> weights) {
+                       std::span<const double> weights, const Aggregate& how) {
   const int n_layers = common_layers(samples);
   if (!weights.empty() && weights.size() != static_cast<size_t>(n_layers))
     throw bad_input("{} layer weights for {} layers", weights.size(), n_layers);
@@ -82,12 +79,30 @@ EdgeCosts recall_costs(const Grid& grid, std::span<const SampleRecall> samples, 
         const size_t entry = edges.at(target, source, k, l);
         const Eigen::Index e = static_cast<Eigen::Index>(target) * n_layers + source;
         const double weight = weights.empty() ? 1.0 : weights[target];
-        edges.loss[entry] = weight * mean_without_nan(samples, samples[0].at(pair, target, source));
+        edges.loss[entry] = weight * lost_of(samples, samples[0].at(pair, target, source), how);
         edges.recall_mean[entry] = estimates.mean[e];
         edges.recall_low[entry] = estimates.low[e];
         edges.recall_high[entry] = estimates.high[e];
       }
   }
+  return edges;
+}
+
+EdgeCosts kl_costs(const Grid& grid, std::span<const SampleRecall> recalls, std::span<const SampleKl> samples,
+                   const Aggregate& how, const Bootstrap& bootstrap) {
+  assert(recalls.size() == samples.size());
+  EdgeCosts edges = recall_costs(grid, recalls, bootstrap);
+  const auto pairs = grid.pairs();
+  std::vector<double> values(samples.size());
+  for (int pair = 0; pair < static_cast<int>(pairs.size()); ++pair)
+    for (int target = 0; target < edges.n_layers; ++target)
+      for (int source = 0; source <= target; ++source) {
+        double& loss = edges.loss[edges.at(target, source, index_of(grid.k_pages, pairs[pair].k_pages),
+                                           index_of(grid.l_pages, pairs[pair].l_pages))];
+        if (std::isnan(loss)) continue;  // unknown to the recall as well: no step sees more than K pages
+        for (size_t s = 0; s < samples.size(); ++s) values[s] = samples[s].kl[samples[s].at(pair, target, source)];
+        loss = aggregate(values, how);
+      }
   return edges;
 }
 

@@ -94,6 +94,13 @@ Json to_json(const Analysis& analysis, const Provenance& provenance) {
   out["l_pages"] = analysis.grid.l_pages;
   for (const char* list : {"recall", "oracle_recall", "predicted_kl"}) out[list] = Json::array();
   for (const RecallAnalysis& recall : analysis.recall) out["recall"].push_back(to_json(recall));
+  for (const PredictedKlAnalysis& kl : analysis.predicted_kl)
+    out["predicted_kl"].push_back(joined({{"k_pages", kl.budget.k_pages},
+                                          {"l_pages", kl.budget.l_pages},
+                                          {"unit", "nats a token"},
+                                          {"n_samples", analysis.n_samples},
+                                          {"n_problems", analysis.n_problems}},
+                                         to_json(kl.kl)));
   for (const OracleAnalysis& oracle : analysis.oracle)
     out["oracle_recall"].push_back(joined({{"k_pages", oracle.k_pages}}, to_json(oracle.recall)));
   const CorrelationAnalysis& correlation = analysis.correlation;

@@ -15,10 +15,7 @@
 
 namespace deltacal::calib {
 
-struct Budget {
-  int k_pages = 0, l_pages = 0;  // K and L, 1 <= L <= K
-  bool operator==(const Budget&) const = default;
-};
+using Budget = PageBudget;
 
 // The budgets that are measured. Both ascending, without repetition, all at least 1.
 struct Grid {

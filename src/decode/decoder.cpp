@@ -180,7 +180,7 @@ struct Decoder::Impl {
     return out;
   }
 
-  void notify(int layer, at::Tensor& q, const Attended& attended) {
+  void notify(int layer, at::Tensor& x, at::Tensor& q, const Attended& attended) {
     LayerView view;
     view.layer = layer;
     view.n_rows = n_rows;
@@ -189,6 +189,7 @@ struct Decoder::Impl {
     view.scale = scale();
     view.position = rows.position;
     view.sequence = rows.sequence;
+    view.hidden = data(x);
     view.q = data(q);
     view.kv = cache.layer(layer);
     view.list = attended.list;
@@ -211,7 +212,7 @@ struct Decoder::Impl {
     if (layer_policy.attend == Attend::all_rank) rank(layer, layer_policy, q);
     const Attended attended = attended_by(layer_policy);
     const at::Tensor out = attend(layer, q, attended);
-    notify(layer, q, attended);
+    notify(layer, x, q, attended);
     x.add_(linear(out, w.attention_out));
   }
 

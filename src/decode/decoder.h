@@ -30,6 +30,7 @@ struct LayerView {
   float scale = 0;
   std::span<const int32_t> position;  // [n_rows]
   std::span<const int32_t> sequence;  // [n_rows]
+  const float* hidden = nullptr;      // [n_rows, n_embd] what the layer was given
   const float* q = nullptr;           // [n_rows, n_heads, head_dim] after rotary embedding
   kernels::PagedKv kv;
   // Pages attended by each row of a sparse layer; list_length -1: all. Null in layers that attend to everything.

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -90,7 +91,7 @@ Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;
 
 Model Model::load(const std::string& path, Dtype dtype, const Header& header) {
-  const c10::InferenceMode inference;
+  const c10::NoGradGuard no_grad;  // not inference mode: the sensitivity pass differentiates through these weights
   const Gguf file(path);
   Model model;
   model.description_ = header.description;

@@ -33,6 +33,14 @@ void append_nll(std::vector<float>& nll, const decode::Logits& logits, std::span
   nll.insert(nll.end(), part.begin(), part.end());
 }
 
+// Of the same tokens and steps, after the whole sequence went by.
+void write_sensitivity(sensitivity::Sensitivity& pass, const sensitivity::Options& options, std::span<const int32_t> ids,
+                       int n_prompt_tokens, decode::KvCache& cache, trace::SampleWriter& out) {
+  pass.finish(ids, n_prompt_tokens, cache);
+  const trace::EdgeSensitivity edges{options.budgets, options.loss.n_gradients(), pass.edges().edge_kl()};
+  out.write_sensitivity(edges, pass.edges().delta());
+}
+
 }  // namespace
 
 void record_replay(const model::Model& model, const text::TokenizedSample& sample,
@@ -43,7 +51,11 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
       writer.begin(index, plan_of(sample, "replay", n_tokens, recorded.steps.size(), options.group_mass));
   PageRecorder recorder(out, recorded.steps, options.group_mass);
   decode::KvCache cache(model, 1, n_tokens);
-  decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&recorder});
+  std::vector<decode::Observer*> observers{&recorder};
+  std::optional<sensitivity::Sensitivity> pass;
+  if (options.sensitivity)
+    observers.push_back(&pass.emplace(model, n_tokens, recorded.steps, *options.sensitivity));
+  decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), observers);
 
   std::vector<float> nll;
   nll.reserve(n_tokens);
@@ -54,6 +66,7 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
         if (advance) advance(n);
       },
       options.chunk);
+  if (pass) write_sensitivity(*pass, *options.sensitivity, sample.ids, sample.n_prompt_tokens, cache, out);
   out.finish(sample.ids, recorded.steps, recorded.burst, nll);
 }
 
@@ -103,6 +116,13 @@ bool record_decode(const model::Model& model, const text::TokenizedSample& sampl
   if (n_steps == 0) return false;  // the writer removes what it began
   recorded.steps.resize(n_steps);
   recorded.burst.resize(n_steps);
+  if (options.sensitivity) {  // the backward pass needs the hidden states of every position: once more, in chunks
+    sensitivity::Sensitivity pass(model, n_tokens, recorded.steps, *options.sensitivity);
+    cache.release(0);
+    decode::Decoder replay(model, cache, decode::full_policy(model.info().n_layers), {&pass});
+    decode::replay(replay, ids, n_prompt, [](int, int) {}, options.chunk);
+    write_sensitivity(pass, *options.sensitivity, ids, n_prompt, cache, out);
+  }
   out.finish(ids, recorded.steps, recorded.burst, nll);
   return true;
 }

@@ -1,10 +1,12 @@
 // Profiling: one sample's attention into a trace, from a given text or from the model's own continuation.
 #pragma once
 #include <functional>
+#include <optional>
 
 #include "decode/sampling.h"
 #include "model/model.h"
 #include "record/steps.h"
+#include "sensitivity/sensitivity.h"
 #include "text/data.h"
 #include "trace/trace.h"
 
@@ -14,6 +16,7 @@ struct RecordOptions {
   StepChoice steps;
   bool group_mass = false;
   int chunk = 512;  // positions of one forward pass in replay
+  std::optional<sensitivity::Options> sensitivity = std::nullopt;  // also the predicted KL of every edge: a backward pass of the model
 };
 
 using Advance = std::function<void(int n_positions)>;  // progress; null: not wanted

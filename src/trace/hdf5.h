@@ -79,6 +79,9 @@ bool has_attribute(hid_t where, const std::string& name);
 std::string read_text(hid_t where, const std::string& name);
 int64_t read_integer(hid_t where, const std::string& name);
 uint64_t read_unsigned(hid_t where, const std::string& name);
+// Lists of 64-bit integers, [n].
+void write_attribute(hid_t where, const std::string& name, const std::vector<int64_t>& values);
+std::vector<int64_t> read_integers(hid_t where, const std::string& name);
 
 enum class Type { i32, f32, f16 };  // f16: IEEE binary16, in memory a uint16_t
 
@@ -93,6 +96,7 @@ class Dataset {
   // shrink.
   static Dataset create(hid_t where, const std::string& name, Type, const Shape& shape, const Shape& chunk);
   const Shape& shape() const { return shape_; }
+  hid_t get() const { return id_.get(); }  // for its attributes
   Shape chunk() const;  // empty if it is not chunked
   void shrink(const Shape&);
   // The block of `count` at `offset`; data is dense, of the dataset's type.

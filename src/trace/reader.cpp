@@ -25,6 +25,8 @@ struct Sample {
   SampleInfo info;
   int n_steps = 0;
   bool has_group_mass = false;
+  std::vector<PageBudget> edge_budgets;  // [E]; empty without sensitivities
+  int n_gradients = 0;
 };
 
 void require_shape(const h5::Dataset& dataset, const char* name, const h5::Shape& expected) {
@@ -50,6 +52,28 @@ int length_of(hid_t group, const char* name, h5::Type type) {
   return static_cast<int>(dataset.shape()[0]);
 }
 
+// The sensitivities of a sample, if it has some.
+void check_sensitivity(hid_t group, const ModelInfo& model, Sample& sample) {
+  if (!h5::exists(group, "edge_kl")) return;
+  const h5::Dataset kl = h5::Dataset::open(group, "edge_kl", h5::Type::f32);
+  const auto k_pages = h5::read_integers(kl.get(), "k_pages"), l_pages = h5::read_integers(kl.get(), "l_pages");
+  if (k_pages.size() != l_pages.size() || k_pages.empty())
+    throw h5::Fault(fmt::format("edge_kl: {} values of k_pages, {} of l_pages", k_pages.size(), l_pages.size()));
+  for (size_t e = 0; e < k_pages.size(); ++e) {
+    if (l_pages[e] < 1 || l_pages[e] > k_pages[e] || k_pages[e] > (1 << 26))
+      throw h5::Fault(fmt::format("edge_kl: K = {}, L = {} is no selection of pages", k_pages[e], l_pages[e]));
+    sample.edge_budgets.push_back({static_cast<int>(k_pages[e]), static_cast<int>(l_pages[e])});
+  }
+  const hsize_t layers = extent(model.n_layers);
+  require_shape(kl, "edge_kl", {k_pages.size(), layers, layers});
+  const h5::Dataset delta = h5::Dataset::open(group, "edge_delta", h5::Type::f16);
+  if (delta.shape().empty() || delta.shape()[0] < 1 || delta.shape()[0] > (1 << 16))
+    throw h5::Fault(fmt::format("dataset edge_delta has shape {}", h5::text(delta.shape())));
+  sample.n_gradients = static_cast<int>(delta.shape()[0]);
+  require_shape(delta, "edge_delta",
+                {delta.shape()[0], k_pages.size(), layers * (layers + 1) / 2, extent(sample.n_steps)});
+}
+
 // Every dataset is there, of its type, and of the shape that the attributes ask for.
 Sample check_sample(hid_t group, const ModelInfo& model) {
   Sample sample;
@@ -70,6 +94,7 @@ Sample check_sample(hid_t group, const ModelInfo& model) {
   if (sample.has_group_mass)
     require_shape(h5::Dataset::open(group, "group_mass", h5::Type::f16), "group_mass",
                   {layers, steps, extent(model.n_kv_heads), pages});
+  check_sensitivity(group, model, sample);
   return sample;
 }
 
@@ -260,6 +285,43 @@ PageMaps Reader::pages(int sample, int first_layer, int n_layers, int first_step
     maps.mass = Impl::read_halves(from.mass, offset, count, "page_mass");
   });
   return maps;
+}
+
+bool Reader::has_sensitivity(int sample) const {
+  return impl_->at(sample).n_gradients > 0;
+}
+
+EdgeSensitivity Reader::sensitivity(int sample) const {
+  const Sample& of = impl_->at(sample);
+  assert(of.n_gradients > 0);
+  const size_t n = static_cast<size_t>(impl_->model.n_layers);
+  EdgeSensitivity edges{of.edge_budgets, of.n_gradients, std::vector<float>(of.edge_budgets.size() * n * n)};
+  const std::lock_guard lock(impl_->mutex);
+  impl_->guarded(sample, [&] {
+    const h5::Id group = impl_->group(sample);
+    h5::Dataset::open(group.get(), "edge_kl", h5::Type::f32)
+        .read({0, 0, 0}, {of.edge_budgets.size(), n, n}, edges.kl.data());
+    for (size_t i = 0; i < edges.kl.size(); ++i) {
+      const size_t target = i / n % n, source = i % n;
+      if (source <= target && !(edges.kl[i] >= 0 && std::isfinite(edges.kl[i])))
+        throw h5::Fault(fmt::format("dataset edge_kl: layer {} under the list of layer {} has {}", target, source, edges.kl[i]));
+    }
+  });
+  return edges;
+}
+
+std::vector<float> Reader::edge_delta(int sample, int gradient, int budget, int first_edge, int n_edges) const {
+  const Sample& of = impl_->at(sample);
+  assert(gradient >= 0 && gradient < of.n_gradients && budget >= 0 && budget < static_cast<int>(of.edge_budgets.size()));
+  std::vector<float> values;
+  const std::lock_guard lock(impl_->mutex);
+  impl_->guarded(sample, [&] {
+    const h5::Id group = impl_->group(sample);
+    values = Impl::read_halves(h5::Dataset::open(group.get(), "edge_delta", h5::Type::f16),
+                               {extent(gradient), extent(budget), extent(first_edge), 0},
+                               {1, 1, extent(n_edges), extent(of.n_steps)}, "edge_delta");
+  });
+  return values;
 }
 
 std::vector<float> Reader::group_mass(int sample, int first_layer, int n_layers, int first_step,

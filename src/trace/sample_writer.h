@@ -19,6 +19,7 @@ struct SampleWriter::Impl {
   std::string path, temporary;
   SamplePlan plan;
   int n_layers, n_kv_heads, max_pages;
+  int sensitivity_steps = -1;  // -1: none were written
   bool finished = false;
   h5::Output file;
   h5::Id group;

@@ -191,3 +191,46 @@ TEST_CASE("recording: the mass of heads averages to the mass of the layer") {
       worst = std::max(worst, std::abs(0.5 * (groups[(row * 2) * U + u] + groups[(row * 2 + 1) * U + u]) - maps.mass[row * U + u]));
   CHECK(worst < half_tolerance);
 }
+
+TEST_CASE("recording: sensitivities of a continuation equal those of its replay, and change nothing else") {
+  const test::Scratch scratch;
+  test::write_tiny_model({}, scratch / "m.gguf");
+  const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::f32);
+  record::RecordOptions options{record::parse_steps("64"), false, 64, sensitivity::Options{{{2, 1}, {4, 2}}, {}}};
+  {
+    trace::Writer writer = new_trace(scratch / "d.h5", model);
+    REQUIRE(record::record_decode(model, sample_of(letters(40), 40), options, {120, {1.0f, 0, 1.0f, 3}}, writer, 0, nullptr));
+    writer.finish();
+  }
+  const trace::Reader decoded(scratch / "d.h5");
+  const auto sample = sample_of(decoded.token_ids(0), 40);
+  const auto steps = decoded.steps(0);
+  options.steps = {record::StepChoice::Kind::range, 0, steps.front(), steps.back() + 1};
+  record_sample(scratch / "r.h5", model, sample, options);
+  options.sensitivity.reset();
+  record_sample(scratch / "plain.h5", model, sample, options);
+  const trace::Reader replayed(scratch / "r.h5"), plain(scratch / "plain.h5");
+  REQUIRE(replayed.steps(0) == steps);
+  CHECK_FALSE(plain.has_sensitivity(0));
+  CHECK(plain.nll(0) == replayed.nll(0));
+  CHECK(plain.pages(0, 0, 4, 0, 10).score == replayed.pages(0, 0, 4, 0, 10).score);
+
+  const auto a = decoded.sensitivity(0), b = replayed.sensitivity(0);
+  REQUIRE(a.kl.size() == b.kl.size());
+  double largest = 0;
+  for (size_t i = 0; i < a.kl.size(); ++i) {
+    CHECK(std::isnan(a.kl[i]) == std::isnan(b.kl[i]));
+    if (!std::isnan(a.kl[i])) CHECK(std::abs(a.kl[i] - b.kl[i]) <= 1e-3 * a.kl[i] + 1e-9);
+    if (a.kl[i] > largest) largest = a.kl[i];
+  }
+  CHECK(largest > 0);
+  // edge_kl is half the mean square of edge_delta, to the half precision of the latter.
+  for (const int edge : {1, 4, 8}) {
+    double sum = 0;
+    const auto delta = replayed.edge_delta(0, 0, 0, edge, 1);
+    for (const float d : delta) sum += double(d) * d;
+    const int target = edge == 1 ? 1 : edge == 4 ? 2 : 3, source = edge - target * (target + 1) / 2;
+    const double kl = b.kl[size_t(target * 4 + source)];
+    CHECK(std::abs(0.5 * sum / double(delta.size()) - kl) <= 2e-3 * kl + 1e-9);
+  }
+}

@@ -125,6 +125,8 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
       run.score.push_back(score);
       run.mass.push_back(mass);
     }
+    if (options.change_output) options.change_output(layer, out);
+    run.output.push_back(out);
     x += out * file.weight(layer, "attn_output.weight").transpose();
 
     const Matrix z = rms_norm(x, file.weight(layer, "ffn_norm.weight"), d.rms_eps);

@@ -3,6 +3,7 @@
 #pragma once
 #include <Eigen/Core>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,12 +19,15 @@ struct ReferenceRun {
   std::vector<Matrix> score, mass;  // [n_layers] of [T, U]; empty unless asked for
   std::vector<double> nll;          // [T-1] nats
   Matrix log_probability;           // [T, V]
+  std::vector<Matrix> output;       // [n_layers] of [T, H d]: attention outputs before the output projection
 };
 
 struct ReferenceOptions {
   int n_prompt_tokens = 0;                           // positions below attend to everything
   std::optional<config::Schedule> schedule;          // without: full attention
   bool pages = true;                                 // fill score and mass (of what the hidden states would attend to in full)
+  // Changes a layer's attention outputs [T, H d] before they are used: for finite differences.
+  std::function<void(int layer, Matrix& output)> change_output = nullptr;
 };
 
 // Causal pass over ids [T] of the llama or qwen2 model in a GGUF file without rotary scaling.

@@ -70,6 +70,10 @@ TEST_CASE("bad input: the command line") {
   refused(w, "profile" + w.arguments() + " --threads 100000", "--threads 100000");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --context 100000",
           "the model's context is 512");
+  refused(w, "profile" + w.arguments() + " --draws 2", "--sensitivity");
+  refused(w, "profile" + w.arguments() + " --sensitivity --k-pages 2 --l-pages 4", "L <= K");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --objective kl", "profile with --sensitivity");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --aggregate median", "cvar:0.1");
   refused(w, "calibrate " + w.trace, "--budget");
   refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");
   refused(w, "calibrate " + w.trace + " --budget bytes=5", "bytes");

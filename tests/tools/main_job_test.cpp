@@ -137,14 +137,24 @@ TEST_CASE(
 
 TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, report, inspect") {
   const Workplace w;
-  check_done(run_program("profile" + w.common(w / "a.h5") + " --steps 64 --limit 6 --shard 0/2"));
+  check_done(run_program("profile" + w.common(w / "a.h5") + " --steps 64 --limit 6 --shard 0/2 --sensitivity" + grid));
   check_done(
-      run_program("profile" + w.common(w / "b.h5") + " --steps 64 --limit 6 --shard 1/2 --maps heads"));
+      run_program("profile" + w.common(w / "b.h5") + " --steps 64 --limit 6 --shard 1/2 --maps heads --sensitivity --draws 2" + grid));
   check_done(run_program("merge " + (w / "a.h5") + " " + (w / "b.h5") + " --out " + (w / "t.h5")));
   CHECK(trace::Reader(w / "t.h5").n_samples() == 6);
   check_done(run_program("analyze " + (w / "t.h5") + grid + " --out " + (w / "analysis.json")));
   check_done(
       run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --out " + (w / "c.json")));
+  const Json made = json_of(w / "c.json")["provenance"];
+  CHECK(made["objective"] == "kl");
+  CHECK(made["loss"].get<double>() > 0);
+  CHECK(json_of(w / "analysis.json")["predicted_kl"].size() == json_of(w / "analysis.json")["recall"].size());
+  check_done(run_program("calibrate " + (w / "t.h5") + grid + " --objective recall --budget attended=1.4 --out " +
+                         (w / "recall.json")));
+  CHECK(json_of(w / "recall.json")["provenance"]["objective"] == "recall");
+  const auto other_grid = run_program("calibrate " + (w / "t.h5") + " --k-pages 3 --l-pages 1 --budget attended=1.4 --out " + (w / "x.json"));
+  CHECK(other_grid.status == 2);
+  CHECK(other_grid.output.find("no predicted KL for K = 3, L = 1") != std::string::npos);
   check_done(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --out " + (w / "m.json")));
   for (const std::string method : {"cosine-peaks", "uniform", "random"})
     check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --method " + method +

@@ -99,7 +99,7 @@ std::string write_raw(const std::string& path, const std::function<void(Raw&)>& 
           .write({0, 0, 0}, {1, 2, 1}, raw.mass.data());
     if (raw.extra) {
       const float values[4] = {1, 2, 3, 4};
-      h5::Dataset::create(group.get(), "edge_kl", h5::Type::f32, {4, 1, 1}, {})
+      h5::Dataset::create(group.get(), "token_map", h5::Type::f32, {4, 1, 1}, {})
           .write({0, 0, 0}, {4, 1, 1}, values);
       h5::write_attribute(group.get(), "note", std::string("later"));
     }
@@ -192,7 +192,7 @@ TEST_CASE("trace: datasets that this version does not know are tolerated and mer
   const h5::Input file(folder / "all.h5");
   const h5::Id group = h5::open_group(file.get(), "samples/000000");
   std::vector<float> values(4);
-  h5::Dataset::open(group.get(), "edge_kl", h5::Type::f32).read({0, 0, 0}, {4, 1, 1}, values.data());
+  h5::Dataset::open(group.get(), "token_map", h5::Type::f32).read({0, 0, 0}, {4, 1, 1}, values.data());
   CHECK(values == std::vector<float>{1, 2, 3, 4});
   CHECK(h5::read_text(group.get(), "note") == "later");
 }

@@ -1,7 +1,9 @@
 #include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <cmath>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 
 #include "core/error.h"
@@ -170,6 +172,84 @@ TEST_CASE("trace: a sample that is not finished leaves no file") {
   CHECK_FALSE(writer.has(0));
   CHECK(std::distance(std::filesystem::directory_iterator(folder / "t.h5.partial"), {}) == 1);  // plan.json
   CHECK_THROWS_WITH(writer.finish(), ContainsSubstring("no sample"));
+}
+
+namespace {
+
+// Sensitivities of a sample: multiples of 2^-11, exact as halves.
+EdgeSensitivity make_sensitivity(int n_layers, int n_steps, std::vector<float>& delta) {
+  std::mt19937 random(8);
+  EdgeSensitivity edges{{{4, 1}, {4, 2}, {8, 1}}, 2, {}};
+  for (size_t e = 0; e < edges.budgets.size(); ++e)
+    for (int target = 0; target < n_layers; ++target)
+      for (int source = 0; source < n_layers; ++source)
+        edges.kl.push_back(source > target ? NAN : exact_value(random));
+  const size_t n_edges = size_t(n_layers * (n_layers + 1) / 2);
+  delta.resize(2 * edges.budgets.size() * n_edges * size_t(n_steps));
+  for (float& d : delta) d = exact_value(random) - 0.5f;
+  return edges;
+}
+
+}  // namespace
+
+TEST_CASE("trace: sensitivities come back by sample, budget and edge, also after a merge") {
+  const Folder folder;
+  const ModelInfo model = small_model();
+  const Sample sample = make_sample(4, 333, model), plain = make_sample(5, 100, model);
+  const int n_steps = static_cast<int>(sample.steps.size());
+  std::vector<float> delta;
+  const EdgeSensitivity edges = make_sensitivity(3, n_steps, delta);
+  {
+    Writer writer(folder / "a.h5", Writer::Start::fresh, model, {}, {});
+    SampleWriter to = writer.begin(0, plan_of(sample));
+    write_rows(to, sample, 0, n_steps);
+    to.write_sensitivity(edges, delta);
+    to.finish(sample.token_ids, sample.steps, sample.burst, sample.nll);
+    writer.finish();
+  }
+  write_trace(folder / "b.h5", model, {plain});
+  merge({folder / "b.h5", folder / "a.h5"}, folder / "all.h5", Existing::refuse, {});
+
+  const Reader trace(folder / "all.h5");
+  CHECK_FALSE(trace.has_sensitivity(0));
+  REQUIRE(trace.has_sensitivity(1));
+  const EdgeSensitivity found = trace.sensitivity(1);
+  CHECK(found.budgets == edges.budgets);
+  CHECK(found.n_gradients == 2);
+  REQUIRE(found.kl.size() == edges.kl.size());
+  for (size_t i = 0; i < found.kl.size(); ++i)
+    CHECK((found.kl[i] == edges.kl[i] || (std::isnan(found.kl[i]) && std::isnan(edges.kl[i]))));
+  const auto part = trace.edge_delta(1, 1, 2, 3, 2);  // second set of labels, third budget, edges 3 and 4
+  const auto first = delta.begin() + (1 * 3 + 2) * 6 * n_steps + 3 * n_steps;
+  CHECK(part == std::vector<float>(first, first + 2 * n_steps));
+}
+
+TEST_CASE("trace: sensitivities of other steps, layers or without a value are not written") {
+  const Folder folder;
+  const ModelInfo model = small_model();
+  const Sample sample = make_sample(4, 333, model);
+  const int n_steps = static_cast<int>(sample.steps.size());
+  const auto refused = [&](const std::function<void(EdgeSensitivity&, std::vector<float>&)>& spoil) {
+    std::vector<float> delta;
+    EdgeSensitivity edges = make_sensitivity(3, n_steps, delta);
+    spoil(edges, delta);
+    Writer writer(folder / "a.h5", Writer::Start::replace, model, {}, {});
+    SampleWriter to = writer.begin(0, plan_of(sample));
+    write_rows(to, sample, 0, n_steps);
+    try {
+      to.write_sensitivity(edges, delta);
+      to.finish(sample.token_ids, sample.steps, sample.burst, sample.nll);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(refused([](auto&, auto&) {}).empty());
+  CHECK_THAT(refused([](auto&, auto& delta) { delta.resize(delta.size() - 6 * 2 * 3); }), ContainsSubstring("other steps"));
+  CHECK_THAT(refused([](auto&, auto& delta) { delta.pop_back(); }), ContainsSubstring("not those of its layers"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.kl.pop_back(); }), ContainsSubstring("not those of its layers"));
+  CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = INFINITY; }), ContainsSubstring("overflowed"));
+  CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = 1e6f; }), ContainsSubstring("1000000 nats"));
 }
 
 TEST_CASE("trace: h5py reads texts as str, numbers as integers, masses as float16") {

@@ -31,6 +31,7 @@ struct Problem {
   long long budget = 0;  // positions; for an attended goal
   std::optional<int> full_layers;
   int n_layers = 0;
+  std::string objective, objective_reason;  // kl or recall, and why
 };
 
 std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
@@ -60,17 +61,35 @@ std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context
   return ranges;
 }
 
+// kl or recall, and why.
+std::pair<std::string, std::string> objective_of(const CalibrateOptions& o, const trace::Reader& trace) {
+  if (o.objective != "auto") return {o.objective, "asked for"};
+  if (calib::has_sensitivity(trace)) return {"kl", "every sample of the trace has its predicted KL"};
+  return {"recall", "the trace holds no predicted KL (profile --sensitivity records it)"};
+}
+
+calib::EdgeCosts edges_of(const CalibrateOptions& o, const std::string& objective, const trace::Reader& trace,
+                          const calib::Grid& grid) {
+  const calib::Bootstrap bootstrap{o.resamples, o.made.seed, 0.95};
+  const calib::Aggregate aggregate = calib::parse_aggregate(o.aggregate);
+  if (objective == "recall") return calib::recall_costs(grid, calib::recalls(trace, grid), bootstrap, {}, aggregate);
+  const auto kl = calib::predicted_kl(trace, grid);
+  return calib::kl_costs(grid, calib::recalls(trace, grid), kl, aggregate, bootstrap);
+}
+
 Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace, const calib::Grid& grid) {
   const int n_layers = trace.model().n_layers;
-  const calib::Bootstrap bootstrap{o.resamples, o.made.seed, 0.95};
-  Problem p{calib::recall_costs(grid, calib::recalls(trace, grid), bootstrap),
+  const auto [objective, reason] = objective_of(o, trace);
+  Problem p{edges_of(o, objective, trace, grid),
             calib::StepCosts(ranges_of(trace, o.context)),
             {},
             {},
             o.min_recall ? calib::min_recall_goal(*o.min_recall) : calib::parse_budget(o.budget),
             0,
             parse_full_layers(o.full_layers, n_layers),
-            n_layers};
+            n_layers,
+            objective,
+            reason};
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
   if (o.method == "cosine-peaks" || !o.alternatives_dir.empty()) {
     const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
@@ -129,7 +148,7 @@ calib::Baseline baseline_named(const std::string& name) {
   throw bad_input("--method {}: unknown", name);
 }
 
-calib::CalibrationRecord record_of(const CalibrateOptions& o, const trace::Reader& trace) {
+calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, const trace::Reader& trace) {
   calib::CalibrationRecord record;
   record.trace_path = o.trace;
   record.trace_sha256 = sha256_of_file(o.trace);
@@ -137,8 +156,9 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const trace::Reade
     const auto& s = trace.info(i);
     record.samples.push_back({s.id, s.task, s.problem, s.sha256});
   }
-  record.objective = o.objective;
-  record.objective_reason = "the trace holds no sensitivities (predicted KL): recall is what it has";
+  record.objective = p.objective;
+  record.objective_reason = p.objective_reason;
+  record.aggregate = o.aggregate;
   record.budget = o.min_recall ? fmt::format("min-recall={}", *o.min_recall) : o.budget;
   record.context = o.context;
   record.seed = o.made.seed;
@@ -148,10 +168,10 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const trace::Reade
 void print_summary(const CalibrateOptions& o, const Problem& p, const std::vector<calib::Choice>& choices) {
   const auto& best = choices[0];
   fmt::print("{}: {}\n", o.out, config::describe(best.schedule));
-  fmt::print("attended-token ratio {:.2f} on {}, summed recall loss {:.4f}, objective {}\n",
-             ratio_of(p, best.attended),
+  fmt::print("attended-token ratio {:.2f} on {}, {} {:.4f}, objective {} ({})\n", ratio_of(p, best.attended),
              o.context ? fmt::format("steps 0..{}", o.context - 1) : "the calibration samples' own lengths",
-             best.loss, o.objective);
+             p.objective == "kl" ? "predicted KL, nats a token," : "summed recall loss", best.loss, p.objective,
+             p.objective_reason);
 }
 
 }  // namespace
@@ -177,7 +197,7 @@ int calibrate(const CalibrateOptions& o) {
     if (!found) throw no_schedule(o, p, {p.full_layers, true, 1});
     choices = {*found};
   }
-  const auto record = record_of(o, trace);
+  const auto record = record_of(o, p, trace);
   const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path,
                          Existing existing) {
     config::write(calib::to_config(written, trace.model(), p.edges, p.steps, record), path, existing, o.made);

@@ -93,6 +93,15 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")
       ->capture_default_str()
       ->check(CLI::IsMember({"none", "heads"}));
+  auto* sensitivity =
+      c->add_flag("--sensitivity", o.sensitivity,
+                  "also the predicted KL of every edge over the grid of K and L: a backward pass of the model");
+  c->add_option("--draws", o.draws,
+                "labels of the backward pass: 0, the trace's own next tokens; n, so many draws from the model")
+      ->capture_default_str()
+      ->needs(sensitivity)
+      ->check(CLI::Range(0, 64));
+  add_grid(c, o);
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
   const auto sampling = add_sampling(c, o);
   c->callback([&o, sampling] {
@@ -130,9 +139,12 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("--min-recall", o.min_recall,
                 "instead: the cheapest schedule that keeps this share of the attention in every sparse layer")
       ->excludes(budget);
-  c->add_option("--objective", o.objective, "what is minimised")
+  c->add_option("--objective", o.objective,
+                "what is minimised: kl (predicted KL; needs profile --sensitivity), recall, or auto: kl where the trace has it")
       ->capture_default_str()
-      ->check(CLI::IsMember({"recall"}));
+      ->check(CLI::IsMember({"auto", "kl", "recall"}));
+  c->add_option("--aggregate", o.aggregate, "of an edge's loss over the samples: mean, cvar:SHARE (worst share), max")
+      ->capture_default_str();
   c->add_option("--method", o.method, "dp, cosine-peaks, uniform or random")
       ->capture_default_str()
       ->check(CLI::IsMember({"dp", "cosine-peaks", "uniform", "random"}));

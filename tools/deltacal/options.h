@@ -44,12 +44,14 @@ struct InspectOptions {
   bool json = false;
 };
 
-struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments {
+struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments, GridOptions {
   Provenance made;
   std::string mode = "replay";  // replay, decode
   std::string steps = "256";
   std::string maps = "none";  // none, heads
   std::string shard = "0/1";
+  bool sensitivity = false;
+  int draws = 0;  // 0: the trace's own next tokens
   bool resume = false, dry_run = false;
 };
 
@@ -69,7 +71,8 @@ struct CalibrateOptions : Output, GridOptions {
   std::string trace;
   std::string budget;                // "attended=3"
   std::optional<double> min_recall;  // instead of a budget
-  std::string objective = "recall";
+  std::string objective = "auto";   // auto, kl, recall
+  std::string aggregate = "mean";   // mean, cvar:SHARE, max
   std::string method = "dp";
   std::string full_layers = "2";
   int candidates = 8;

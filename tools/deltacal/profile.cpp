@@ -1,6 +1,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "calib/recall.h"
 #include "core/error.h"
 #include "core/progress.h"
 #include "decode/kv_cache.h"
@@ -44,6 +45,10 @@ nlohmann::json plan_of(const ProfileOptions& o, const Inputs& in) {
                       {"min_tokens", o.min_tokens},
                       {"chat", in.chat},
                       {"dtype", model::name_of(in.dtype)}};
+  if (o.sensitivity) {
+    plan.update({{"sensitivity", true}, {"draws", o.draws}, {"k_pages", o.k_pages}, {"l_pages", o.l_pages}});
+    if (o.draws > 0) plan["seed"] = o.made.seed;
+  }
   if (o.mode == "decode")
     plan.update({{"max_new_tokens", o.max_new_tokens},
                  {"temperature", o.temperature},
@@ -53,15 +58,24 @@ nlohmann::json plan_of(const ProfileOptions& o, const Inputs& in) {
   return plan;
 }
 
+// What the sensitivity pass computes; empty unless asked for.
+std::optional<sensitivity::Options> sensitivity_of(const ProfileOptions& o) {
+  if (!o.sensitivity) return std::nullopt;
+  const calib::Grid grid{o.k_pages, o.l_pages};
+  calib::check(grid);
+  return sensitivity::Options{grid.pairs(), {o.draws, o.made.seed}};
+}
+
 int tokens_of(const ProfileOptions& o, const text::TokenizedSample& sample) {
   return static_cast<int>(sample.ids.size()) + (o.mode == "decode" ? o.max_new_tokens : 0);
 }
 
 void print_plan(const ProfileOptions& o, const Inputs& in,
-                const std::vector<text::TokenizedSample>& samples) {
+                const std::vector<text::TokenizedSample>& samples,
+                const std::optional<sensitivity::Options>& sensitivity) {
   const model::Description& d = in.header.description;
   std::vector<int> lengths;
-  double tokens = 0, trace = 0;
+  double tokens = 0, trace = 0, pass = 0;  // pass: memory of the sensitivity pass
   const auto choice = record::parse_steps(o.steps);
   for (const auto& sample : samples) {
     lengths.push_back(tokens_of(o, sample));
@@ -69,13 +83,20 @@ void print_plan(const ProfileOptions& o, const Inputs& in,
     const auto steps =
         record::choose_steps(choice, sample.n_prompt_tokens, lengths.back(), sample.id).steps.size();
     trace += 6.0 * d.info.n_layers * double(steps) * pages_for(lengths.back());
+    if (!sensitivity) continue;
+    const int n_steps = static_cast<int>(steps);
+    pass = std::max(pass, 1e-9 * sensitivity::Sensitivity::bytes(d, lengths.back(), n_steps, *sensitivity));
+    trace += 1.0 * sensitivity->loss.n_gradients() * sensitivity->budgets.size() * d.info.n_layers * (d.info.n_layers + 1) * n_steps;
   }
   const int longest = *std::max_element(lengths.begin(), lengths.end());
   const double cache = 1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype);
-  const double seconds = forward_flops(d, lengths) / model::measure_linear_rate(in.dtype);
+  // Forward, forward again for the backward pass, and twice the work of a forward pass for each gradient.
+  const double passes = sensitivity ? 2 + 2 * sensitivity->loss.n_gradients() : 1;
+  const double seconds = passes * forward_flops(d, lengths) / model::measure_linear_rate(in.dtype);
   fmt::print("would record {} samples, {:.0f} tokens, into {}\n", samples.size(), tokens, o.out);
-  fmt::print("memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f} for {} positions)\n",
-             weight_gigabytes(d, in.dtype) + cache + 0.5, weight_gigabytes(d, in.dtype), cache, longest);
+  fmt::print("memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f} for {} positions{})\n",
+             weight_gigabytes(d, in.dtype) + cache + pass + 0.5, weight_gigabytes(d, in.dtype), cache, longest,
+             sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
   fmt::print("disk at most {:.2f} GB before compression\n", 1e-9 * trace);
   fmt::print("time at least {:.0f} s{}\n", seconds,
              o.mode == "decode" ? ", several times that token by token" : "");
@@ -88,6 +109,7 @@ int profile(const ProfileOptions& o) {
   record::RecordOptions record_options;
   record_options.steps = record::parse_steps(o.steps);
   record_options.group_mass = o.maps == "heads";
+  record_options.sensitivity = sensitivity_of(o);
   record::DecodeOptions decode_options{o.max_new_tokens, {o.temperature, o.top_k, o.top_p, o.made.seed}};
   decode::check(decode_options.sampling);
   if (!o.resume) require_free_output(o.out, o.existing());
@@ -99,7 +121,7 @@ int profile(const ProfileOptions& o) {
     record::choose_steps(record_options.steps, sample.n_prompt_tokens, tokens_of(o, sample), sample.id);
   }
   if (o.dry_run) {
-    print_plan(o, in, samples);
+    print_plan(o, in, samples, record_options.sensitivity);
     return 0;
   }
 

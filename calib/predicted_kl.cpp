@@ -1,0 +1,73 @@
+#include "calib/predicted_kl.h"
+
+#include <algorithm>
+#include <charconv>
+#include <functional>
+#include <limits>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace deltacal::calib {
+
+bool has_sensitivity(const trace::Reader& trace) {
+  for (int sample = 0; sample < trace.n_samples(); ++sample)
+    if (!trace.has_sensitivity(sample)) return false;
+  return trace.n_samples() > 0;
+}
+
+std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid) {
+  const auto pairs = grid.pairs();
+  const std::size_t n_layers = static_cast<std::size_t>(trace.model().n_layers), n = n_layers * n_layers;
+  std::vector<SampleKl> out;
+  for (int sample = 0; sample < trace.n_samples(); ++sample) {
+    const auto& info = trace.info(sample);
+    if (!trace.has_sensitivity(sample))
+      throw bad_input("trace {}: sample {} was recorded without predicted KL: profile with --sensitivity, or calibrate with --objective recall",
+                      trace.path(), info.id);
+    const trace::EdgeSensitivity edges = trace.sensitivity(sample);
+    SampleKl kl{info.id, info.problem, static_cast<int>(n_layers), {}};
+    for (const Budget& pair : pairs) {
+      const auto found = std::ranges::find(edges.budgets, pair);
+      if (found == edges.budgets.end())
+        throw bad_input("trace {}: sample {} has no predicted KL for K = {}, L = {}: give --k-pages and --l-pages that were profiled",
+                        trace.path(), info.id, pair.k_pages, pair.l_pages);
+      const auto first = edges.kl.begin() + static_cast<std::ptrdiff_t>(n * static_cast<std::size_t>(found - edges.budgets.begin()));
+      kl.kl.insert(kl.kl.end(), first, first + static_cast<std::ptrdiff_t>(n));
+    }
+    out.push_back(std::move(kl));
+  }
+  return out;
+}
+
+Aggregate parse_aggregate(std::string_view text) {
+  if (text == "mean") return {Aggregate::Kind::mean, 1};
+  if (text == "max") return {Aggregate::Kind::max, 0};
+  constexpr std::string_view cvar = "cvar:";
+  double tail = 0;
+  if (text.starts_with(cvar)) {
+    const auto [end, error] = std::from_chars(text.data() + cvar.size(), text.data() + text.size(), tail);
+    if (error == std::errc() && end == text.data() + text.size() && tail > 0 && tail < 1)
+      return {Aggregate::Kind::cvar, tail};
+  }
+  throw bad_input("--aggregate {}: give mean, max, or cvar:SHARE with a share of the samples between 0 and 1, such as cvar:0.1", text);
+}
+
+std::string name_of(const Aggregate& a) {
+  if (a.kind == Aggregate::Kind::mean) return "mean";
+  return a.kind == Aggregate::Kind::max ? "max" : fmt::format("cvar:{}", a.tail);
+}
+
+double aggregate(std::span<const double> values, const Aggregate& how) {
+  if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
+  if (how.kind == Aggregate::Kind::max) return *std::ranges::max_element(values);
+  const double n = static_cast<double>(values.size());
+  if (how.kind == Aggregate::Kind::mean) return std::accumulate(values.begin(), values.end(), 0.0) / n;
+  std::vector<double> worst(values.begin(), values.end());
+  std::ranges::sort(worst, std::greater<>());
+  double sum = 0, left = how.tail * n;
+  for (std::size_t i = 0; i < worst.size() && left > 0; ++i, left -= 1) sum += worst[i] * std::min(1.0, left);
+  return sum / (how.tail * n);
+}
+
+}  // namespace deltacal::calib

@@ -1,0 +1,191 @@
+#include "sensitivity/sensitivity.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <random>
+
+#include "decode/kv_cache.h"
+#include "support/reference_model.h"
+#include "support/scratch.h"
+#include "support/tiny_model.h"
+
+using namespace deltacal;
+using config::Role;
+
+namespace {
+
+std::vector<int32_t> random_ids(int n) {
+  std::mt19937 random(12);
+  std::vector<int32_t> ids(n);
+  for (auto& id : ids) id = int32_t(random() % 288);
+  return ids;
+}
+
+struct Setting {
+  test::Scratch scratch;
+  std::string path = scratch / "m.gguf";
+  model::Model model;
+  std::vector<int32_t> ids;
+  int n_prompt = 30;
+  std::vector<int32_t> steps{40, 64, 65, 100, 130, 149};
+
+  explicit Setting(const char* architecture, int n_tokens = 150)
+      : model([&] {
+          test::TinyModel tiny;
+          tiny.architecture = architecture;
+          test::write_tiny_model(tiny, path);
+          return model::Model::load(path, model::Dtype::f32);
+        }()),
+        ids(random_ids(n_tokens)) {}
+
+  int row_size() const { return model.info().n_heads * model.info().head_dim; }
+
+  struct Found {
+    std::vector<std::vector<float>> gradient;  // [N] of [n_gradients, S, H d]
+    std::vector<float> delta, kl;
+  };
+  Found run(const sensitivity::Options& options, int chunk = 64) const {
+    decode::KvCache cache(model, 1, int(ids.size()));
+    sensitivity::Sensitivity pass(model, int(ids.size()), steps, options);
+    sensitivity::HiddenStates hidden{int(ids.size()), model.description().n_embd, {}};
+    struct Keep : decode::Observer {
+      sensitivity::HiddenStates& to;
+      explicit Keep(sensitivity::HiddenStates& h) : to(h) {}
+      void layer(const decode::LayerView& view) override {
+        to.layers.resize(std::max<size_t>(to.layers.size(), view.layer + 1));
+        to.layers[view.layer].insert(to.layers[view.layer].end(), view.hidden, view.hidden + size_t(view.n_rows) * to.n_embd);
+      }
+    } keep(hidden);
+    decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&pass, &keep});
+    decode::replay(decoder, ids, n_prompt, [](int, int) {}, chunk);
+    pass.finish(ids, n_prompt, cache);
+    Found found{std::vector<std::vector<float>>(model.info().n_layers), pass.edges().delta(), pass.edges().edge_kl()};
+    sensitivity::output_gradients(model, hidden, ids, n_prompt, steps, options.loss,
+                                  [&](int layer, std::span<const float> g) { found.gradient[layer].assign(g.begin(), g.end()); });
+    return found;
+  }
+
+  double loss(const test::ReferenceRun& run) const {
+    double sum = 0;
+    for (size_t t = n_prompt; t + 1 < ids.size(); ++t) sum += run.nll[t];
+    return sum;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("sensitivity: gradients of the attention outputs equal finite differences of the loss in double") {
+  for (const char* architecture : {"llama", "qwen2"}) {
+    const Setting s(architecture);
+    const auto found = s.run({{{4, 1}}, {}, 1e-7});
+    std::mt19937 random(3);
+    std::normal_distribution<double> normal;
+    for (const auto& [layer, step] : {std::pair(0, 1), {1, 0}, {1, 4}, {2, 3}, {3, 0}, {3, 5}}) {
+      Eigen::RowVectorXd direction(s.row_size());
+      for (double& x : direction) x = normal(random);
+      constexpr double h = 1e-4;
+      double ends[2];
+      for (int side = 0; side < 2; ++side) {
+        const auto change = [&](int l, test::Matrix& output) {
+          if (l == layer) output.row(s.steps[step]) += (side ? h : -h) * direction;
+        };
+        ends[side] = s.loss(test::reference_run(s.path, s.ids, {s.n_prompt, {}, false, change}));
+      }
+      const double expected = (ends[1] - ends[0]) / (2 * h);
+      double product = 0, magnitude = 0;
+      for (int i = 0; i < s.row_size(); ++i) {
+        const double term = found.gradient[layer][size_t(step) * s.row_size() + i] * direction[i];
+        product += term;
+        magnitude += term * term;
+      }
+      CAPTURE(architecture, layer, s.steps[step], expected, product);
+      CHECK(std::abs(product - expected) <= 1e-3 * std::sqrt(magnitude));  // 0 at the last step: no label follows
+    }
+  }
+}
+
+TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the attention output") {
+  const Setting s("llama");
+  const std::vector<PageBudget> budgets{{2, 1}, {4, 1}, {4, 3}, {6, 2}};
+  const auto found = s.run({budgets, {}, 1e-7});
+  const auto full = test::reference_run(s.path, s.ids, {s.n_prompt, {}, false});
+  const size_t S = s.steps.size(), n_pairs = 10;
+  for (size_t e = 0; e < budgets.size(); ++e)
+    for (int source = 0; source < 3; ++source)
+      for (int target = source + 1; target < 4; ++target) {
+        // The reference's own DELTA pass, sparse at one layer alone: below it everything is as under full attention.
+        config::Schedule schedule;
+        schedule.layers.resize(4);
+        schedule.layers[source] = {Role::delta, budgets[e].k_pages, budgets[e].l_pages};
+        schedule.layers[target] = {Role::sparse, budgets[e].k_pages, 0};
+        const auto sparse = test::reference_run(s.path, s.ids, {s.n_prompt, schedule, false});
+        double sum = 0;
+        for (size_t step = 0; step < S; ++step) {
+          const Eigen::RowVectorXd change = sparse.output[target].row(s.steps[step]) - full.output[target].row(s.steps[step]);
+          double expected = 0, magnitude = 0;
+          for (int i = 0; i < s.row_size(); ++i) {
+            const double term = found.gradient[target][step * s.row_size() + i] * change[i];
+            expected += term;
+            magnitude += std::abs(term);
+          }
+          sum += expected * expected;
+          const float delta = found.delta[(e * n_pairs + target * (target + 1) / 2 + source) * S + step];
+          CAPTURE(e, source, target, s.steps[step], expected, delta);
+          CHECK(std::abs(delta - expected) < 1e-3 * magnitude + 1e-7);
+          if (pages_seen(s.steps[step]) <= budgets[e].k_pages) CHECK(delta == 0);
+        }
+        const float kl = found.kl[(e * 4 + target) * 4 + source];
+        CHECK(std::abs(kl - 0.5 * sum / double(S)) < 2e-3 * kl);
+        CHECK(std::isnan(found.kl[(e * 4 + source) * 4 + target]));
+      }
+}
+
+TEST_CASE("sensitivity: with draws, half the mean square predicts the KL of a small change (Fisher information)") {
+  Setting s("llama", 100);
+  s.steps = {40, 64, 99};
+  constexpr int draws = 300;
+  const auto found = s.run({{{4, 1}}, {draws, 7}, 1e-7});
+  const auto full = test::reference_run(s.path, s.ids, {s.n_prompt, {}, false});
+  std::mt19937 random(4);
+  std::normal_distribution<double> normal;
+  const int step = 1;
+  for (const int layer : {0, 2, 3}) {
+    Eigen::RowVectorXd change(s.row_size());
+    for (double& x : change) x = 1e-2 * normal(random);
+    const auto changed = test::reference_run(s.path, s.ids, {s.n_prompt, {}, false, [&](int l, test::Matrix& output) {
+                                                               if (l == layer) output.row(s.steps[step]) += change;
+                                                             }});
+    double kl = 0;
+    for (size_t t = s.n_prompt; t < s.ids.size(); ++t) {
+      const auto p = full.log_probability.row(t), q = changed.log_probability.row(t);
+      kl += (p.array().exp() * (p - q).array()).sum();
+    }
+    double sum = 0, square = 0;
+    for (int n = 0; n < draws; ++n) {
+      double product = 0;
+      for (int i = 0; i < s.row_size(); ++i)
+        product += found.gradient[layer][(size_t(n) * s.steps.size() + step) * s.row_size() + i] * change[i];
+      sum += product;
+      square += product * product;
+    }
+    CAPTURE(layer, kl, 0.5 * square / draws, sum / draws);
+    CHECK(std::abs(0.5 * square / draws - kl) < 0.35 * kl);                // 300 draws: 8% standard error if normal
+    CHECK(std::abs(sum / draws) < 5 * std::sqrt(square / draws / draws));  // a score function has mean 0
+  }
+}
+
+TEST_CASE("sensitivity: neither chunks nor watching change anything; draws follow the seed") {
+  const Setting s("qwen2");
+  const auto a = s.run({{{2, 1}, {4, 2}}, {2, 5}, 1e-7}, 64), b = s.run({{{2, 1}, {4, 2}}, {2, 5}, 1e-7}, 150);
+  const auto other = s.run({{{2, 1}, {4, 2}}, {2, 6}, 1e-7}, 64);
+  REQUIRE(a.delta.size() == b.delta.size());
+  double worst = 0, largest = 0, differs = 0;
+  for (size_t i = 0; i < a.delta.size(); ++i) {
+    worst = std::max(worst, std::abs(double(a.delta[i]) - b.delta[i]));
+    largest = std::max(largest, std::abs(double(a.delta[i])));
+    differs = std::max(differs, std::abs(double(a.delta[i]) - other.delta[i]));
+  }
+  CHECK(largest > 0);
+  CHECK(worst < 1e-3 * largest);
+  CHECK(differs > 1e-2 * largest);
+}

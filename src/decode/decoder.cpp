@@ -81,6 +81,10 @@ struct Decoder::Impl {
     return at::index_select(model.weights().embedding, 0, ids).to(at::kFloat);
   }
 
+  at::Tensor copy_of(const float* rows_of_hidden) const {
+    return at::from_blob(const_cast<float*>(rows_of_hidden), {n_rows, model.description().n_embd}, at::kFloat).clone();
+  }
+
   // weight [out, in] in the compute dtype, x [n_rows, in] f32; [n_rows, out] f32.
   static at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
     return at::linear(x.to(weight.scalar_type()), weight).to(at::kFloat);
@@ -237,12 +241,12 @@ Decoder::~Decoder() = default;
 
 const Policy& Decoder::policy() const { return impl_->policy; }
 
-void Decoder::forward(const Rows& rows) {
+void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
   const c10::InferenceMode inference;
   Impl& d = *impl_;
   d.take(rows);
-  at::Tensor x = d.embed();  // [n_rows, E]
-  for (int layer = 0; layer < d.info().n_layers; ++layer) {
+  at::Tensor x = first_layer == 0 ? d.embed() : d.copy_of(hidden);  // [n_rows, E]
+  for (int layer = first_layer; layer < d.info().n_layers; ++layer) {
     const model::LayerWeights& w = d.model.weights().layers[layer];
     d.attention_block(layer, w, x);
     d.feed_forward_block(w, x);

@@ -6,20 +6,52 @@
 #include "core/error.h"
 #include "decode/decoder.h"
 #include "evaluate/recall_observer.h"
+#include "evaluate/reuse.h"
 
 namespace deltacal::evaluate {
 namespace {
 
-// One policy on its way through the sample, with a cache of its own.
+// Keeps what chosen layers were given, of the rows at hand.
+class HiddenKeeper : public decode::Observer {
+ public:
+  HiddenKeeper(int n_layers, int n_embd) : n_embd_(n_embd), kept_(n_layers), wanted_(n_layers) {}
+  void keep(int layer) { wanted_[layer] = true; }
+  const float* of(int layer) const { return kept_[layer].data(); }  // [n_rows, n_embd]
+  void layer(const decode::LayerView& view) override {
+    if (wanted_[view.layer]) kept_[view.layer].assign(view.hidden, view.hidden + size_t(view.n_rows) * size_t(n_embd_));
+  }
+
+ private:
+  int n_embd_;
+  std::vector<std::vector<float>> kept_;  // [n_layers]
+  std::vector<bool> wanted_;              // [n_layers]
+};
+
+// One policy on its way through the sample, with a cache of its own, of which layers below `first_layer` stay empty.
 struct Run {
   decode::KvCache cache;
   RecallObserver recall;
+  HiddenKeeper hidden;
   decode::Decoder decoder;
+  const Run* from = nullptr;  // whose hidden states it begins with; null: with the tokens
+  int first_layer = 0;
 
   Run(const model::Model& model, const decode::Policy& policy, int n_tokens, std::vector<int32_t> recall_steps)
       : cache(model, 1, n_tokens),
         recall(model.info().n_layers, std::move(recall_steps)),
-        decoder(model, cache, policy, {&recall}) {}
+        hidden(model.info().n_layers, model.description().n_embd),
+        decoder(model, cache, policy, {&recall, &hidden}) {}
+
+  // Begins where `run` has what it needs.
+  void begin_with(Run& run, int layer) {
+    if (layer == 0) return;
+    from = &run;
+    first_layer = layer;
+    run.hidden.keep(layer);
+  }
+  void forward(const decode::Rows& rows) {
+    decoder.forward(rows, first_layer, from ? from->hidden.of(first_layer) : nullptr);
+  }
 };
 
 // At most n of the steps first..end-1, spread evenly.
@@ -46,10 +78,15 @@ SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, i
 
   Run full(model, decode::full_policy(n_layers), n_tokens, {});
   std::vector<std::unique_ptr<Run>> runs;
+  std::vector<decode::Policy> only;
+  for (const auto& named : policies) only.push_back(named.policy);
+  const std::vector<Reuse> reuse = plan_reuse(only, options.recall_steps > 0);
   for (const auto& [name, policy] : policies) {
     // Steps that see no more pages than the smallest k leave nothing out.
     const int first_active = std::max(n_prompt_tokens, decode::smallest_k(policy) * page_size);
     runs.push_back(std::make_unique<Run>(model, policy, n_tokens, spread(first_active, n_tokens, options.recall_steps)));
+    const auto [run, first_layer] = reuse[runs.size() - 1];
+    runs.back()->begin_with(run < 0 ? full : *runs[run], first_layer);
     PolicyScores scores;
     scores.name = name;
     for (int t = n_prompt_tokens; t < n_tokens; ++t) scores.attended += decode::attended_positions(policy, t);
@@ -62,7 +99,7 @@ SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, i
       [&](int first, int n) {
         std::vector<int32_t> position(n), sequence(n, 0);
         for (int i = 0; i < n; ++i) position[i] = first + i;
-        for (auto& run : runs) run->decoder.forward({ids.subspan(first, n), position, sequence, prefilled_to});
+        for (auto& run : runs) run->forward({ids.subspan(first, n), position, sequence, prefilled_to});
         if (advance) advance(n);
 
         const int begin = std::max(first, n_prompt_tokens);  // first step of this chunk

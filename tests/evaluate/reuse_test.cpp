@@ -1,0 +1,88 @@
+#include "evaluate/reuse.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <random>
+
+#include "decode/kv_cache.h"
+#include "decode/decoder.h"
+#include "evaluate/evaluate.h"
+#include "support/scratch.h"
+#include "support/tiny_model.h"
+
+using namespace deltacal;
+using config::Role;
+
+namespace {
+
+config::LayerPlan full() { return {Role::full, 0, 0}; }
+config::LayerPlan delta(int k, int l) { return {Role::delta, k, l}; }
+config::LayerPlan sparse(int k) { return {Role::sparse, k, 0}; }
+
+decode::Policy policy_of(std::vector<config::LayerPlan> layers) {
+  config::Schedule schedule;
+  schedule.layers = std::move(layers);
+  return decode::delta_policy(schedule);
+}
+
+}  // namespace
+
+TEST_CASE("reuse: a run begins at the first layer that differs, or at the Δ-layer whose list that one reads") {
+  const auto a = policy_of({full(), delta(4, 1), sparse(4), sparse(3), delta(4, 1), sparse(4)});
+  const auto all = decode::full_policy(6);
+  CHECK(evaluate::first_layer(a, all) == 1);  // layer 2 differs; its list is made at 1
+  CHECK(evaluate::first_layer(all, a) == 2);
+  CHECK(evaluate::first_layer(a, a) == 4);    // the last layer's own output is not kept; it reads the list of 4
+  CHECK(evaluate::first_layer(all, all) == 5);
+  // A Δ-layer attends like a full one; a longer list serves the same prefix; another L or k does not.
+  CHECK(evaluate::first_layer(policy_of({full(), delta(8, 1), sparse(4), sparse(3), full(), full()}), a) == 5);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(2), delta(4, 1), sparse(4)}), a) == 1);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 2), sparse(4), sparse(3), delta(4, 1), sparse(4)}), a) == 1);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(3), sparse(3), sparse(4)}), a) == 1);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(3), delta(4, 1), sparse(2)}), a) == 4);
+  CHECK(evaluate::first_layer(decode::streaming_policy({0, 2, 2, 2, 2, 2}), a) == 1);
+}
+
+TEST_CASE("reuse: scores of a batch are those of each policy run by itself, bit for bit") {
+  const test::Scratch scratch;
+  test::TinyModel tiny;
+  tiny.n_layers = 6;
+  test::write_tiny_model(tiny, scratch / "m.gguf");
+  const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::f32);
+  std::mt19937 random(5);
+  std::vector<int32_t> ids(200);
+  for (auto& id : ids) id = int32_t(random() % 288);
+
+  // Random schedules that share beginnings.
+  std::vector<evaluate::NamedPolicy> policies{{"streaming", decode::streaming_policy({0, 3, 3, 3, 3, 3})}};
+  for (int i = 0; i < 14; ++i) {
+    std::vector<config::LayerPlan> layers{full(), delta(5, 1), sparse(3 + i % 2)};
+    if (i % 3) layers.push_back(delta(5, 1));
+    while (layers.size() < 6) {
+      const auto choice = random() % 4;
+      layers.push_back(choice == 0 ? delta(5, 1) : choice == 1 ? full() : sparse(3 + int(random() % 2)));
+    }
+    policies.push_back({"p" + std::to_string(i), policy_of(layers)});
+  }
+  std::vector<decode::Policy> only;
+  for (const auto& p : policies) only.push_back(p.policy);
+  int reused = 0;
+  for (const auto& r : evaluate::plan_reuse(only, false)) reused += r.run >= 0;
+  REQUIRE(reused > 5);
+
+  const auto together = evaluate::evaluate(model, ids, 20, policies, {64, 0}, nullptr);
+  for (size_t i = 0; i < policies.size(); ++i) {
+    CAPTURE(policies[i].name);
+    decode::KvCache cache(model, 1, 200);
+    decode::Decoder decoder(model, cache, policies[i].policy);
+    std::vector<float> nll;
+    decode::replay(decoder, ids, 20, [&](int first, int n) {
+      const int begin = std::max(first, 20), with_next = std::min(first + n, 199) - begin;
+      if (with_next <= 0) return;
+      const auto part = decode::nll_of(decoder.logits(begin - first, first + n - begin), std::span(ids).subspan(begin + 1, with_next));
+      nll.insert(nll.end(), part.begin(), part.end());
+    }, 64);
+    const auto& found = together.policies[i].nll;
+    REQUIRE(found.size() == nll.size() + 1);
+    CHECK(std::equal(nll.begin(), nll.end(), found.begin()));
+  }
+}

@@ -28,6 +28,24 @@ Eigen::MatrixXd segment_sums(const Eigen::MatrixXd& similarity) {
 
 }  // namespace
 
+std::vector<double> mean_oracle(std::span<const SampleRecall> samples, int n_k) {
+  if (samples.empty()) throw bad_input("no sample to take the oracle recall of");
+  const std::size_t n = static_cast<std::size_t>(n_k) * samples[0].n_layers;
+  std::vector<double> sum(n), count(n);
+  for (const auto& sample : samples) {
+    if (sample.oracle.size() != n)
+      throw bad_input("sample {}: oracle recall of {} entries, expected {}", sample.id, sample.oracle.size(),
+                      n);
+    for (std::size_t i = 0; i < n; ++i) {
+      if (std::isnan(sample.oracle[i])) continue;
+      sum[i] += sample.oracle[i];
+      count[i] += 1;
+    }
+  }
+  for (std::size_t i = 0; i < n; ++i) sum[i] /= count[i];  // 0 / 0 is NaN: unknown
+  return sum;
+}
+
 Eigen::MatrixXd kascade_similarity(const EdgeCosts& edges, std::span<const double> oracle, int k_index,
                                    int l_index) {
   const int n = edges.n_layers;

@@ -2,9 +2,10 @@
 // they cost.
 //
 // The similarity of target l and source a is the share of what l's own best pages hold that a's pages hold
-// too, R[l<-a](K, L) / O[l](K). Here it is the ratio of means over active steps and samples; the paper's is
-// of tokens, head by head, and weighs layers by how much their attention changes the hidden state, which a
-// trace does not hold. Anchors are what this project calls Δ-layers; each other layer reads the list of the
+// too, R[l<-a](K, L) / O[l](K): here the ratio of means over active steps and samples, all heads together.
+// The authors' program differs in what a trace does not hold: it matches heads (the best source head for each
+// of the target's), takes the least token of a prompt, and weighs layers by how much their attention turns
+// the hidden state. Anchors are what this project calls Δ-layers; each other layer reads the list of the
 // nearest one below.
 #pragma once
 #include <Eigen/Core>
@@ -15,6 +16,10 @@
 #include "calib/baselines.h"
 
 namespace deltacal::calib::baselines {
+
+// Mean oracle recall of the samples that have one, [n_k, n_layers] for n_k values of K; NaN where none has.
+// bad_input for no sample, or samples of other sizes.
+std::vector<double> mean_oracle(std::span<const SampleRecall>, int n_k);
 
 // [n_layers target, n_layers source] at index k and l of the grid; NaN where recall is unknown or the oracle
 // is 0. oracle [n_k, n_layers]: mean oracle recall over active steps and samples. bad_input for another size.

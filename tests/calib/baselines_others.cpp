@@ -114,6 +114,21 @@ TEST_CASE("kascade: similarity is recall over the target's oracle") {
   CHECK_THROWS_AS(kascade_similarity(edges, std::vector<double>(4, 0.5), 1, 0), Error);
 }
 
+TEST_CASE("kascade: oracle recall is the mean of the samples that have one") {
+  std::vector<SampleRecall> samples(3);
+  for (auto& sample : samples) sample.n_layers = 2;
+  samples[0].oracle = {0.5f, 0.25f, 1, NAN};
+  samples[1].oracle = {1, NAN, 0.5f, NAN};
+  samples[2].oracle = {0.75f, NAN, NAN, NAN};
+  const auto oracle = mean_oracle(samples, 2);
+  CHECK(oracle[0] == 0.75);
+  CHECK(oracle[1] == 0.25);
+  CHECK(oracle[2] == 0.75);
+  CHECK(std::isnan(oracle[3]));
+  CHECK_THROWS_AS(mean_oracle(samples, 3), Error);
+  CHECK_THROWS_AS(mean_oracle({}, 2), Error);
+}
+
 TEST_CASE("kascade: fills the budget, takes the m of least loss, and needs a measured K") {
   const StepCosts costs(ranges);
   const int n_layers = 12;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace deltacal::calib {
 namespace {
@@ -96,6 +97,24 @@ std::vector<Neighbour> neighbours_of(const config::Schedule& schedule, const Nei
   if (rules.solve_for) add_other_deltas(schedule, rules, found);
   add_other_pages(schedule, rules, found);
   return found.take();
+}
+
+// Edges that the set rules out are unknown to the solver, which never uses such an edge.
+std::optional<config::Schedule> solve_with_deltas(const EdgeCosts& edges, const LayerCosts& costs,
+                                                  long long budget, std::span<const int> deltas,
+                                                  schedule::Options options) {
+  EdgeCosts allowed = edges;
+  const auto chosen = [&](int layer) { return std::ranges::find(deltas, layer) != deltas.end(); };
+  const std::size_t n_pairs = edges.k_pages.size() * edges.l_pages.size();
+  for (int target = 0; target < edges.n_layers; ++target)
+    for (int source = 0; source <= target; ++source)
+      if (chosen(target) || !chosen(source))
+        std::fill_n(allowed.loss.begin() + static_cast<std::ptrdiff_t>(edges.at(target, source, 0, 0)),
+                    n_pairs, std::numeric_limits<double>::quiet_NaN());
+  options.candidates = 1;
+  auto found = schedule::k_best(allowed, costs, budget, options);
+  if (found.empty()) return std::nullopt;
+  return std::move(found[0].schedule);
 }
 
 }  // namespace deltacal::calib

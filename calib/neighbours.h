@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "calib/schedule/schedule.h"
 #include "config/schedule.h"
 
 namespace deltacal::calib {
@@ -34,5 +35,11 @@ std::vector<Neighbour> neighbours_of(const config::Schedule&, const NeighbourRul
 
 // The same schedule with k pages at sparse layer `layer`, the lists as long as their layers need.
 config::Schedule with_k(config::Schedule, int layer, int k_pages);
+
+// `solve_for` by the exact solver: the schedule of least loss whose Δ-layers are among `deltas`, and whose
+// layers in `deltas` attend to everything; one that serves no layer well is full. Empty if none meets the
+// budget.
+std::optional<config::Schedule> solve_with_deltas(const EdgeCosts&, const LayerCosts&, long long budget,
+                                                  std::span<const int> deltas, schedule::Options);
 
 }  // namespace deltacal::calib

@@ -11,6 +11,7 @@
 #include "calib/rerank.h"
 #include "calib/schedule/schedule.h"
 #include "core/error.h"
+#include "schedule_support.h"
 
 using namespace deltacal;
 using namespace deltacal::calib;
@@ -154,6 +155,37 @@ TEST_CASE("neighbours: pages move between two sparse layers, the lists follow, L
   rules.k_pages = {1, 8, 16};
   for (const auto& neighbour : neighbours_of(from, rules))  // 1 is below L = 2
     CHECK(neighbour.change.starts_with("k 16 to 8 at 4"));
+}
+
+TEST_CASE("neighbours: the best k for given Δ-layers is what trying everything finds") {
+  for (unsigned seed = 0; seed < 8; ++seed) {
+    const auto edges =
+        test::random_edges(6, {4, 8}, {1, 4}, seed % 2 ? test::Losses::uniform : test::Losses::holes, seed);
+    const auto costs = layer_costs(StepCosts(ranges), edges.k_pages);
+    const long long budget = attended_budget(costs, 6, 1.4);
+    for (const auto& deltas : {std::vector{1}, std::vector{2}, std::vector{1, 3}, std::vector{1, 2, 4}}) {
+      unsigned set = 0;
+      for (int layer : deltas) set |= 1u << layer;
+      double least = INFINITY;  // of the schedules with exactly these Δ-layers
+      test::EverySchedule(edges, costs, 1, -1, -1).run([&](unsigned other, long long cost, double loss) {
+        if (other == set && cost <= budget) least = std::min(least, loss);
+      });
+      const auto found = solve_with_deltas(edges, costs, budget, deltas, {.full_layers = 1});
+      CAPTURE(seed, set, least);
+      if (!found) {
+        CHECK(std::isinf(least));
+        continue;
+      }
+      CHECK_NOTHROW(config::check(*found, "test"));
+      CHECK(schedule::attended_by(StepCosts(ranges), *found) <= budget);
+      for (int layer : deltas) CHECK(found->layers[layer].role != Role::sparse);
+      CHECK((test::set_of(*found) | set) == set);  // no other Δ-layers
+      if (test::set_of(*found) == set)
+        CHECK(schedule::loss_of(edges, *found) == Approx(least));
+      else
+        CHECK(schedule::loss_of(edges, *found) <= least + 1e-12);
+    }
+  }
 }
 
 TEST_CASE("rerank: the local search walks to the best set as long as a step is certain") {

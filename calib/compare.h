@@ -25,16 +25,16 @@ namespace deltacal::calib {
 
 // A schedule, by which method it was found, and what it does.
 struct MeasuredSchedule {
+  static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
   std::string method;             // "dp", "cosine-peaks", ...
   std::string schedule;           // config::describe
   std::vector<int> delta_layers;  // ascending
-  double attended_ratio = std::numeric_limits<double>::quiet_NaN();
-  double predicted_kl = std::numeric_limits<double>::quiet_NaN();  // nats a token; NaN: not known
-  double recall =
-      std::numeric_limits<double>::quiet_NaN();  // mean over sparse layers of mean recall; NaN: not known
-  std::vector<double> surrogates;                // [n_surrogates] the larger, the worse; NaN: not known
-  std::vector<double> nll_gap,
-      kl;                // [n_samples] nats a token; NaN for a sample that no schedule is scored on
+  double attended_ratio = unknown;
+  double predicted_kl = unknown;   // nats a token
+  double recall = unknown;         // mean over sparse layers of mean recall
+  std::vector<double> surrogates;  // [n_surrogates] the larger, the worse; NaN: unknown
+  // [n_samples] nats a token; NaN for a sample that no schedule is scored on
+  std::vector<double> nll_gap, kl;
   double seconds = 0;    // that the method took
   bool is_mean = false;  // of several schedules: a row, but nothing to rank
 };

@@ -24,8 +24,8 @@ using EvaluateSamples =
     std::function<std::vector<std::vector<double>>(std::span<const config::Schedule>, int first, int n)>;
 
 struct RerankOptions {
-  std::vector<std::string>
-      problems;  // [n_samples]; halving takes the samples in this order, so mix the problems
+  // [n_samples] Halving takes the samples in this order, so mix the problems.
+  std::vector<std::string> problems;
   Bootstrap bootstrap;
   int first_samples = 2;    // of the first round of halving
   int max_rounds = 4;       // of the local search; 0: halving alone

@@ -46,8 +46,8 @@ struct GreedyRun {
 };
 
 struct Greedy {
-  std::optional<config::Schedule>
-      schedule;                 // the least NLL gap of the runs' last rounds; empty if no m is feasible
+  // The least NLL gap of the runs' last rounds; empty if no number of Δ-layers meets the budget.
+  std::optional<config::Schedule> schedule;
   double nll_gap = 0;           // of `schedule`
   long long attended = 0;       // positions, over the steps of the costs
   std::vector<GreedyRun> runs;  // [delta_layers]

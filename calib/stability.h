@@ -20,10 +20,10 @@ inline constexpr int stability_resamples = 200;  // each is one run of the solve
 using SolveLosses = std::function<std::optional<config::Schedule>(std::span<const double> loss)>;
 
 struct Stability {
-  std::vector<double>
-      share;          // [n_layers] of the resamples in which the layer is a Δ-layer; empty without resamples
-  int resamples = 0;  // those with a schedule
-  int unsolved = 0;   // those without
+  // [n_layers] of the resamples in which the layer is a Δ-layer; empty without resamples
+  std::vector<double> share;
+  int resamples = 0;   // those with a schedule
+  int unsolved = 0;    // those without
   std::string reason;  // why there is no share; empty where there is one
 };
 

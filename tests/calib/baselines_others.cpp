@@ -71,7 +71,9 @@ TEST_CASE("kascade: the anchors of a small model are those found by hand") {
   CHECK(kascade_layers(similarity, 0, 2) == std::vector{0, 3});
   CHECK(kascade_layers(similarity, 1, 1) == std::vector{1});
   CHECK(kascade_layers(similarity, 0, 5) == std::vector{0, 1, 2, 3, 4});
-  similarity(4, 3) = NAN;  // then 4 must be an anchor or read another's
+  CHECK(kascade_layers(Eigen::MatrixXd::Constant(6, 6, 0.5), 1, 3) ==
+        std::vector{1, 2, 3});  // all equal: the lowest
+  similarity(4, 3) = NAN;       // then 4 must be an anchor or read another's
   CHECK(kascade_layers(similarity, 3, 1).empty());
   CHECK(kascade_layers(similarity, 3, 2) == std::vector{3, 4});
   CHECK_THROWS_AS(kascade_layers(similarity, 0, 6), Error);

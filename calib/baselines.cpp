@@ -34,22 +34,6 @@ std::vector<int> layers_of(Baseline method, int n_layers, std::span<const double
   return {};
 }
 
-// The largest K >= least with n_sparse layers of it within `rest`; 0 if there is none.
-int largest_k(const StepCosts& costs, int n_sparse, long long rest, int least) {
-  if (n_sparse * costs.at(least) > rest) return 0;
-  int low = least, high = std::max(least, costs.max_pages()) + 1;  // low fits; high is never asked for
-  while (high - low > 1) {
-    const int middle = low + (high - low) / 2;
-    (n_sparse * costs.at(middle) <= rest ? low : high) = middle;
-  }
-  return low;
-}
-
-bool better(const BaselineSchedule& a, const BaselineSchedule& b) {
-  if (std::isnan(a.loss) || std::isnan(b.loss)) return !std::isnan(a.loss) && std::isnan(b.loss);
-  return a.loss != b.loss ? a.loss < b.loss : a.attended < b.attended;
-}
-
 }  // namespace
 
 std::string name_of(Baseline method) {
@@ -106,6 +90,38 @@ config::Schedule with_one_k(int n_layers, int full_layers, std::span<const int> 
   return schedule;
 }
 
+int largest_k(const StepCosts& costs, int n_sparse, long long rest, int least) {
+  if (n_sparse * costs.at(least) > rest) return 0;
+  int low = least, high = std::max(least, costs.max_pages()) + 1;  // low fits; high is never asked for
+  while (high - low > 1) {
+    const int middle = low + (high - low) / 2;
+    (n_sparse * costs.at(middle) <= rest ? low : high) = middle;
+  }
+  return low;
+}
+
+bool better(const BaselineSchedule& a, const BaselineSchedule& b) {
+  if (std::isnan(a.loss) || std::isnan(b.loss)) return !std::isnan(a.loss) && std::isnan(b.loss);
+  return a.loss != b.loss ? a.loss < b.loss : a.attended < b.attended;
+}
+
+std::optional<BaselineSchedule> with_largest_k(const EdgeCosts& edges, const StepCosts& costs,
+                                               long long budget, std::span<const int> deltas,
+                                               const BaselineOptions& options, int least_k) {
+  const int n_full = options.full_layers + static_cast<int>(deltas.size()),
+            n_sparse = edges.n_layers - n_full;
+  if (options.l_pages < 1) throw bad_input("L is {}, expected at least 1", options.l_pages);
+  if (n_sparse < 1) return std::nullopt;
+  const int k =
+      largest_k(costs, n_sparse, budget - n_full * costs.full(), std::max(options.l_pages, least_k));
+  if (k == 0) return std::nullopt;
+  BaselineSchedule found;
+  found.schedule = with_one_k(edges.n_layers, options.full_layers, deltas, k, options.l_pages);
+  found.loss = schedule::loss_of(edges, found.schedule);
+  found.attended = schedule::attended_by(costs, found.schedule);
+  return found;
+}
+
 std::optional<BaselineSchedule> baseline(Baseline method, const EdgeCosts& edges, const StepCosts& costs,
                                          long long budget, std::span<const double> drift,
                                          const BaselineOptions& options) {
@@ -117,14 +133,8 @@ std::optional<BaselineSchedule> baseline(Baseline method, const EdgeCosts& edges
   for (int m = 1; m < n_layers - options.full_layers; ++m) {
     const auto deltas = layers_of(method, n_layers, drift, options, m);
     if (static_cast<int>(deltas.size()) < m) break;  // no more peaks
-    const int n_full = options.full_layers + m;
-    const int k = largest_k(costs, n_layers - n_full, budget - n_full * costs.full(), options.l_pages);
-    if (k == 0) continue;
-    BaselineSchedule found;
-    found.schedule = with_one_k(n_layers, options.full_layers, deltas, k, options.l_pages);
-    found.loss = schedule::loss_of(edges, found.schedule);
-    found.attended = schedule::attended_by(costs, found.schedule);
-    if (!best || better(found, *best)) best = std::move(found);
+    auto found = with_largest_k(edges, costs, budget, deltas, options);
+    if (found && (!best || better(*found, *best))) best = std::move(found);
   }
   return best;
 }

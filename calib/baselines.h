@@ -28,9 +28,9 @@ enum class Baseline {
 std::string name_of(Baseline);  // "cosine-peaks", as on the command line
 
 // m Δ-layers each, ascending; 1 <= m <= n_layers - full_layers.
-// The m - 1 highest local peaks of drift [n_layers] above layer full_layers; fewer where there are fewer. A peak
-// is above its left neighbour and not below its right one; missing values (NaN) are never peaks, nor is the last
-// layer, which has nothing to serve.
+// The m - 1 highest local peaks of drift [n_layers] above layer full_layers; fewer where there are fewer. A
+// peak is above its left neighbour and not below its right one; missing values (NaN) are never peaks, nor is
+// the last layer, which has nothing to serve.
 std::vector<int> cosine_peaks(std::span<const double> drift, int full_layers, int m);
 // full_layers + floor(i (n_layers - full_layers) / m).
 std::vector<int> uniform_layers(int n_layers, int full_layers, int m);
@@ -51,6 +51,16 @@ struct BaselineSchedule {
   double loss = 0;         // NaN where K lies below the grid
   long long attended = 0;  // positions, over the steps of the costs
 };
+// These Δ-layers (ascending, from full_layers on) with the largest K that meets the budget; empty if not even
+// K = max(L, least_k) does, or if nothing would be sparse.
+std::optional<BaselineSchedule> with_largest_k(const EdgeCosts&, const StepCosts&, long long budget,
+                                               std::span<const int> deltas, const BaselineOptions&,
+                                               int least_k = 1);
+// The largest K >= least with n_sparse layers of it within `rest` positions; 0 if there is none.
+int largest_k(const StepCosts&, int n_sparse, long long rest, int least);
+// Less loss, then fewer positions; a known loss before an unknown one.
+bool better(const BaselineSchedule&, const BaselineSchedule&);
+
 // Empty if no m and K meet the budget. `drift` [n_layers] is read by cosine_peaks alone.
 std::optional<BaselineSchedule> baseline(Baseline, const EdgeCosts&, const StepCosts&, long long budget,
                                          std::span<const double> drift, const BaselineOptions&);

@@ -1,0 +1,103 @@
+#include "calib/compare_markdown.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+
+namespace deltacal::calib {
+namespace {
+
+std::string number(double value, int digits) {
+  return std::isnan(value) ? "-" : fmt::format("{:.{}f}", value, digits);
+}
+
+// "0.0176 (0.0086 to 0.0273)"
+std::string interval(const Estimate& estimate, int digits) {
+  if (!estimate.low) return number(estimate.mean, digits);
+  return fmt::format("{} ({} to {})", number(estimate.mean, digits), number(*estimate.low, digits),
+                     number(*estimate.high, digits));
+}
+
+std::string interval(const std::optional<Estimate>& estimate, int digits) {
+  return estimate ? interval(*estimate, digits) : "-";
+}
+
+// A pipe would end the cell.
+std::string cell(const std::string& text) {
+  std::string out;
+  for (const char c : text) out += c == '|' ? "\\|" : std::string(1, c);
+  return out;
+}
+
+std::string row(const std::vector<std::string>& cells) {
+  return fmt::format("| {} |\n", fmt::join(cells, " | "));
+}
+
+std::string methods_table(const MethodComparison& c) {
+  std::string out = row({"method", "attended ratio", "NLL gap", "minus " + cell(c.winner), "KL",
+                         "predicted KL", "recall", "seconds", "schedule"});
+  out += "|---|--:|--:|--:|--:|--:|--:|--:|---|\n";
+  for (const MethodRow& m : c.methods)
+    out += row({m.name == c.winner ? "**" + cell(m.name) + "**" : cell(m.name), number(m.attended_ratio, 2),
+                interval(m.nll_gap, 4), interval(m.vs_winner, 4), interval(m.kl, 4),
+                number(m.predicted_kl, 4), number(m.recall, 3), number(m.seconds, 1), cell(m.schedule)});
+  return out;
+}
+
+std::string surrogates_table(const MethodComparison& c) {
+  std::string out =
+      row({"surrogate", "Spearman with NLL gap", "Kendall", "schedules"}) + "|---|--:|--:|--:|\n";
+  for (const SurrogateRow& s : c.surrogates)
+    out += row({cell(s.name), interval(s.rank.spearman, 2), number(s.rank.kendall, 2),
+                std::to_string(s.rank.n_schedules)});
+  return out;
+}
+
+std::string prediction_text(const Prediction& p) {
+  std::string out = fmt::format("Measured KL is {} times the predicted KL over {} schedules",
+                                interval(p.scale, 2), p.n_schedules);
+  for (std::size_t i = 0; i < p.residuals.size(); ++i)
+    out += fmt::format("{} {:.2f} with {}", i == 0 ? "; relative to that" : ",",
+                       std::exp(p.residuals[i].mean), p.residuals[i].delta_layers);
+  out += p.residuals.empty() ? ".\n" : " Δ-layers.\n";
+  if (!p.warning.empty()) out += "\nWarning: " + p.warning + ".\n";
+  return out;
+}
+
+// "2 100%, 14 85%": layers that are chosen at all.
+std::string stability_text(const Stability& stability) {
+  std::vector<std::string> layers;
+  for (std::size_t layer = 0; layer < stability.share.size(); ++layer)
+    if (stability.share[layer] > 0)
+      layers.push_back(fmt::format("{} {:.0f}%", layer, 100 * stability.share[layer]));
+  return fmt::format("Δ-layers of {} resamples of the calibration problems: {}.\n", stability.resamples,
+                     fmt::join(layers, ", "));
+}
+
+std::string pareto_table(const MethodComparison& c) {
+  std::string out = row({"budget", "attended ratio", "NLL gap", "KL", "predicted KL", "recall", "schedule"});
+  out += "|--:|--:|--:|--:|--:|--:|---|\n";
+  for (const ParetoRow& p : c.pareto)
+    out += row({number(p.budget, 2), number(p.attended_ratio, 2), interval(p.nll_gap, 4), interval(p.kl, 4),
+                number(p.predicted_kl, 4), number(p.recall, 3), cell(p.schedule)});
+  return out;
+}
+
+}  // namespace
+
+std::string to_markdown(const MethodComparison& c) {
+  std::string out = methods_table(c);
+  out += fmt::format(
+      "\n{} samples of {} problems; NLL gap and KL in nats a token, {}.\n", c.n_samples, c.n_problems,
+      c.no_interval_reason.empty()
+          ? fmt::format("{:g}% intervals over problems in brackets", 100 * c.bootstrap.confidence)
+          : "without intervals: " + c.no_interval_reason);
+  if (!c.surrogates.empty()) out += "\n" + surrogates_table(c);
+  if (c.prediction) out += "\n" + prediction_text(*c.prediction);
+  if (!c.stability.share.empty()) out += "\n" + stability_text(c.stability);
+  if (!c.pareto.empty()) out += "\n" + pareto_table(c);
+  return out;
+}
+
+}  // namespace deltacal::calib

@@ -1,108 +1,21 @@
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "calib/baselines.h"
-#include "calib/budget.h"
-#include "calib/drift.h"
-#include "calib/edges.h"
-#include "calib/schedule/schedule.h"
-#include "calib/to_config.h"
+#include "calib/rerank.h"
+#include "calib/search.h"
+#include "compare.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "development.h"
+#include "methods.h"
 #include "options.h"
-#include "trace/trace.h"
 
 namespace deltacal::tools {
 namespace {
 
-const std::vector<calib::Baseline> baselines{calib::Baseline::cosine_peaks, calib::Baseline::uniform,
-                                             calib::Baseline::random};
-
-// Everything that the methods choose from.
-struct Problem {
-  calib::EdgeCosts edges;
-  calib::StepCosts steps;
-  calib::LayerCosts layers;
-  std::vector<double> drift;  // [n_layers]; empty unless a baseline is asked for
-  calib::Goal goal;
-  long long budget = 0;  // positions; for an attended goal
-  std::optional<int> full_layers;
-  int n_layers = 0;
-  std::string objective, objective_reason;  // kl or recall, and why
-};
-
-std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
-  if (text == "auto") return std::nullopt;
-  int n = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
-  if (error != std::errc() || end != text.data() + text.size() || n < 0 || n >= n_layers)
-    throw bad_input("--full-layers {}: give a number from 0 to {}, or auto", text, n_layers - 1);
-  return n;
-}
-
-// The steps that the budget is met on.
-std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context) {
-  if (context > trace.model().max_context)
-    throw bad_input("--context {}: the model's context is {}", context, trace.model().max_context);
-  int measured = 0;  // positions that were recorded end here
-  for (int i = 0; i < trace.n_samples(); ++i) measured = std::max(measured, trace.info(i).n_tokens);
-  if (context > measured)
-    fmt::print(stderr,
-               "warning: --context {} is longer than any sample of the trace ({} tokens): what is lost "
-               "beyond that was not measured\n",
-               context, measured);
-  if (context > 0) return {{0, context}};
-  std::vector<config::StepRange> ranges;
-  for (int i = 0; i < trace.n_samples(); ++i)
-    ranges.push_back({trace.info(i).n_prompt_tokens, trace.info(i).n_tokens});
-  return ranges;
-}
-
-// kl or recall, and why.
-std::pair<std::string, std::string> objective_of(const CalibrateOptions& o, const trace::Reader& trace) {
-  if (o.objective != "auto") return {o.objective, "asked for"};
-  if (calib::has_sensitivity(trace)) return {"kl", "every sample of the trace has its predicted KL"};
-  return {"recall", "the trace holds no predicted KL (profile --sensitivity records it)"};
-}
-
-calib::EdgeCosts edges_of(const CalibrateOptions& o, const std::string& objective, const trace::Reader& trace,
-                          const calib::Grid& grid) {
-  const calib::Bootstrap bootstrap{o.resamples, o.made.seed, 0.95};
-  const calib::Aggregate aggregate = calib::parse_aggregate(o.aggregate);
-  if (objective == "recall") return calib::recall_costs(grid, calib::recalls(trace, grid), bootstrap, {}, aggregate);
-  const auto kl = calib::predicted_kl(trace, grid);
-  return calib::kl_costs(grid, calib::recalls(trace, grid), kl, aggregate, bootstrap);
-}
-
-Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace, const calib::Grid& grid) {
-  const int n_layers = trace.model().n_layers;
-  const auto [objective, reason] = objective_of(o, trace);
-  Problem p{edges_of(o, objective, trace, grid),
-            calib::StepCosts(ranges_of(trace, o.context)),
-            {},
-            {},
-            o.min_recall ? calib::min_recall_goal(*o.min_recall) : calib::parse_budget(o.budget),
-            0,
-            parse_full_layers(o.full_layers, n_layers),
-            n_layers,
-            objective,
-            reason};
-  p.layers = calib::layer_costs(p.steps, grid.k_pages);
-  if (o.method == "cosine-peaks" || !o.alternatives_dir.empty()) {
-    const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
-    p.drift.assign(drift.data(), drift.data() + drift.size());
-  }
-  if (p.goal.kind == calib::Goal::Kind::attended)
-    p.budget = calib::attended_budget(p.layers, n_layers, p.goal.value);
-  return p;
-}
-
-double ratio_of(const Problem& p, long long attended) {
-  return double(p.layers.full) * p.n_layers / double(attended);
-}
+constexpr int search_samples = 4;  // development traces of a search on the loss of real runs
 
 Error no_schedule(const CalibrateOptions& o, const Problem& p, const calib::schedule::Options& options) {
   const auto nearest = calib::schedule::cheapest(p.edges, p.layers, options);
@@ -110,12 +23,13 @@ Error no_schedule(const CalibrateOptions& o, const Problem& p, const calib::sche
       "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} "
       "({}). Ask for "
       "less, allow smaller --k-pages, fewer --full-layers, or calibrate on longer traces",
-      o.budget, ratio_of(p, nearest.attended), config::describe(nearest.schedule));
+      o.budget, p.ratio_of(nearest.attended), config::describe(nearest.schedule));
 }
 
 // The exact solver's candidates, best first.
 std::vector<calib::Choice> solve(const CalibrateOptions& o, const Problem& p) {
-  const calib::schedule::Options options{p.full_layers, o.uniform_k, o.candidates};
+  calib::schedule::Options options = p.solver(o);
+  options.candidates = std::max(o.candidates, o.rerank);
   const auto found = p.goal.kind == calib::Goal::Kind::min_recall
                          ? calib::schedule::cheapest_with_recall(p.edges, p.layers, p.goal.value, options)
                          : calib::schedule::k_best(p.edges, p.layers, p.budget, options);
@@ -132,20 +46,62 @@ std::vector<calib::Choice> solve(const CalibrateOptions& o, const Problem& p) {
   return choices;
 }
 
-std::optional<calib::Choice> baseline_of(const CalibrateOptions& o, const Problem& p, calib::Baseline method,
-                                         long long budget) {
-  // Those that choose L themselves have none to choose it by: the grid's value nearest to the paper's window.
-  const int l = p.edges.l_pages[std::max(0, p.edges.l_floor(4))];
-  const auto found =
-      calib::baseline(method, p.edges, p.steps, budget, p.drift, {p.full_layers.value_or(2), l, o.made.seed});
-  if (!found) return std::nullopt;
-  return calib::Choice{calib::name_of(method), found->schedule, found->loss, found->attended};
+// The schedule that a search on the loss of real runs finds; it works to the solver's own number of Δ-layers.
+calib::Choice greedy(const CalibrateOptions& o, const Problem& p, Development& development) {
+  calib::GreedyOptions options{p.full_layers.value_or(2), usual_l_pages(p), p.grid.k_pages.front(), {}};
+  int n_deltas = 3;
+  if (const auto dp = choose("dp", o, p, p.budget))
+    n_deltas = std::max<int>(2, std::ranges::count_if(dp->schedule.layers, [](const auto& l) { return l.role == config::Role::delta; }));
+  options.delta_layers = {n_deltas};
+  const auto found = calib::greedy_search(p.n_layers, p.steps, p.budget, options, development.mean_gap(search_samples));
+  if (!found.schedule) throw no_schedule(o, p, p.solver(o));
+  return {"greedy-nll", *found.schedule, calib::schedule::loss_of(p.edges, *found.schedule), found.attended};
 }
 
-calib::Baseline baseline_named(const std::string& name) {
-  for (const auto b : baselines)
-    if (calib::name_of(b) == name) return b;
-  throw bad_input("--method {}: unknown", name);
+// The candidates by what they really lose on the development samples, the winner first and improved by a local search.
+struct Reranked {
+  std::vector<calib::Choice> choices;
+  calib::Estimate nll_gap;
+  nlohmann::ordered_json log;
+};
+Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::Choice> candidates, Development& development) {
+  if (static_cast<int>(candidates.size()) > o.rerank) candidates.resize(o.rerank);
+  std::vector<config::Schedule> schedules;
+  for (const auto& c : candidates) schedules.push_back(c.schedule);
+  calib::RerankOptions options;
+  options.problems = development.problems();
+  options.bootstrap = {o.resamples, o.made.seed, 0.95};
+  options.rules.full_layers = p.full_layers.value_or(0);
+  options.rules.k_pages = p.grid.k_pages;
+  options.rules.budget = p.budget;
+  options.rules.attended = [&](const config::Schedule& s) { return calib::schedule::attended_by(p.steps, s); };
+  options.rules.solve_for = [&](std::span<const int> deltas) {
+    return calib::solve_with_deltas(p.edges, p.layers, p.budget, deltas, p.solver(o));
+  };
+  options.predicted = [&](const config::Schedule& s) { return calib::schedule::loss_of(p.edges, s); };
+  if (o.uniform_k) options.max_rounds = 0;  // moving pages between layers would break one K for all
+  const calib::Reranked found = calib::rerank(schedules, development.gaps(), options);
+
+  Reranked out;
+  out.nll_gap = calib::mean_with_interval(found.nll_gap, options.problems, options.bootstrap);
+  out.choices.push_back({"dp, reranked", found.schedule, calib::schedule::loss_of(p.edges, found.schedule),
+                         calib::schedule::attended_by(p.steps, found.schedule)});
+  for (auto& c : candidates)
+    if (!(c.schedule == found.schedule)) out.choices.push_back(std::move(c));
+  out.log = {{"data", o.data},
+             {"data_sha256", development.inputs().data.sha256},
+             {"n_samples", options.problems.size()},
+             {"n_evaluated", found.n_evaluated},
+             {"seconds", found.seconds},
+             {"stopped", found.stopped},
+             {"rounds", nlohmann::ordered_json::array()}};
+  for (const auto& round : found.rounds) {
+    nlohmann::ordered_json tries = nlohmann::ordered_json::array();
+    for (const auto& t : round.tries)
+      tries.push_back({{"change", t.change}, {"schedule", config::describe(t.schedule)}, {"nll_gap", t.nll_gap}, {"kept", t.kept}});
+    out.log["rounds"].push_back({{"stage", round.stage}, {"n_samples", round.n_samples}, {"tries", tries}});
+  }
+  return out;
 }
 
 calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, const trace::Reader& trace) {
@@ -168,56 +124,76 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, 
 void print_summary(const CalibrateOptions& o, const Problem& p, const std::vector<calib::Choice>& choices) {
   const auto& best = choices[0];
   fmt::print("{}: {}\n", o.out, config::describe(best.schedule));
-  fmt::print("attended-token ratio {:.2f} on {}, {} {:.4f}, objective {} ({})\n", ratio_of(p, best.attended),
+  fmt::print("attended-token ratio {:.2f} on {}, {} {:.4f}, objective {} ({})\n", p.ratio_of(best.attended),
              o.context ? fmt::format("steps 0..{}", o.context - 1) : "the calibration samples' own lengths",
              p.objective == "kl" ? "predicted KL, nats a token," : "summed recall loss", best.loss, p.objective,
              p.objective_reason);
 }
 
+// Equal cost: what the chosen schedule attends to, or less.
+void write_alternatives(const CalibrateOptions& o, const Problem& p, long long attended, const auto& write) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::create_directories(o.alternatives_dir, error);
+  if (error) throw failure("cannot make the folder {}: {}", o.alternatives_dir, error.message());
+  for (const std::string& method : trace_methods()) {
+    const auto found = choose(method, o, p, attended);
+    if (!found) {
+      fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
+      continue;
+    }
+    write({*found}, (fs::path(o.alternatives_dir) / (method + ".json")).string(), Existing::replace);
+  }
+}
+
+void check(const CalibrateOptions& o) {
+  if (o.budget.empty() && !o.min_recall) throw bad_input("calibrate: give --budget attended=R or --min-recall R");
+  if (o.min_recall && o.method != "dp") throw bad_input("--min-recall needs --method dp: {} works to a budget", o.method);
+  if (o.uniform_k && o.min_recall) throw bad_input("--uniform-k works to a budget, not with --min-recall");
+  if (o.min_recall && o.rerank > 0) throw bad_input("--rerank compares schedules of one budget, not with --min-recall");
+  if (o.rerank > 0 && o.method != "dp") throw bad_input("--rerank needs --method dp: {} has one schedule", o.method);
+  const bool runs = o.compare || o.rerank > 0 || o.method == "greedy-nll";
+  if (!runs && (!o.model.empty() || !o.data.empty()))
+    throw bad_input("calibrate: --model and --data are for --compare, --rerank and --method greedy-nll");
+}
+
 }  // namespace
 
 int calibrate(const CalibrateOptions& o) {
-  namespace fs = std::filesystem;
-  if (o.budget.empty() && !o.min_recall)
-    throw bad_input("calibrate: give --budget attended=R or --min-recall R");
-  if (o.min_recall && o.method != "dp")
-    throw bad_input("--min-recall needs --method dp: {} works to a budget", o.method);
-  if (o.uniform_k && o.min_recall) throw bad_input("--uniform-k works to a budget, not with --min-recall");
-  const calib::Grid grid{o.k_pages, o.l_pages};
-  calib::check(grid);
+  check(o);
   require_free_output(o.out, o.existing());
   const trace::Reader trace(o.trace);
-  const Problem p = problem_of(o, trace, grid);
+  if (o.compare) return compare(o, trace);
 
+  const Problem p = problem_of(o, trace);
+  std::unique_ptr<Development> development;
   std::vector<calib::Choice> choices;
+  Reranked reranked;
   if (o.method == "dp") {
     choices = solve(o, p);
+    if (o.rerank > 0) {
+      development = std::make_unique<Development>(o, trace);
+      reranked = rerank(o, p, std::move(choices), *development);
+      choices = reranked.choices;
+    }
+  } else if (o.method == "greedy-nll") {
+    development = std::make_unique<Development>(o, trace);
+    choices = {greedy(o, p, *development)};
   } else {
-    const auto found = baseline_of(o, p, baseline_named(o.method), p.budget);
+    const auto found = choose(o.method, o, p, p.budget);
     if (!found) throw no_schedule(o, p, {p.full_layers, true, 1});
     choices = {*found};
   }
   const auto record = record_of(o, p, trace);
-  const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path,
-                         Existing existing) {
-    config::write(calib::to_config(written, trace.model(), p.edges, p.steps, record), path, existing, o.made);
-  };
-
-  if (!o.alternatives_dir.empty()) {
-    std::error_code error;
-    fs::create_directories(o.alternatives_dir, error);
-    if (error) throw failure("cannot make the folder {}: {}", o.alternatives_dir, error.message());
-    // Equal cost: what the chosen schedule attends to, or less.
-    for (const auto method : baselines) {
-      const auto found = baseline_of(o, p, method, choices[0].attended);
-      if (!found) {
-        fmt::print(stderr, "{}: no schedule of this method meets the budget\n", calib::name_of(method));
-        continue;
-      }
-      write({*found}, (fs::path(o.alternatives_dir) / (calib::name_of(method) + ".json")).string(),
-            Existing::replace);
+  const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path, Existing existing) {
+    config::Config config = calib::to_config(written, trace.model(), p.edges, p.steps, record);
+    if (path == o.out && o.rerank > 0) {
+      config.expected.nll_gap = config::Interval{reranked.nll_gap.mean, reranked.nll_gap.low, reranked.nll_gap.high};
+      config.provenance["rerank"] = reranked.log;
     }
-  }
+    config::write(config, path, existing, o.made);
+  };
+  if (!o.alternatives_dir.empty()) write_alternatives(o, p, choices[0].attended, write);
   write(choices, o.out, o.existing());
   print_summary(o, p, choices);
   return 0;

@@ -27,16 +27,16 @@ void add_output(CLI::App* app, Output& o, const char* what) {
   app->add_option("--out", o.out, what)->required();
   app->add_flag("--force", o.force, "replace an existing output");
 }
-void add_model(CLI::App* app, ModelOptions& o) {
-  app->add_option("--model", o.model, "model file (GGUF)")->required();
+void add_model(CLI::App* app, ModelOptions& o, bool required = true) {
+  app->add_option("--model", o.model, "model file (GGUF)")->required(required);
   app->add_option("--device", o.device, "auto or cpu")->capture_default_str();
   app->add_option("--dtype", o.dtype, "auto, f32 or bf16: linear layers and KV cache")->capture_default_str();
   app->add_option("--threads", o.threads, "threads; 0: all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
 }
-void add_data(CLI::App* app, DataOptions& o) {
-  app->add_option("--data", o.data, "samples (JSON lines)")->required();
+void add_data(CLI::App* app, DataOptions& o, bool required = true) {
+  app->add_option("--data", o.data, "samples (JSON lines)")->required(required);
   app->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   app->add_option("--limit", o.limit, "samples at most; 0: all")
       ->capture_default_str()
@@ -145,9 +145,11 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->check(CLI::IsMember({"auto", "kl", "recall"}));
   c->add_option("--aggregate", o.aggregate, "of an edge's loss over the samples: mean, cvar:SHARE (worst share), max")
       ->capture_default_str();
-  c->add_option("--method", o.method, "dp, cosine-peaks, uniform or random")
+  const std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",
+                                         "tidal", "uniform",   "random",       "greedy-nll"};
+  c->add_option("--method", o.method, fmt::format("{}", fmt::join(methods, ", ")))
       ->capture_default_str()
-      ->check(CLI::IsMember({"dp", "cosine-peaks", "uniform", "random"}));
+      ->check(CLI::IsMember(methods));
   c->add_option("--full-layers", o.full_layers, "initial full layers, or auto")->capture_default_str();
   c->add_option("--candidates", o.candidates, "schedules named in the config, best first")
       ->capture_default_str()
@@ -159,10 +161,30 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_flag("--uniform-k", o.uniform_k, "one K for all sparse layers (as the DELTA paper has it)");
   c->add_option("--alternatives-dir", o.alternatives_dir,
                 "write the schedule of every method as a config into this folder");
+  auto* compare = c->add_flag("--compare", o.compare,
+                              "instead of a config: every method's schedule measured on --data, into OUT (JSON) and beside "
+                              "it as Markdown");
+  c->add_option("--methods", o.methods, "rows of --compare; the others are compared with the first")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->needs(compare)
+      ->check(CLI::IsMember(methods));
+  c->add_option("--rerank", o.rerank, "measure so many candidates on --data, then search around the best; 0: none")
+      ->capture_default_str()
+      ->excludes(compare)
+      ->check(CLI::Range(0, 1000));
+  c->add_option("--rerank-samples", o.rerank_samples, "development samples used, at most")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  c->add_option("--evaluations", o.evaluations, "file of finished runs, used again; default: OUT.evaluations.jsonl");
+  add_model(c, o, false);
+  add_data(c, o, false);
   add_grid(c, o);
   add_resamples(c, o.resamples);
   add_seed(c, o.made);
-  c->footer("Example: deltacal calibrate trace.h5 --budget attended=3 --out delta_config.json");
+  c->footer(
+      "--compare, --rerank and --method greedy-nll run the model on development traces: --model, --data.\n"
+      "Example: deltacal calibrate trace.h5 --budget attended=3 --out delta_config.json");
 }
 void add_validate(CLI::App& app, ValidateOptions& o) {
   CLI::App* c = app.add_subcommand(

@@ -66,7 +66,7 @@ struct AnalyzeOptions : Output, GridOptions {
   int resamples = 2000;
 };
 
-struct CalibrateOptions : Output, GridOptions {
+struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   Provenance made;
   std::string trace;
   std::string budget;                // "attended=3"
@@ -80,6 +80,11 @@ struct CalibrateOptions : Output, GridOptions {
   bool uniform_k = false;
   int resamples = 2000;
   std::string alternatives_dir;
+  bool compare = false;
+  std::vector<std::string> methods{"dp", "recall-dp", "cosine-peaks", "kascade", "tidal", "uniform", "random", "greedy-nll"};
+  int rerank = 0;           // candidates measured on development traces; 0: the prediction decides
+  int rerank_samples = 12;  // development traces used, at most
+  std::string evaluations;  // file of finished runs; empty: OUT.evaluations.jsonl
 };
 
 struct ValidateOptions : ModelOptions, DataOptions, Output {

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdio>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "calib/baselines.h"
@@ -14,6 +15,7 @@
 #include "decode/kv_cache.h"
 #include "evaluate/evaluate.h"
 #include "inputs.h"
+#include "side_by_side.h"
 
 namespace deltacal::tools {
 namespace {
@@ -170,10 +172,17 @@ int validate(const ValidateOptions& o) {
     double n_tokens = 0;
     for (const auto& s : in.data.samples) n_tokens += double(s.ids.size());
     Progress progress("validate", n_tokens, "tokens");
-    for (const auto& s : in.data.samples)
-      evaluation.samples.push_back(
-          to_evaluated(s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {512, o.recall_steps},
-                                             [&](int n) { progress.advance(n); })));
+    std::mutex mutex;  // of progress
+    const auto advance = [&](int n) {
+      const std::lock_guard lock(mutex);
+      progress.advance(n);
+    };
+    evaluation.samples.resize(in.data.samples.size());
+    side_by_side(in.data.samples.size(), [&](size_t i) {
+      const auto& s = in.data.samples[i];
+      evaluation.samples[i] = to_evaluated(
+          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {512, o.recall_steps}, advance));
+    });
   }
 
   calib::Validation validation =

@@ -1,0 +1,208 @@
+#include "compare.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include "calib/baselines/random_draws.h"
+#include "calib/compare_json.h"
+#include "calib/compare_markdown.h"
+#include "calib/joint.h"
+#include "calib/search.h"
+#include "calib/stability.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "development.h"
+#include "methods.h"
+
+namespace deltacal::tools {
+namespace {
+
+constexpr int greedy_samples = 4;
+constexpr double pareto_ratios[] = {1.5, 2, 2.5, 3, 4, 5, 6};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// A schedule of the table on its way: the figures known before anything runs.
+struct Row {
+  calib::MeasuredSchedule measured;
+  config::Schedule schedule;
+};
+
+class Comparison {
+ public:
+  Comparison(const CalibrateOptions& o, const trace::Reader& trace, const Problem& problem, Development& development)
+      : o_(o), p_(problem), development_(development) {
+    if (!p_.kl.empty()) joint_.emplace(trace, p_.grid);
+  }
+
+  calib::MethodComparison run() {
+    for (const std::string& method : o_.methods) add_method(method);
+    if (methods_.empty() || methods_[0].measured.method != winner())
+      throw bad_input("--compare: no schedule of {} meets the budget {}", winner(), o_.budget);
+    add_candidates();
+    for (const double ratio : pareto_ratios) add_budget(ratio);
+    measure();
+    calib::Measurements m;
+    m.problems = development_.problems();
+    m.winner = winner();
+    m.surrogates = {"predicted_kl", "predicted_kl_joint_layers", "predicted_kl_joint_steps", "recall_lost", "mean_recall_lost"};
+    for (Row& row : methods_) m.methods.push_back(std::move(row.measured));
+    for (Row& row : others_) m.others.push_back(std::move(row.measured));
+    if (!draws_.empty()) {
+      std::vector<calib::MeasuredSchedule> draws;
+      for (Row& row : draws_) draws.push_back(std::move(row.measured));
+      m.methods.push_back(calib::mean_of_schedules("random", draws));
+      m.others.insert(m.others.end(), draws.begin(), draws.end());
+    }
+    for (size_t i = 0; i < budgets_.size(); ++i) m.budgets.push_back({ratios_[i], std::move(budgets_[i].measured)});
+    calib::MethodComparison out = calib::compare_methods(m, {o_.resamples, o_.made.seed, 0.95});
+    out.stability = stability();
+    return out;
+  }
+
+ private:
+  const std::string& winner() const { return o_.methods.front(); }
+
+  Row row_of(const std::string& method, const config::Schedule& schedule, double seconds) {
+    Row row{calib::measured_schedule(method, schedule), schedule};
+    calib::MeasuredSchedule& m = row.measured;
+    m.attended_ratio = p_.ratio_of(calib::schedule::attended_by(p_.steps, schedule));
+    const calib::JointKl kl = joint_ ? joint_->predict(schedule) : calib::JointKl{NAN, NAN, NAN};
+    m.predicted_kl = p_.objective == "kl" ? calib::schedule::loss_of(p_.edges, schedule) : kl.additive;
+    m.recall = mean_recall_of(p_, schedule);
+    m.surrogates = {m.predicted_kl, kl.layers, kl.steps, calib::schedule::loss_of(p_.recall_edges, schedule), 1 - m.recall};
+    m.seconds = seconds;
+    return row;
+  }
+
+  void add_method(const std::string& method) {
+    const auto start = std::chrono::steady_clock::now();
+    if (method == "random") {
+      const calib::BaselineOptions options{p_.full_layers.value_or(2), usual_l_pages(p_), o_.made.seed};
+      for (const auto& draw : calib::baselines::random_draws(p_.edges, p_.steps, p_.budget, calib::baselines::usual_draws, options))
+        draws_.push_back(row_of(fmt::format("random {}", draws_.size()), draw.schedule, 0));
+    } else if (method == "greedy-nll") {
+      add_greedy();
+    } else if (const auto found = choose(method, o_, p_, p_.budget)) {
+      methods_.push_back(row_of(method, found->schedule, seconds_since(start)));
+    } else {
+      fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
+    }
+  }
+
+  // The search works to the default method's number of Δ-layers.
+  void add_greedy() {
+    calib::GreedyOptions options{p_.full_layers.value_or(2), usual_l_pages(p_), p_.grid.k_pages.front(), {}};
+    const int n_deltas = std::max(2, static_cast<int>(methods_.at(0).measured.delta_layers.size()));
+    options.delta_layers = {n_deltas};
+    const calib::Greedy found =
+        calib::greedy_search(p_.n_layers, p_.steps, p_.budget, options, development_.mean_gap(greedy_samples));
+    if (found.schedule)
+      methods_.push_back(row_of("greedy-nll", *found.schedule, found.seconds));
+    else
+      fmt::print(stderr, "greedy-nll: no schedule of this method meets the budget\n");
+  }
+
+  // The solver's other candidates, with one k for all as well: schedules for the rank correlations.
+  void add_candidates() {
+    calib::schedule::Options options = p_.solver(o_);
+    for (const bool one_k : {false, true}) {
+      options.uniform_k = one_k;
+      const auto found = calib::schedule::k_best(p_.edges, p_.layers, p_.budget, options);
+      for (size_t i = one_k ? 0 : 1; i < found.size(); ++i)
+        others_.push_back(row_of(fmt::format("{} candidate {}", one_k ? "dp, one k," : "dp", i + 1), found[i].schedule, 0));
+    }
+  }
+
+  void add_budget(double ratio) {
+    const auto start = std::chrono::steady_clock::now();
+    if (const auto found = choose(winner(), o_, p_, p_.budget_of(ratio))) {
+      ratios_.push_back(ratio);
+      budgets_.push_back(row_of(fmt::format("{} at {}", winner(), ratio), found->schedule, seconds_since(start)));
+    }
+  }
+
+  // All rows in one call: runs share their beginnings.
+  void measure() {
+    std::vector<config::Schedule> schedules;
+    std::vector<Row*> rows;
+    for (auto* list : {&methods_, &draws_, &others_, &budgets_})
+      for (Row& row : *list) rows.push_back(&row), schedules.push_back(row.schedule);
+    const auto losses = development_.evaluations().measure(schedules, 0, static_cast<int>(development_.samples().size()));
+    for (size_t i = 0; i < rows.size(); ++i)
+      for (const SampleLoss& loss : losses[i]) {
+        rows[i]->measured.nll_gap.push_back(loss.nll_gap);
+        rows[i]->measured.kl.push_back(loss.kl);
+      }
+  }
+
+  // Of the default method's choice over resamples of the calibration problems.
+  calib::Stability stability() const {
+    const size_t n_edges = p_.edges.loss.size(), n_samples = p_.recalls.size();
+    Eigen::MatrixXd loss = Eigen::MatrixXd::Constant(Eigen::Index(n_samples), Eigen::Index(n_edges), NAN);
+    std::vector<std::string> problems;
+    for (size_t s = 0; s < n_samples; ++s) {
+      problems.push_back(p_.recalls[s].problem);
+      const auto of_sample = p_.objective == "kl"
+                                 ? calib::kl_costs(p_.grid, std::span(&p_.recalls[s], 1), std::span(&p_.kl[s], 1), {}, {1, 0, 0.95})
+                                 : calib::recall_costs(p_.grid, std::span(&p_.recalls[s], 1), {1, 0, 0.95});
+      loss.row(Eigen::Index(s)) = Eigen::Map<const Eigen::RowVectorXd>(of_sample.loss.data(), Eigen::Index(n_edges));
+    }
+    calib::schedule::Options options = p_.solver(o_);
+    options.candidates = 1;
+    calib::EdgeCosts edges = p_.edges;
+    const auto solve = [&](std::span<const double> values) -> std::optional<config::Schedule> {
+      edges.loss.assign(values.begin(), values.end());
+      const auto found = calib::schedule::k_best(edges, p_.layers, p_.budget, options);
+      if (found.empty()) return std::nullopt;
+      return found[0].schedule;
+    };
+    return calib::stability(loss, problems, {calib::stability_resamples, o_.made.seed, 0.95}, solve);
+  }
+
+  const CalibrateOptions& o_;
+  const Problem& p_;
+  Development& development_;
+  std::optional<calib::JointPredictor> joint_;
+  std::vector<Row> methods_, draws_, others_, budgets_;
+  std::vector<double> ratios_;  // of budgets_
+};
+
+}  // namespace
+
+int compare(const CalibrateOptions& o, const trace::Reader& trace) {
+  const std::string markdown = std::filesystem::path(o.out).replace_extension(".md").string();
+  require_free_output(o.out, o.existing());
+  require_free_output(markdown, o.existing());
+  for (size_t i = 0; i < o.methods.size(); ++i)
+    if (std::find(o.methods.begin(), o.methods.begin() + i, o.methods[i]) != o.methods.begin() + i)
+      throw bad_input("--methods: {} is there twice", o.methods[i]);
+  if (o.methods.empty() || o.methods[0] == "random" || o.methods[0] == "greedy-nll")
+    throw bad_input("--methods: the first is what the others are compared with: one of dp, recall-dp, cosine-peaks, kascade, tidal, uniform");
+  const Problem problem = problem_of(o, trace);
+  if (problem.goal.kind != calib::Goal::Kind::attended)
+    throw bad_input("--compare compares methods at equal attended tokens: give --budget attended=R");
+  Development development(o, trace);
+  Comparison comparison(o, trace, problem, development);
+  calib::MethodComparison table = comparison.run();
+  table.model = trace.model();
+  table.trace_path = trace.path();
+  table.trace_sha256 = sha256_of_file(trace.path());
+  table.data_path = o.data;
+  table.data_sha256 = development.inputs().data.sha256;
+  table.max_tokens = o.max_tokens;
+  table.budget = o.budget;
+  table.objective = problem.objective;
+  write_file_atomically(o.out, calib::to_json(table, o.made).dump() + "\n", o.existing());
+  write_file_atomically(markdown, calib::to_markdown(table), o.existing());
+  fmt::print("{}\n{}, {}: {} schedules were run on samples that had not been before\n", calib::to_markdown(table), o.out, markdown,
+             development.evaluations().n_run());
+  return 0;
+}
+
+}  // namespace deltacal::tools

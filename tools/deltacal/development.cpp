@@ -1,0 +1,79 @@
+#include "development.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "calib/split.h"
+#include "core/error.h"
+
+namespace deltacal::tools {
+namespace {
+
+void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, const std::string& path) {
+  const std::string difference = geometry_difference(trace.model(), loaded);
+  if (!difference.empty()) throw bad_input("{} is not the model of {}: {}", path, trace.path(), difference);
+  if (trace.model().sha256 != loaded.sha256)
+    throw bad_input("{} is not the model of {}: its weights differ (sha256 {:.8}…, the trace's {:.8}…)", path, trace.path(),
+                    loaded.sha256, trace.model().sha256);
+}
+
+void refuse_overlap(const trace::Reader& trace, const std::vector<text::TokenizedSample>& samples, const std::string& data) {
+  std::vector<calib::SplitSample> ours, theirs;
+  for (const auto& s : samples) ours.push_back({s.task, s.problem, s.sha256});
+  for (int i = 0; i < trace.n_samples(); ++i)
+    theirs.push_back({trace.info(i).task, trace.info(i).problem, trace.info(i).sha256});
+  const auto overlap = calib::overlaps(ours, theirs);
+  if (overlap.empty()) return;
+  throw bad_input("{} of {} samples of {} were recorded in {}, first {} (the same {}): measure on other problems than those calibrated on",
+                  overlap.size(), samples.size(), data, trace.path(), samples[overlap[0].ours].id,
+                  overlap[0].same_tokens ? "tokens" : "problem");
+}
+
+std::string evaluations_path(const CalibrateOptions& o) {
+  return o.evaluations.empty() ? o.out + ".evaluations.jsonl" : o.evaluations;
+}
+
+}  // namespace
+
+Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
+  if (o.model.empty() || o.data.empty())
+    throw bad_input("calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
+  DataOptions data = o;
+  data.limit = o.limit > 0 ? std::min(o.limit, o.rerank_samples) : o.rerank_samples;
+  inputs_ = read_inputs(o, data);
+  require_same_model(trace, inputs_.header.description.info, o.model);
+  refuse_overlap(trace, inputs_.data.samples, o.data);
+  model_ = std::make_unique<model::Model>(load_model(o, inputs_));
+  evaluations_ = std::make_unique<Evaluations>(*model_, inputs_.data.samples, evaluations_path(o));
+}
+
+std::vector<std::string> Development::problems() const {
+  std::vector<std::string> problems;
+  for (const auto& s : samples()) problems.push_back(s.problem);
+  return problems;
+}
+
+calib::EvaluateSamples Development::gaps() {
+  return [this](std::span<const config::Schedule> schedules, int first, int n) {
+    std::vector<std::vector<double>> gaps;
+    for (const auto& losses : evaluations_->measure(schedules, first, n)) {
+      gaps.emplace_back();
+      for (const SampleLoss& loss : losses) gaps.back().push_back(loss.nll_gap);
+    }
+    return gaps;
+  };
+}
+
+calib::Evaluate Development::mean_gap(int n_samples) {
+  return [this, n = std::min<int>(n_samples, static_cast<int>(samples().size()))](std::span<const config::Schedule> schedules) {
+    std::vector<double> means;
+    for (const auto& losses : evaluations_->measure(schedules, 0, n)) {
+      double sum = 0;
+      for (const SampleLoss& loss : losses) sum += loss.nll_gap;
+      means.push_back(sum / n);
+    }
+    return means;
+  };
+}
+
+}  // namespace deltacal::tools

@@ -1,0 +1,35 @@
+// The model and the development samples on which `calibrate` measures what schedules really lose.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "calib/rerank.h"
+#include "calib/search.h"
+#include "evaluations.h"
+#include "inputs.h"
+#include "options.h"
+#include "trace/trace.h"
+
+namespace deltacal::tools {
+
+class Development {
+ public:
+  // bad_input without --model and --data, for another model than the trace's, for samples that share a problem or
+  // tokens with the trace's, and for an --evaluations file of something else. Loads the model last.
+  Development(const CalibrateOptions&, const trace::Reader&);
+
+  const std::vector<text::TokenizedSample>& samples() const { return evaluations_->samples(); }
+  std::vector<std::string> problems() const;  // [n_samples]
+  const Inputs& inputs() const { return inputs_; }
+  Evaluations& evaluations() { return *evaluations_; }
+
+  calib::EvaluateSamples gaps();  // for re-ranking
+  calib::Evaluate mean_gap(int n_samples);  // for a search on the first samples
+
+ private:
+  Inputs inputs_;
+  std::unique_ptr<model::Model> model_;
+  std::unique_ptr<Evaluations> evaluations_;
+};
+
+}  // namespace deltacal::tools

@@ -1,0 +1,50 @@
+// What schedules really lose on development samples: teacher-forced runs against full attention, each kept in a file
+// by schedule and sample, so that no run is made twice and a search that was stopped goes on where it was.
+#pragma once
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "config/schedule.h"
+#include "model/model.h"
+#include "text/data.h"
+
+namespace deltacal::tools {
+
+// Means over all steps of one sample, nats a token.
+struct SampleLoss {
+  double nll_gap = 0;  // NLL under the schedule - NLL under full attention
+  double kl = 0;       // KL(full || schedule)
+};
+
+class Evaluations {
+ public:
+  // `path`: JSON lines, made if it is not there; bad_input if it is of another model, dtype or kind of file.
+  Evaluations(const model::Model&, std::vector<text::TokenizedSample>, std::string path);
+  ~Evaluations();
+  // [schedule][n] of the samples first..first+n-1. A batch of schedules goes through a sample together and shares what
+  // their beginnings have in common; where there are many threads, samples run side by side.
+  std::vector<std::vector<SampleLoss>> measure(std::span<const config::Schedule>, int first, int n);
+
+  const std::vector<text::TokenizedSample>& samples() const { return samples_; }
+  int n_run() const { return n_run_; }  // schedules times samples that were not in the file
+
+ private:
+  struct File;
+  using Key = std::pair<std::string, std::string>;  // schedule, sha256 of the token ids
+  void run(const std::vector<std::pair<int, std::vector<config::Schedule>>>& jobs);
+
+  const model::Model& model_;
+  std::vector<text::TokenizedSample> samples_;
+  std::map<Key, SampleLoss> known_;  // before file_, which fills it
+  std::unique_ptr<File> file_;
+  int n_run_ = 0;
+};
+
+// A schedule as one line of text from which every layer can be told: "F D16/4 s16 s8 ...".
+std::string key_of(const config::Schedule&);
+
+}  // namespace deltacal::tools

@@ -1,0 +1,128 @@
+#include "methods.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+
+#include "calib/baselines/kascade.h"
+#include "calib/baselines/random_draws.h"
+#include "calib/baselines/tidal.h"
+#include "calib/drift.h"
+#include "core/error.h"
+
+namespace deltacal::tools {
+namespace {
+
+std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
+  if (text == "auto") return std::nullopt;
+  int n = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), n);
+  if (error != std::errc() || end != text.data() + text.size() || n < 0 || n >= n_layers)
+    throw bad_input("--full-layers {}: give a number from 0 to {}, or auto", text, n_layers - 1);
+  return n;
+}
+
+// The steps that the budget is met on.
+std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context) {
+  if (context > trace.model().max_context)
+    throw bad_input("--context {}: the model's context is {}", context, trace.model().max_context);
+  int measured = 0;  // positions that were recorded end here
+  for (int i = 0; i < trace.n_samples(); ++i) measured = std::max(measured, trace.info(i).n_tokens);
+  if (context > measured)
+    fmt::print(stderr,
+               "warning: --context {} is longer than any sample of the trace ({} tokens): what is lost "
+               "beyond that was not measured\n",
+               context, measured);
+  if (context > 0) return {{0, context}};
+  std::vector<config::StepRange> ranges;
+  for (int i = 0; i < trace.n_samples(); ++i)
+    ranges.push_back({trace.info(i).n_prompt_tokens, trace.info(i).n_tokens});
+  return ranges;
+}
+
+// kl or recall, and why.
+std::pair<std::string, std::string> objective_of(const CalibrateOptions& o, const trace::Reader& trace) {
+  if (o.objective != "auto") return {o.objective, "asked for"};
+  if (calib::has_sensitivity(trace)) return {"kl", "every sample of the trace has its predicted KL"};
+  return {"recall", "the trace holds no predicted KL (profile --sensitivity records it)"};
+}
+
+std::optional<calib::Choice> best_of_solver(const CalibrateOptions& o, const Problem& p, const calib::EdgeCosts& edges,
+                                            const std::string& method, long long budget) {
+  const auto found = calib::schedule::k_best(edges, p.layers, budget, p.solver(o));
+  if (found.empty()) return std::nullopt;
+  return calib::Choice{method, found[0].schedule, calib::schedule::loss_of(p.edges, found[0].schedule), found[0].attended};
+}
+
+}  // namespace
+
+double Problem::ratio_of(long long attended) const { return double(layers.full) * n_layers / double(attended); }
+
+calib::schedule::Options Problem::solver(const CalibrateOptions& o) const { return {full_layers, o.uniform_k, o.candidates}; }
+
+Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
+  const int n_layers = trace.model().n_layers;
+  const calib::Goal goal = o.min_recall ? calib::min_recall_goal(*o.min_recall) : calib::parse_budget(o.budget);
+  const auto full_layers = parse_full_layers(o.full_layers, n_layers);
+  const calib::Aggregate aggregate = calib::parse_aggregate(o.aggregate);
+  const calib::Bootstrap bootstrap{o.resamples, o.made.seed, 0.95};
+  const calib::Grid grid{o.k_pages, o.l_pages};
+  calib::check(grid);
+  const auto [objective, reason] = objective_of(o, trace);
+  Problem p{grid, {}, {}, objective, reason, {}, {}, {}, {}, calib::StepCosts(ranges_of(trace, o.context)), {}, goal, 0, full_layers, n_layers};
+  if (objective == "kl" || calib::has_sensitivity(trace)) p.kl = calib::predicted_kl(trace, grid);
+  p.recalls = calib::recalls(trace, grid);
+  p.recall_edges = calib::recall_costs(grid, p.recalls, bootstrap, {}, aggregate);
+  p.edges = objective == "kl" ? calib::kl_costs(grid, p.recalls, p.kl, aggregate, bootstrap) : p.recall_edges;
+  p.oracle = calib::baselines::mean_oracle(p.recalls, static_cast<int>(grid.k_pages.size()));
+  const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
+  p.drift.assign(drift.data(), drift.data() + drift.size());
+  p.layers = calib::layer_costs(p.steps, grid.k_pages);
+  if (goal.kind == calib::Goal::Kind::attended) p.budget = p.budget_of(goal.value);
+  return p;
+}
+
+const std::vector<std::string>& trace_methods() {
+  static const std::vector<std::string> names{"dp", "recall-dp", "cosine-peaks", "kascade", "tidal", "uniform", "random"};
+  return names;
+}
+
+int usual_l_pages(const Problem& p) { return p.edges.l_pages[std::max(0, p.edges.l_floor(4))]; }
+
+std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions& o, const Problem& p, long long budget) {
+  if (method == "dp") return best_of_solver(o, p, p.edges, method, budget);
+  if (method == "recall-dp") return best_of_solver(o, p, p.recall_edges, method, budget);
+  const calib::BaselineOptions options{p.full_layers.value_or(2), usual_l_pages(p), o.made.seed};
+  std::optional<calib::BaselineSchedule> found;
+  if (method == "kascade") {
+    found = calib::baselines::kascade(p.edges, p.oracle, p.steps, budget, options);
+  } else if (method == "tidal") {
+    found = calib::baselines::tidal(p.edges, p.steps, budget, options.l_pages);
+  } else {
+    const auto kind = method == "cosine-peaks" ? calib::Baseline::cosine_peaks
+                      : method == "uniform"    ? calib::Baseline::uniform
+                                               : calib::Baseline::random;
+    found = calib::baseline(kind, p.edges, p.steps, budget, p.drift, options);
+  }
+  if (!found) return std::nullopt;
+  return calib::Choice{method, found->schedule, found->loss, found->attended};
+}
+
+double mean_recall_of(const Problem& p, const config::Schedule& schedule) {
+  double sum = 0;
+  int n = 0, source = -1;
+  for (int layer = 0; layer < p.n_layers; ++layer) {
+    const auto& plan = schedule.layers[layer];
+    if (plan.role == config::Role::delta) source = layer;
+    if (plan.role != config::Role::sparse) continue;
+    const int k = p.edges.k_floor(plan.k_pages);
+    const int l = k < 0 ? -1 : p.edges.l_floor(std::min(schedule.layers[source].l_pages, p.edges.k_pages[k]));
+    if (l < 0) return std::nan("");
+    sum += p.edges.recall_mean[p.edges.at(layer, source, k, l)];
+    ++n;
+  }
+  return n > 0 ? sum / n : std::nan("");
+}
+
+}  // namespace deltacal::tools

@@ -1,0 +1,55 @@
+// The task of `calibrate`, taken from a trace, and the schedule that each method chooses for it. Whatever needs a model
+// to run is not here (compare.cpp).
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "calib/baselines.h"
+#include "calib/budget.h"
+#include "calib/edges.h"
+#include "calib/predicted_kl.h"
+#include "calib/recall.h"
+#include "calib/schedule/schedule.h"
+#include "calib/to_config.h"
+#include "options.h"
+#include "trace/trace.h"
+
+namespace deltacal::tools {
+
+struct Problem {
+  calib::Grid grid;
+  std::vector<calib::SampleRecall> recalls;  // [n_samples]
+  std::vector<calib::SampleKl> kl;           // [n_samples]; empty unless every sample has it
+  std::string objective, objective_reason;   // "kl" or "recall", and why
+  calib::EdgeCosts edges;                    // losses of the objective
+  calib::EdgeCosts recall_edges;             // losses of the objective recall
+  std::vector<double> oracle;                // [n_k, n_layers] mean oracle recall
+  std::vector<double> drift;                 // [n_layers] mean layer drift
+  calib::StepCosts steps;
+  calib::LayerCosts layers;
+  calib::Goal goal;
+  long long budget = 0;  // positions; for an attended goal
+  std::optional<int> full_layers;
+  int n_layers = 0;
+
+  double ratio_of(long long attended) const;  // attended-token ratio
+  long long budget_of(double ratio) const { return calib::attended_budget(layers, n_layers, ratio); }
+  calib::schedule::Options solver(const CalibrateOptions&) const;
+};
+
+// Reads the trace once. bad_input for options out of range, and for `kl` without predicted KL.
+Problem problem_of(const CalibrateOptions&, const trace::Reader&);
+
+// Methods that choose from the trace alone: dp, recall-dp, cosine-peaks, kascade, tidal, uniform, random.
+const std::vector<std::string>& trace_methods();
+// Empty where none of the method's schedules meets the budget (positions).
+std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions&, const Problem&, long long budget);
+
+// Mean over the sparse layers of mean recall, k and L rounded down to the grid; NaN where unknown or without any.
+double mean_recall_of(const Problem&, const config::Schedule&);
+
+// L of the methods that have none to choose it by: the grid's value nearest below the paper's window of 4 pages.
+int usual_l_pages(const Problem&);
+
+}  // namespace deltacal::tools

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 #include "core/error.h"
 
@@ -24,37 +26,44 @@ void keep_best(std::vector<Move>& moves) {
 }  // namespace
 
 Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, int full_layers, Filter filter)
-    : n_layers_(edges.n_layers),
-      n_l_(static_cast<int>(edges.l_pages.size())),
-      full_layers_(full_layers),
-      full_cost_(costs.full),
-      moves_(static_cast<size_t>(n_layers_) * n_layers_ * n_l_) {
+    : n_layers_(edges.n_layers), full_layers_(full_layers), full_cost_(static_cast<double>(costs.full)) {
+  if (full_cost_ * n_layers_ >= 0x1p53)
+    throw bad_input("a schedule costs up to {}: too large to add up exactly; take fewer steps", full_cost_);
+  for (int l = 0; l < static_cast<int>(edges.l_pages.size()); ++l) modes_.push_back({l});
+  first_ = {0};
+  std::vector<Move> moves;
   for (int layer = 0; layer < n_layers_; ++layer) {
     double worst = 0;
-    for (int source = full_layers; source < layer; ++source)
-      for (int l = 0; l < n_l_; ++l) {
-        auto& moves = moves_[at(layer, source, l)];
+    for (int source = 0; source < n_layers_; ++source)
+      for (const Mode& mode : modes_) {
+        moves.clear();
         for (int k = 0; k < static_cast<int>(edges.k_pages.size()); ++k) {
-          const size_t edge = edges.at(layer, source, k, l);
+          if (source < full_layers || source >= layer) break;
+          const size_t edge = edges.at(layer, source, k, mode.l_index);
           const double loss = edges.loss[edge];
-          if (std::isnan(loss) || edges.k_pages[k] < edges.l_pages[l] || costs.sparse[k] >= costs.full)
-            continue;
-          if (filter.only_k >= 0 && k != filter.only_k) continue;
+          if (std::isnan(loss) || edges.k_pages[k] < edges.l_pages[mode.l_index]) continue;
+          if (costs.sparse[k] >= costs.full || (filter.only_k >= 0 && k != filter.only_k)) continue;
           if (filter.min_recall >= 0 && !(edges.recall_low[edge] >= filter.min_recall)) continue;
           if (!(loss >= 0 && std::isfinite(loss)))
             throw bad_input("the loss of layer {} under the list of layer {} is {}: expected 0 or more",
                             layer, source, loss);
-          moves.push_back({costs.sparse[k], loss, k});
+          moves.push_back({static_cast<double>(costs.sparse[k]), loss, k});
         }
         keep_best(moves);
         if (!moves.empty()) worst = std::max(worst, moves.front().loss);
+        for (const Move& move : moves) unit_ = std::gcd(unit_, costs.full - costs.sparse[move.k_index]);
+        moves_.insert(moves_.end(), moves.begin(), moves.end());
+        first_.push_back(moves_.size());
       }
     largest_loss_ += worst;
   }
 }
 
-std::span<const Move> Moves::sparse(int layer, int source, int l_index) const {
-  return moves_[at(layer, source, l_index)];
+double Moves::attainable(double budget) const {
+  const double all_full = full_cost_ * n_layers_;
+  if (budget >= all_full || unit_ == 0) return budget;
+  const auto unit = static_cast<double>(unit_);
+  return all_full - unit * std::ceil((all_full - budget) / unit);
 }
 
 }  // namespace deltacal::calib::schedule

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "calib/schedule/labels.h"
 #include "calib/schedule/moves.h"
+#include "calib/schedule/search.h"
 #include "core/error.h"
 
 namespace deltacal::calib::schedule {
@@ -41,38 +41,19 @@ config::Schedule to_schedule(const EdgeCosts& edges, const Path& path) {
   return schedule;
 }
 
-// The best of several searches, each set of Δ-layers once.
-std::vector<Path> merge(std::vector<Path> paths, int candidates, bool by_cost) {
-  std::stable_sort(paths.begin(), paths.end(), [&](const Path& a, const Path& b) {
-    if (by_cost && a.cost != b.cost) return a.cost < b.cost;
-    return a.loss != b.loss ? a.loss < b.loss : a.cost < b.cost;
-  });
-  std::vector<Path> first;
-  for (auto& path : paths) {
-    const bool seen = std::any_of(first.begin(), first.end(),
-                                  [&](const Path& other) { return other.deltas() == path.deltas(); });
-    if (!seen && static_cast<int>(first.size()) < candidates) first.push_back(std::move(path));
-  }
-  return first;
-}
-
-// `search(moves)` for every K by itself, or for all at once. A set among the best over all K is among the
-// best for its own K, so merging the lists of each K is exact.
+// `search(moves, best)` for every K by itself, or for all at once.
 template <class Find>
 std::vector<Candidate> solve(const EdgeCosts& edges, const LayerCosts& costs, const Options& options,
-                             double min_recall, bool by_cost, Find search) {
+                             double min_recall, Goal goal, Find search) {
   check(edges, costs, options);
-  const int full_layers = options.full_layers.value_or(0);
-  std::vector<Path> paths;
+  Best best(goal, options.candidates);
   const int n_searches = options.uniform_k ? static_cast<int>(edges.k_pages.size()) : 1;
-  for (int i = 0; i < n_searches; ++i) {
-    const Moves moves(edges, costs, full_layers, {options.uniform_k ? i : -1, min_recall});
-    auto found = search(moves);
-    std::move(found.begin(), found.end(), std::back_inserter(paths));
-  }
+  for (int i = 0; i < n_searches; ++i)
+    search(Moves(edges, costs, options.full_layers.value_or(0), {options.uniform_k ? i : -1, min_recall}),
+           best);
   std::vector<Candidate> candidates;
-  for (const Path& path : merge(std::move(paths), options.candidates, by_cost))
-    candidates.push_back({to_schedule(edges, path), path.loss, path.cost});
+  for (const Path& path : best.paths())
+    candidates.push_back({to_schedule(edges, path), path.loss, static_cast<long long>(path.cost)});
   return candidates;
 }
 
@@ -80,18 +61,22 @@ std::vector<Candidate> solve(const EdgeCosts& edges, const LayerCosts& costs, co
 
 std::vector<Candidate> k_best(const EdgeCosts& edges, const LayerCosts& costs, long long budget,
                               const Options& options) {
-  return solve(edges, costs, options, -1, false,
-               [&](const Moves& moves) { return least_loss(moves, budget, options.candidates); });
+  return solve(edges, costs, options, -1, Goal::loss, [&](const Moves& moves, Best& best) {
+    search(moves, Goal::loss, static_cast<double>(budget), std::nullopt, best);
+  });
 }
 
 std::vector<Candidate> cheapest_with_recall(const EdgeCosts& edges, const LayerCosts& costs,
                                             double min_recall, const Options& options) {
-  return solve(edges, costs, options, min_recall, true,
-               [&](const Moves& moves) { return least_cost(moves, options.candidates); });
+  return solve(edges, costs, options, min_recall, Goal::cost,
+               [&](const Moves& moves, Best& best) { search_cheapest(moves, std::nullopt, best); });
 }
 
 Candidate cheapest(const EdgeCosts& edges, const LayerCosts& costs, const Options& options) {
-  return solve(edges, costs, options, -1, true, [](const Moves& moves) { return least_cost(moves, 1); })
+  Options first = options;
+  first.candidates = 1;
+  return solve(edges, costs, first, -1, Goal::cost,
+               [](const Moves& moves, Best& best) { search_cheapest(moves, std::nullopt, best); })
       .front();
 }
 

@@ -1,5 +1,4 @@
-// The schedules of least loss within a budget: dynamic programming over layers, exact for a loss that is a
-// sum over sparse layers (method.md, "Choosing a schedule").
+// The schedules of least loss within a budget, exact for a loss that is a sum over sparse layers.
 //
 // A schedule gives each layer a role: full, delta, or sparse with the list of the nearest delta layer below
 // it. All sparse layers of one segment (delta layer to next delta layer) share L; each has its own k from the
@@ -7,7 +6,8 @@
 // that serves no sparse layer is the same as a full one and is never returned.
 //
 // Candidates have different sets of Δ-layers, each with the best k and L for its set, best first: by loss,
-// then cost, then fewer Δ-layers. Sparse layers that would cost as much as full ones are not used.
+// then cost, then fewer Δ-layers; of sets that tie within rounding for the last place any may be there.
+// Sparse layers that would cost as much as full ones are not used.
 #pragma once
 #include <optional>
 #include <span>

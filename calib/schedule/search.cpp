@@ -70,7 +70,7 @@ class Search {
     const Path& last = best_.paths().back();
     const auto& prices = relaxation_.prices();
     if (goal_ == Goal::loss) return none_better(prices, sums, {limit_, last.loss});
-    return none_within(prices, sums, {last.cost - moves_.cost_unit(), limit_}) &&
+    return none_within(prices, sums, {moves_.attainable(last.cost - 1), limit_}) &&
            none_better(prices, sums, {last.cost, last.loss});
   }
 

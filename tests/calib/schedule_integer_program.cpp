@@ -140,7 +140,7 @@ double solved(const Program& program) {
 void compare(int n_layers) {
   if (std::string(CBC).empty())
     SKIP("needs the program cbc: install the package coinor-cbc and configure again");
-  const LayerCosts costs{10007, {331, 673, 1327, 2503, 4409, 7013}};
+  const LayerCosts costs{10007, 10007, {331, 673, 1327, 2503, 4409, 7013}};
   for (const Kind kind : {Kind::recall, Kind::kl})
     for (const unsigned seed : {1u, 2u})
       for (const double ratio : {2.0, 4.0}) {

@@ -76,6 +76,8 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace, const 
     const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
     p.drift.assign(drift.data(), drift.data() + drift.size());
   }
+  if (p.goal.kind == calib::Goal::Kind::bytes || p.goal.kind == calib::Goal::Kind::ms)
+    throw bad_input("--budget {}: this version works to attended=R alone", o.budget);
   if (p.goal.kind == calib::Goal::Kind::attended)
     p.budget = calib::attended_budget(p.layers, n_layers, p.goal.value);
   return p;
@@ -86,17 +88,19 @@ double ratio_of(const Problem& p, long long attended) {
 }
 
 Error no_schedule(const CalibrateOptions& o, const Problem& p, const calib::schedule::Options& options) {
-  const auto nearest = calib::schedule::cheapest(p.edges, p.layers, options);
+  const auto nearest = calib::schedule::cheapest(p.edges, p.layers, options).value();
   return bad_input(
       "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} "
       "({}). Ask for "
       "less, allow smaller --k-pages, fewer --full-layers, or calibrate on longer traces",
-      o.budget, ratio_of(p, nearest.attended), config::describe(nearest.schedule));
+      o.budget, ratio_of(p, nearest.cost), config::describe(nearest.schedule));
 }
 
 // The exact solver's candidates, best first.
 std::vector<calib::Choice> solve(const CalibrateOptions& o, const Problem& p) {
-  const calib::schedule::Options options{p.full_layers, o.uniform_k, o.candidates};
+  using calib::schedule::Budgets;
+  const calib::schedule::Options options{p.full_layers, o.uniform_k ? Budgets::one : Budgets::per_layer,
+                                         o.candidates};
   const auto found = p.goal.kind == calib::Goal::Kind::min_recall
                          ? calib::schedule::cheapest_with_recall(p.edges, p.layers, p.goal.value, options)
                          : calib::schedule::k_best(p.edges, p.layers, p.budget, options);
@@ -109,7 +113,7 @@ std::vector<calib::Choice> solve(const CalibrateOptions& o, const Problem& p) {
                "(a bound needs at "
                "least 4 problems with active steps)\n");
   std::vector<calib::Choice> choices;
-  for (const auto& c : found) choices.push_back({"dp", c.schedule, c.loss, c.attended});
+  for (const auto& c : found) choices.push_back({"dp", c.schedule, c.loss, c.cost});
   return choices;
 }
 
@@ -174,7 +178,7 @@ int calibrate(const CalibrateOptions& o) {
     choices = solve(o, p);
   } else {
     const auto found = baseline_of(o, p, baseline_named(o.method), p.budget);
-    if (!found) throw no_schedule(o, p, {p.full_layers, true, 1});
+    if (!found) throw no_schedule(o, p, {p.full_layers, calib::schedule::Budgets::one, 1});
     choices = {*found};
   }
   const auto record = record_of(o, trace);

@@ -23,20 +23,24 @@ Price price(const Moves& moves, double per_loss, double per_cost) {
 
 // The per_cost at which the bound on the whole problem is highest. There a schedule on one side of the limit
 // and one on the other tie: begun with the cheapest and the one of least loss, the line through the two is
-// followed down. 0 where the limit does not bind or cannot be met.
+// followed down. Where the limit does not bind this ends beside the best schedule, which is the price that
+// the next best are measured by. 0 where there is nothing to trade.
 double best_per_cost(const Moves& moves, Goal goal, double limit, std::optional<int> n_deltas) {
   const auto is_cheap = [&](const Shortest& s) {
     return goal == Goal::loss ? s.cost <= limit : s.loss > limit;
   };
   const auto cheapest = shortest(moves, {0, 1}, n_deltas, 1), least = shortest(moves, {1, 0}, n_deltas, 1);
-  if (cheapest.empty() || !is_cheap(cheapest[0]) || is_cheap(least[0])) return 0;
+  if (cheapest.empty()) return 0;
   Shortest cheap = cheapest[0], good = least[0];
-  for (;;) {
+  double per_cost = 0;
+  while (cheap.cost < good.cost && cheap.loss > good.loss) {
     const Price line = price(moves, 1, (cheap.loss - good.loss) / (good.cost - cheap.cost));
+    per_cost = line.per_cost;
     const Shortest below = shortest(moves, line, n_deltas, 1)[0];
-    if (line.of(below.cost, below.loss) >= line.of(cheap.cost, cheap.loss) - line.slack) return line.per_cost;
+    if (line.of(below.cost, below.loss) >= line.of(cheap.cost, cheap.loss) - line.slack) break;
     (is_cheap(below) ? cheap : good) = below;
   }
+  return per_cost;
 }
 
 }  // namespace

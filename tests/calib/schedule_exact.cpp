@@ -229,6 +229,14 @@ TEST_CASE("schedule: a loose budget returns full attention first") {
   CHECK(set_of(found[0].schedule) == 0);
 }
 
+TEST_CASE("schedule: 60 layers with many schedules free of loss are not all tried") {
+  const auto edges = random_edges(60, {4, 8, 32}, {1, 4}, Losses::tied, 7);
+  const LayerCosts costs{1000, 1000, {31, 57, 130}};
+  const auto found = schedule::k_best(edges, costs, attended_budget(costs, 60, 1.5), {.candidates = 64});
+  REQUIRE(found.size() == 64);
+  for (const auto& candidate : found) CHECK(candidate.loss == 0);
+}
+
 // For one set of Δ-layers the layers decouple but for the budget: an integer knapsack by cost, for every set.
 TEST_CASE("schedule: 14 layers equal a knapsack over every set of Δ-layers") {
   const int n_layers = 14, full = 10;

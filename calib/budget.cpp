@@ -11,41 +11,68 @@
 namespace deltacal::calib {
 namespace {
 
-double number(std::string_view text, std::string_view whole) {
+constexpr const char* forms =
+    "attended=3 (attended-token ratio, at least 1), bytes=64M (KV cache read by a step, over all layers; K, "
+    "M and "
+    "G are powers of 1024) or ms=12.5 (time of a step, by a cost table)";
+
+Error unreadable(std::string_view text) {
+  return bad_input("budget \"{}\": expected one of {}", text, forms);
+}
+
+// A finite number that is the whole of `digits`.
+double number(std::string_view digits, std::string_view text) {
   double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value))
-    throw bad_input("budget \"{}\": \"{}\" is not a number; write for instance attended=3", whole, text);
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+  if (error != std::errc() || end != digits.data() + digits.size() || !std::isfinite(value))
+    throw unreadable(text);
   return value;
+}
+
+double bytes_of(std::string_view digits, std::string_view text) {
+  const size_t power = digits.empty() ? std::string_view::npos : std::string_view("KMG").find(digits.back());
+  if (power == std::string_view::npos) return number(digits, text);
+  return number(digits.substr(0, digits.size() - 1), text) * std::pow(1024.0, static_cast<double>(power + 1));
+}
+
+double ratio_of(std::string_view digits, std::string_view text) {
+  const double value = number(digits, text);
+  if (value >= 1) return value;
+  const std::string hint = value > 0 ? fmt::format(
+                                           "; for a schedule that reads {} of the positions write "
+                                           "attended={:.4g}",
+                                           value, 1 / value)
+                                     : "";
+  throw bad_input(
+      "budget \"{}\": the attended-token ratio is that of full attention to the schedule, so it is at least "
+      "1{}",
+      text, hint);
 }
 
 }  // namespace
 
 Goal parse_budget(std::string_view text) {
   const size_t equals = text.find('=');
-  const std::string_view name = text.substr(0, equals);
-  if (name == "bytes" || name == "ms")
-    throw bad_input("budget \"{}\": {}= is not available in this version; use attended=R", text, name);
-  if (name != "attended" || equals == std::string_view::npos)
-    throw bad_input("budget \"{}\": expected attended=R with R >= 1, for instance attended=3", text);
-  const double value = number(text.substr(equals + 1), text);
-  if (value < 1) {
-    const std::string hint =
-        value > 0 ? fmt::format("; for a schedule that reads {} of the positions write attended={:.4g}",
-                                value, 1 / value)
-                  : "";
-    throw bad_input(
-        "budget \"{}\": the attended-token ratio is that of full attention to the schedule, so it is at "
-        "least 1{}",
-        text, hint);
-  }
-  return {Goal::Kind::attended, value};
+  if (equals == std::string_view::npos) throw unreadable(text);
+  const std::string_view name = text.substr(0, equals), digits = text.substr(equals + 1);
+  if (name == "attended") return {Goal::Kind::attended, ratio_of(digits, text)};
+  if (name != "bytes" && name != "ms") throw unreadable(text);
+  const Goal goal = name == "ms" ? Goal{Goal::Kind::ms, number(digits, text)}
+                                 : Goal{Goal::Kind::bytes, bytes_of(digits, text)};
+  if (!(goal.value > 0 && std::isfinite(goal.value))) throw unreadable(text);
+  return goal;
 }
 
 Goal min_recall_goal(double target) {
   if (!(target > 0 && target <= 1))
     throw bad_input("--min-recall {}: recall is a share of attention mass, above 0 and at most 1", target);
   return {Goal::Kind::min_recall, target};
+}
+
+Goal max_kl_goal(double target) {
+  if (!(target >= 0 && std::isfinite(target)))
+    throw bad_input("--max-kl {}: predicted KL is in nats a token, at least 0", target);
+  return {Goal::Kind::max_kl, target};
 }
 
 // From k-1 to k pages, every step that sees at least k pages reads page_size positions more.
@@ -61,6 +88,7 @@ StepCosts::StepCosts(std::span<const config::StepRange> sequences) {
   long long newest = 0;
   for (const auto& range : sequences)
     for (int t = range.first; t < range.end; ++t) {
+      ++n_steps_;
       ++seeing[pages_seen(t)];
       newest += t % page_size + 1;
     }
@@ -81,7 +109,7 @@ long long StepCosts::at(int k_pages) const {
 
 LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages) {
   LayerCosts costs;
-  costs.full = steps.full();
+  costs.full = costs.delta = steps.full();
   for (int k : k_pages) costs.sparse.push_back(steps.at(k));
   return costs;
 }
@@ -90,6 +118,16 @@ long long attended_budget(const LayerCosts& costs, int n_layers, double ratio) {
   assert(ratio >= 1);
   return static_cast<long long>(
       std::floor(static_cast<long double>(costs.full) * n_layers / static_cast<long double>(ratio)));
+}
+
+long long bytes_per_position(int n_kv_heads, int head_dim, int element_size) {
+  return 2LL * n_kv_heads * head_dim * element_size;
+}
+
+long long bytes_budget(const StepCosts& steps, double bytes, long long bytes_per_position) {
+  assert(bytes > 0 && bytes_per_position > 0);
+  const long double positions = static_cast<long double>(bytes) * steps.n_steps() / bytes_per_position;
+  return static_cast<long long>(std::min(std::floor(positions), 0x1p62L));
 }
 
 }  // namespace deltacal::calib

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 #include "core/error.h"
 
@@ -23,38 +25,81 @@ void keep_best(std::vector<Move>& moves) {
 
 }  // namespace
 
-Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, int full_layers, Filter filter)
+Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& allowed)
     : n_layers_(edges.n_layers),
-      n_l_(static_cast<int>(edges.l_pages.size())),
-      full_layers_(full_layers),
-      full_cost_(costs.full),
-      moves_(static_cast<size_t>(n_layers_) * n_layers_ * n_l_) {
+      full_cost_(static_cast<double>(costs.full)),
+      delta_cost_(static_cast<double>(costs.delta)),
+      unit_(std::abs(costs.delta - costs.full)),
+      first_{0} {
+  if (largest_cost() >= 0x1p53)
+    throw bad_input("a schedule costs up to {}: too large to add up exactly; take fewer steps",
+                    largest_cost());
+  set_deltas(allowed);
+  set_modes(edges, allowed);
   for (int layer = 0; layer < n_layers_; ++layer) {
     double worst = 0;
-    for (int source = full_layers; source < layer; ++source)
-      for (int l = 0; l < n_l_; ++l) {
-        auto& moves = moves_[at(layer, source, l)];
-        for (int k = 0; k < static_cast<int>(edges.k_pages.size()); ++k) {
-          const size_t edge = edges.at(layer, source, k, l);
-          const double loss = edges.loss[edge];
-          if (std::isnan(loss) || edges.k_pages[k] < edges.l_pages[l] || costs.sparse[k] >= costs.full)
-            continue;
-          if (filter.only_k >= 0 && k != filter.only_k) continue;
-          if (filter.min_recall >= 0 && !(edges.recall_low[edge] >= filter.min_recall)) continue;
-          if (!(loss >= 0 && std::isfinite(loss)))
-            throw bad_input("the loss of layer {} under the list of layer {} is {}: expected 0 or more",
-                            layer, source, loss);
-          moves.push_back({costs.sparse[k], loss, k});
+    for (int source = 0; source < n_layers_; ++source)
+      for (const Mode& mode : modes_) {
+        if (serves(source, layer, allowed)) {
+          const auto moves = usable(edges, costs, allowed, layer, source, mode);
+          if (!moves.empty()) worst = std::max(worst, moves.front().loss);
+          for (const Move& move : moves) unit_ = std::gcd(unit_, costs.full - costs.sparse[move.k_index]);
+          moves_.insert(moves_.end(), moves.begin(), moves.end());
         }
-        keep_best(moves);
-        if (!moves.empty()) worst = std::max(worst, moves.front().loss);
+        first_.push_back(moves_.size());
       }
     largest_loss_ += worst;
   }
 }
 
-std::span<const Move> Moves::sparse(int layer, int source, int l_index) const {
-  return moves_[at(layer, source, l_index)];
+void Moves::set_deltas(const Allowed& allowed) {
+  may_be_delta_.assign(n_layers_, false);
+  if (allowed.delta_layers)
+    for (int layer : *allowed.delta_layers) may_be_delta_[layer] = true;
+  else  // the last layer has none to serve
+    for (int layer = allowed.full_layers; layer < n_layers_ - 1; ++layer) may_be_delta_[layer] = true;
+}
+
+void Moves::set_modes(const EdgeCosts& edges, const Allowed& allowed) {
+  const int n_k = static_cast<int>(edges.k_pages.size());
+  for (int l = 0; l < static_cast<int>(edges.l_pages.size()); ++l) {
+    if (!allowed.k_by_segment) modes_.push_back({l, -1});
+    for (int k = 0; allowed.k_by_segment && k < n_k; ++k)
+      if (edges.k_pages[k] >= edges.l_pages[l]) modes_.push_back({l, k});
+  }
+}
+
+bool Moves::serves(int source, int layer, const Allowed& allowed) const {
+  if (source >= layer || !may_be_delta_[source]) return false;
+  if (!allowed.delta_layers) return true;
+  return std::none_of(may_be_delta_.begin() + source + 1, may_be_delta_.begin() + layer + 1,
+                      [](bool is_delta) { return is_delta; });
+}
+
+std::vector<Move> Moves::usable(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& allowed,
+                                int layer, int source, const Mode& mode) const {
+  std::vector<Move> moves;
+  for (int k = 0; k < static_cast<int>(edges.k_pages.size()); ++k) {
+    const size_t edge = edges.at(layer, source, k, mode.l_index);
+    const double loss = edges.loss[edge];
+    if (std::isnan(loss) || edges.k_pages[k] < edges.l_pages[mode.l_index]) continue;
+    if (costs.sparse[k] >= costs.full || (allowed.only_k >= 0 && k != allowed.only_k)) continue;
+    if (mode.k_index >= 0 && k != mode.k_index) continue;
+    if (allowed.min_recall >= 0 && !(edges.recall_low[edge] >= allowed.min_recall)) continue;
+    if (!(loss >= 0 && std::isfinite(loss)))
+      throw bad_input("the loss of layer {} under the list of layer {} is {}: expected 0 or more", layer,
+                      source, loss);
+    moves.push_back({static_cast<double>(costs.sparse[k]), loss, k});
+  }
+  keep_best(moves);
+  return moves;
+}
+
+double Moves::attainable(double budget) const {
+  const double all_full = full_cost_ * n_layers_;
+  if (unit_ == 0) return budget;
+  const auto unit = static_cast<double>(unit_);
+  return all_full - unit * std::ceil((all_full - budget) / unit);
 }
 
 }  // namespace deltacal::calib::schedule

@@ -1,6 +1,7 @@
 // What the solver can do at each layer, without choices that could never help.
 #pragma once
-#include <cstdint>
+#include <algorithm>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -9,38 +10,77 @@
 
 namespace deltacal::calib::schedule {
 
-// One way to make layer l sparse under the list of layer a.
+// One way to make layer l sparse under the list of layer a. Costs are integers held in doubles: the cost of
+// a whole schedule stays below 2^53, so that sums of them are exact.
 struct Move {
-  long long cost = 0;
+  double cost = 0;
   double loss = 0;
   int k_index = 0;
 };
 
+// A finished schedule: for each layer what it is.
+struct Path {
+  static constexpr int full = -1, delta = -2;
+  std::vector<int> choice;   // [n_layers] full, delta, or the k index of a sparse layer
+  std::vector<int> l_index;  // [n_layers] of the list used by a sparse layer; otherwise -1
+  std::vector<int> deltas;   // indices of the delta layers, ascending
+  double cost = 0;
+  double loss = 0;
+};
+
+// What all sparse layers of one segment share. The solver gives each segment one mode.
+struct Mode {
+  int l_index = 0;
+  int k_index = -1;  // -1: each layer has its own
+};
+
+// Which edges and Δ-layers may be used.
+struct Allowed {
+  int full_layers = 0;
+  bool k_by_segment = false;
+  int only_k = -1;         // index into the grid's k_pages; -1: all
+  double min_recall = -1;  // lower bound of the edge's recall; negative: any, also unknown
+  std::optional<std::vector<int>> delta_layers;  // these alone, and each layer by the nearest
+};
+
 class Moves {
  public:
-  // Which edges may be used.
-  struct Filter {
-    int only_k = -1;         // index into the grid's k_pages; -1: all
-    double min_recall = -1;  // lower bound of the edge's recall; negative: any, also unknown
-  };
-  Moves(const EdgeCosts&, const LayerCosts&, int full_layers, Filter);
+  // bad_input for a loss below 0 or infinite, and for costs of a whole schedule from 2^53 on.
+  Moves(const EdgeCosts&, const LayerCosts&, const Allowed&);
 
   int n_layers() const { return n_layers_; }
-  int n_l() const { return n_l_; }
-  long long full_cost() const { return full_cost_; }
-  bool may_be_delta(int layer) const { return layer >= full_layers_ && layer < n_layers_ - 1; }
-  // Ascending in cost, descending in loss; empty if layer l cannot use the list of a with this L.
-  std::span<const Move> sparse(int layer, int source, int l_index) const;
+  int n_modes() const { return static_cast<int>(modes_.size()); }
+  const Mode& mode(int i) const { return modes_[i]; }
+  double full_cost() const { return full_cost_; }
+  double delta_cost() const { return delta_cost_; }
+  bool may_be_delta(int layer) const { return may_be_delta_[layer]; }
+  // Ascending in cost, descending in loss; empty if layer l cannot use the list of a in this mode.
+  std::span<const Move> sparse(int layer, int source, int mode) const {
+    const size_t i = at(layer, source, mode);
+    return std::span(moves_).subspan(first_[i], first_[i + 1] - first_[i]);
+  }
   double largest_loss() const { return largest_loss_; }  // of a whole schedule, at most
+  double largest_cost() const { return std::max(full_cost_, delta_cost_) * n_layers_; }
+  // The largest cost of at most `budget` that some numbers of layers of each kind add up to.
+  double attainable(double budget) const;
 
  private:
-  size_t at(int layer, int source, int l_index) const {
-    return (static_cast<size_t>(layer) * n_layers_ + source) * n_l_ + l_index;
+  size_t at(int layer, int source, int mode) const {
+    return (static_cast<size_t>(layer) * n_layers_ + source) * modes_.size() + mode;
   }
-  int n_layers_, n_l_, full_layers_;
-  long long full_cost_;
-  double largest_loss_ = 0;
-  std::vector<std::vector<Move>> moves_;  // [n_layers, n_layers source, n_l]
+  void set_deltas(const Allowed&);
+  void set_modes(const EdgeCosts&, const Allowed&);
+  std::vector<Move> usable(const EdgeCosts&, const LayerCosts&, const Allowed&, int layer, int source,
+                           const Mode&) const;
+  bool serves(int source, int layer, const Allowed&) const;
+
+  int n_layers_;
+  double full_cost_, delta_cost_, largest_loss_ = 0;
+  std::vector<Mode> modes_;
+  std::vector<bool> may_be_delta_;  // [n_layers]
+  long long unit_ = 0;              // every schedule costs all_full plus a multiple of it; 0: no sparse layer
+  std::vector<Move> moves_;         // those of [n_layers, n_layers source, n_modes], one after the other
+  std::vector<size_t> first_;       // [n_layers * n_layers * n_modes + 1]
 };
 
 }  // namespace deltacal::calib::schedule

@@ -4,21 +4,57 @@
 #include <cmath>
 #include <limits>
 
-#include "calib/schedule/labels.h"
-#include "calib/schedule/moves.h"
+#include "calib/schedule/search.h"
 #include "core/error.h"
 
 namespace deltacal::calib::schedule {
 namespace {
 
-void check(const EdgeCosts& edges, const LayerCosts& costs, const Options& options) {
+void check(const LayerCosts& costs, size_t n_k) {
+  if (costs.sparse.size() != n_k)
+    throw bad_input("costs for {} values of K, losses for {}", costs.sparse.size(), n_k);
+  if (costs.full < 1 || costs.delta < 1)
+    throw bad_input("a full layer costs {}, a Δ-layer {}: expected at least 1", costs.full, costs.delta);
+  for (long long cost : costs.sparse)
+    if (cost < 0) throw bad_input("a sparse layer costs {}: expected at least 0", cost);
+}
+
+void check(const Options& o, int n_layers) {
+  if (o.candidates < 1) throw bad_input("{} candidates: at least 1 is needed", o.candidates);
+  if (o.full_layers && (*o.full_layers < 0 || *o.full_layers > n_layers))
+    throw bad_input("{} full layers: the model has {}; give 0 to {}, or auto", *o.full_layers, n_layers,
+                    n_layers);
+  if (o.n_deltas && (*o.n_deltas < 0 || *o.n_deltas > n_layers))
+    throw bad_input("{} Δ-layers: expected 0 to {}", *o.n_deltas, n_layers);
+  if (!o.delta_layers) return;
+  int before = o.full_layers.value_or(0) - 1;
+  for (int layer : *o.delta_layers) {
+    if (layer <= before || layer >= n_layers)
+      throw bad_input("Δ-layer {}: expected ascending layers from {} to {}", layer, o.full_layers.value_or(0),
+                      n_layers - 1);
+    before = layer;
+  }
+  if (o.n_deltas && static_cast<size_t>(*o.n_deltas) != o.delta_layers->size())
+    throw bad_input("{} Δ-layers are asked for, and {} are named", *o.n_deltas, o.delta_layers->size());
+}
+
+std::optional<int> n_deltas(const Options& options) {
+  return options.delta_layers ? static_cast<int>(options.delta_layers->size()) : options.n_deltas;
+}
+
+// What may be done, for each K by itself or for all at once.
+std::vector<Moves> moves_of(const EdgeCosts& edges, const LayerCosts& costs, const Options& options,
+                            double min_recall = -1) {
   if (edges.n_layers < 1) throw bad_input("no layers to choose a schedule for");
-  if (costs.sparse.size() != edges.k_pages.size())
-    throw bad_input("costs for {} values of K, losses for {}", costs.sparse.size(), edges.k_pages.size());
-  if (options.candidates < 1) throw bad_input("{} candidates: at least 1 is needed", options.candidates);
-  if (options.full_layers && (*options.full_layers < 0 || *options.full_layers > edges.n_layers))
-    throw bad_input("{} full layers: the model has {}; give 0 to {}, or auto", *options.full_layers,
-                    edges.n_layers, edges.n_layers);
+  check(costs, edges.k_pages.size());
+  check(options, edges.n_layers);
+  Allowed allowed{options.full_layers.value_or(0), options.budgets == Budgets::per_segment, -1, min_recall,
+                  options.delta_layers};
+  std::vector<Moves> moves;
+  if (options.budgets != Budgets::one) return {Moves(edges, costs, allowed)};
+  for (allowed.only_k = 0; allowed.only_k < static_cast<int>(edges.k_pages.size()); ++allowed.only_k)
+    moves.emplace_back(edges, costs, allowed);
+  return moves;
 }
 
 config::Schedule to_schedule(const EdgeCosts& edges, const Path& path) {
@@ -41,58 +77,60 @@ config::Schedule to_schedule(const EdgeCosts& edges, const Path& path) {
   return schedule;
 }
 
-// The best of several searches, each set of Δ-layers once.
-std::vector<Path> merge(std::vector<Path> paths, int candidates, bool by_cost) {
-  std::stable_sort(paths.begin(), paths.end(), [&](const Path& a, const Path& b) {
-    if (by_cost && a.cost != b.cost) return a.cost < b.cost;
-    return a.loss != b.loss ? a.loss < b.loss : a.cost < b.cost;
-  });
-  std::vector<Path> first;
-  for (auto& path : paths) {
-    const bool seen = std::any_of(first.begin(), first.end(),
-                                  [&](const Path& other) { return other.deltas() == path.deltas(); });
-    if (!seen && static_cast<int>(first.size()) < candidates) first.push_back(std::move(path));
-  }
-  return first;
-}
-
-// `search(moves)` for every K by itself, or for all at once. A set among the best over all K is among the
-// best for its own K, so merging the lists of each K is exact.
-template <class Find>
-std::vector<Candidate> solve(const EdgeCosts& edges, const LayerCosts& costs, const Options& options,
-                             double min_recall, bool by_cost, Find search) {
-  check(edges, costs, options);
-  const int full_layers = options.full_layers.value_or(0);
-  std::vector<Path> paths;
-  const int n_searches = options.uniform_k ? static_cast<int>(edges.k_pages.size()) : 1;
-  for (int i = 0; i < n_searches; ++i) {
-    const Moves moves(edges, costs, full_layers, {options.uniform_k ? i : -1, min_recall});
-    auto found = search(moves);
-    std::move(found.begin(), found.end(), std::back_inserter(paths));
-  }
-  std::vector<Candidate> candidates;
-  for (const Path& path : merge(std::move(paths), options.candidates, by_cost))
-    candidates.push_back({to_schedule(edges, path), path.loss, path.cost});
-  return candidates;
+std::vector<Candidate> candidates(const EdgeCosts& edges, const Best& best) {
+  std::vector<Candidate> found;
+  for (const Path& path : best.paths())
+    found.push_back({to_schedule(edges, path), path.loss, static_cast<long long>(path.cost)});
+  return found;
 }
 
 }  // namespace
 
 std::vector<Candidate> k_best(const EdgeCosts& edges, const LayerCosts& costs, long long budget,
                               const Options& options) {
-  return solve(edges, costs, options, -1, false,
-               [&](const Moves& moves) { return least_loss(moves, budget, options.candidates); });
+  Best best(Goal::loss, options.candidates);
+  for (const Moves& moves : moves_of(edges, costs, options))
+    search(moves, Goal::loss, static_cast<double>(budget), n_deltas(options), best);
+  return candidates(edges, best);
+}
+
+std::vector<std::optional<Candidate>> pareto(const EdgeCosts& edges, const LayerCosts& costs,
+                                             std::span<const long long> budgets, const Options& options) {
+  const auto by_k = moves_of(edges, costs, options);
+  std::vector<std::optional<Candidate>> found;
+  for (long long budget : budgets) {
+    Best best(Goal::loss, 1);
+    for (const Moves& moves : by_k)
+      search(moves, Goal::loss, static_cast<double>(budget), n_deltas(options), best);
+    found.emplace_back();
+    if (best.full()) found.back() = candidates(edges, best)[0];
+  }
+  return found;
+}
+
+std::vector<Candidate> cheapest_with_loss(const EdgeCosts& edges, const LayerCosts& costs, double target,
+                                          const Options& options) {
+  if (!(target >= 0 && std::isfinite(target)))
+    throw bad_input("a summed loss of at most {}: expected 0 or more", target);
+  Best best(Goal::cost, options.candidates);
+  for (const Moves& moves : moves_of(edges, costs, options))
+    search(moves, Goal::cost, target, n_deltas(options), best);
+  return candidates(edges, best);
 }
 
 std::vector<Candidate> cheapest_with_recall(const EdgeCosts& edges, const LayerCosts& costs,
                                             double min_recall, const Options& options) {
-  return solve(edges, costs, options, min_recall, true,
-               [&](const Moves& moves) { return least_cost(moves, options.candidates); });
+  Best best(Goal::cost, options.candidates);
+  for (const Moves& moves : moves_of(edges, costs, options, min_recall))
+    search_cheapest(moves, n_deltas(options), best);
+  return candidates(edges, best);
 }
 
-Candidate cheapest(const EdgeCosts& edges, const LayerCosts& costs, const Options& options) {
-  return solve(edges, costs, options, -1, true, [](const Moves& moves) { return least_cost(moves, 1); })
-      .front();
+std::optional<Candidate> cheapest(const EdgeCosts& edges, const LayerCosts& costs, const Options& options) {
+  Best best(Goal::cost, 1);
+  for (const Moves& moves : moves_of(edges, costs, options)) search_cheapest(moves, n_deltas(options), best);
+  if (!best.full()) return std::nullopt;
+  return candidates(edges, best)[0];
 }
 
 double loss_of(const EdgeCosts& edges, const config::Schedule& schedule) {

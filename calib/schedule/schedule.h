@@ -1,5 +1,4 @@
-// The schedules of least loss within a budget: dynamic programming over layers, exact for a loss that is a
-// sum over sparse layers (method.md, "Choosing a schedule").
+// The schedules of least loss within a budget, exact for a loss that is a sum over sparse layers.
 //
 // A schedule gives each layer a role: full, delta, or sparse with the list of the nearest delta layer below
 // it. All sparse layers of one segment (delta layer to next delta layer) share L; each has its own k from the
@@ -7,7 +6,8 @@
 // that serves no sparse layer is the same as a full one and is never returned.
 //
 // Candidates have different sets of Δ-layers, each with the best k and L for its set, best first: by loss,
-// then cost, then fewer Δ-layers. Sparse layers that would cost as much as full ones are not used.
+// then cost, then fewer Δ-layers; of sets that tie within rounding for the last place any may be there.
+// Sparse layers that would cost as much as full ones are not used.
 #pragma once
 #include <optional>
 #include <span>
@@ -19,32 +19,52 @@
 
 namespace deltacal::calib::schedule {
 
+// Which sparse layers share one k.
+enum class Budgets {
+  per_layer,    // none: each has its own
+  per_segment,  // those between two Δ-layers
+  one,          // all of them, as in the official DELTA implementation
+};
+
 struct Options {
-  std::optional<int> full_layers =
-      2;                   // the first so many layers are full; empty: as many as is best, 0 or more
-  bool uniform_k = false;  // one K for all sparse layers, as in the official DELTA implementation
-  int candidates = 16;     // so many sets of Δ-layers
+  // The first so many layers are full; empty: as many as is best, 0 or more.
+  std::optional<int> full_layers = 2;
+  Budgets budgets = Budgets::per_layer;
+  int candidates = 16;            // so many sets of Δ-layers
+  std::optional<int> n_deltas{};  // exactly so many Δ-layers
+  // Exactly these Δ-layers, ascending, each with a sparse layer to serve: k, L and what else is full is
+  // chosen, and there is one candidate, or none where a Δ-layer cannot serve any.
+  std::optional<std::vector<int>> delta_layers{};
 };
 
 struct Candidate {
   config::Schedule schedule;
-  double loss = 0;         // sum of the edges' losses
-  long long attended = 0;  // positions attended over the steps that the costs were taken on
+  double loss = 0;     // sum of the edges' losses
+  long long cost = 0;  // in the unit of LayerCosts, over the steps that they were taken on
 };
 
-// The best schedules that attend to at most `budget` positions; empty if none does (then see cheapest()).
-// bad_input for options out of range or tables that do not fit each other.
+// All of these throw bad_input for options out of range and tables that do not fit each other. With n_deltas
+// or delta_layers there may be no schedule at all, whatever the cost.
+
+// The schedules of least loss that cost at most `budget`; empty if none does (then see cheapest()).
 std::vector<Candidate> k_best(const EdgeCosts&, const LayerCosts&, long long budget, const Options&);
 
+// The best schedule for each budget; empty where none meets it.
+std::vector<std::optional<Candidate>> pareto(const EdgeCosts&, const LayerCosts&,
+                                             std::span<const long long> budgets, const Options&);
+
+// The cheapest schedules whose summed loss is at most `target` (in the losses' unit: nats a token for
+// predicted KL). Cheapest first, then least loss.
+std::vector<Candidate> cheapest_with_loss(const EdgeCosts&, const LayerCosts&, double target, const Options&);
+
 // The cheapest schedules in which every sparse layer's recall has a lower bound of at least `min_recall`; an
-// edge without such a bound does not qualify. Cheapest first, then least loss. Never empty: all layers full
-// qualifies, and is the only answer where no edge does.
+// edge without such a bound does not qualify. Cheapest first, then least loss. All layers full qualifies, and
+// is the only answer where no edge does.
 std::vector<Candidate> cheapest_with_recall(const EdgeCosts&, const LayerCosts&, double min_recall,
                                             const Options&);
 
-// The schedule that attends to the fewest positions whatever it loses: the nearest to a budget that none
-// meets.
-Candidate cheapest(const EdgeCosts&, const LayerCosts&, const Options&);
+// The cheapest schedule whatever it loses: the nearest to a budget that none meets.
+std::optional<Candidate> cheapest(const EdgeCosts&, const LayerCosts&, const Options&);
 
 // Sum of the losses of a schedule's sparse layers, k and L rounded down to the grid; NaN if an edge is
 // unknown.

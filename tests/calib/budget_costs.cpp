@@ -19,12 +19,40 @@ TEST_CASE("budget: attended=R is read, everything else is refused with what to w
   CHECK(parse_budget("attended=2.5").value == 2.5);
   CHECK_THROWS_WITH(parse_budget("attended=0.25"),
                     ContainsSubstring("at least 1") && ContainsSubstring("attended=4"));
-  CHECK_THROWS_WITH(parse_budget("bytes=1000"), ContainsSubstring("bytes= is not available in this version"));
-  CHECK_THROWS_WITH(parse_budget("ms=3"), ContainsSubstring("ms= is not available in this version"));
-  for (const char* text : {"", "attended", "attended=", "attended=x", "attended=3x", "attended=nan",
-                           "attended=inf", "attended=-2", "attended=0", "ATTENDED=3", "attended =3", "3"})
+  CHECK(parse_budget("bytes=1000").kind == Goal::Kind::bytes);
+  CHECK(parse_budget("bytes=1000").value == 1000);
+  CHECK(parse_budget("bytes=1.5K").value == 1536);
+  CHECK(parse_budget("bytes=64M").value == 64.0 * 1024 * 1024);
+  CHECK(parse_budget("bytes=2G").value == 2.0 * 1024 * 1024 * 1024);
+  CHECK(parse_budget("ms=12.5").kind == Goal::Kind::ms);
+  CHECK(parse_budget("ms=12.5").value == 12.5);
+  CHECK_THROWS_WITH(parse_budget("bytes=64MB"), ContainsSubstring("K, M and G are powers of 1024"));
+  for (const char* text : {"",
+                           "attended",
+                           "attended=",
+                           "attended=x",
+                           "attended=3x",
+                           "attended=nan",
+                           "attended=inf",
+                           "attended=-2",
+                           "attended=0",
+                           "ATTENDED=3",
+                           "attended =3",
+                           "3",
+                           "bytes=",
+                           "bytes=0",
+                           "bytes=K",
+                           "bytes=-1M",
+                           "bytes=inf",
+                           "bytes=64k",
+                           "ms=",
+                           "ms=0",
+                           "ms=x",
+                           "ms=3M"})
     CHECK_THROWS_AS(parse_budget(text), Error);
   CHECK(min_recall_goal(0.9).kind == Goal::Kind::min_recall);
+  CHECK(max_kl_goal(0.02).kind == Goal::Kind::max_kl);
+  for (double target : {-0.1, double(NAN), double(INFINITY)}) CHECK_THROWS_AS(max_kl_goal(target), Error);
   for (double target : {0.0, -1.0, 1.01, double(NAN)}) CHECK_THROWS_AS(min_recall_goal(target), Error);
 }
 
@@ -56,10 +84,24 @@ TEST_CASE("budget: costs agree with the attended-token ratio of a schedule") {
 }
 
 TEST_CASE("budget: the largest sum of positions at a ratio is rounded down") {
-  CHECK(attended_budget({10, {}}, 1, 3.0) == 3);
-  CHECK(attended_budget({10, {}}, 3, 1.0) == 30);
-  CHECK(attended_budget({999999999999LL, {}}, 3, 1.0) == 2999999999997LL);
-  CHECK(attended_budget({10, {}}, 3, 4.0) == 7);
+  CHECK(attended_budget({10, 10, {}}, 1, 3.0) == 3);
+  CHECK(attended_budget({10, 10, {}}, 3, 1.0) == 30);
+  CHECK(attended_budget({999999999999LL, 999999999999LL, {}}, 3, 1.0) == 2999999999997LL);
+  CHECK(attended_budget({10, 10, {}}, 3, 4.0) == 7);
+}
+
+TEST_CASE("budget: bytes are those of the keys and values that a step reads in the mean") {
+  const long long bytes = bytes_per_position(3, 64, 2);
+  CHECK(bytes == 3 * 64 * 2 + 3 * 64 * 2);
+  const std::vector<config::StepRange> ranges{{60, 700}, {33, 1024}};
+  const StepCosts costs(ranges);
+  CHECK(costs.n_steps() == 640 + 991);
+  // All layers full read exactly this many bytes, and one byte less is not enough.
+  const int n_layers = 30;
+  const double all = double(n_layers) * double(costs.full()) * double(bytes) / double(costs.n_steps());
+  CHECK(bytes_budget(costs, std::ceil(all), bytes) >= n_layers * costs.full());
+  CHECK(bytes_budget(costs, std::floor(all) - 1, bytes) < n_layers * costs.full());
+  CHECK(bytes_budget(costs, 1e30, bytes) > n_layers * costs.full());
 }
 
 TEST_CASE("budget: ranges without steps are refused") {

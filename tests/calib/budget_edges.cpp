@@ -103,7 +103,7 @@ TEST_CASE(
   REQUIRE(found.size() == 3);
   std::vector<Choice> choices;
   for (const auto& candidate : found)
-    choices.push_back({"dp", candidate.schedule, candidate.loss, candidate.attended});
+    choices.push_back({"dp", candidate.schedule, candidate.loss, candidate.cost});
   const ModelInfo model{"tiny", "llama", std::string(64, 'a'), 6, 9, 3, 64, 16, 8192, "f32"};
   const CalibrationRecord record{"t.h5",
                                  std::string(64, 'c'),

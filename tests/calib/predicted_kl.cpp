@@ -77,8 +77,9 @@ TEST_CASE("predicted kl: where recall and loss disagree by construction, kl find
   // the rest decides the next token. One of the two may be sparse.
   const auto all = tables(
       4, [](int target, int) { return target == 2 ? 0.5 : 0.01; }, [](int, int target, int) { return target == 2 ? 1e-4 : 0.2; });
-  const LayerCosts costs{100, {20}};
-  const schedule::Options options{1, false, 4};
+  const LayerCosts costs{100, 100, {20}};
+  schedule::Options options;
+  options.full_layers = 1;
   const auto by_recall = schedule::k_best(recall_costs(grid, all.recall, {}), costs, 320, options).front();
   const auto by_kl = schedule::k_best(kl_costs(grid, all.recall, all.kl, {}, {}), costs, 320, options).front();
   using config::Role;

@@ -167,7 +167,9 @@ TEST_CASE("neighbours: the best k for given Δ-layers is what trying everything 
       unsigned set = 0;
       for (int layer : deltas) set |= 1u << layer;
       double least = INFINITY;  // of the schedules with exactly these Δ-layers
-      test::EverySchedule(edges, costs, 1, -1, -1).run([&](unsigned other, long long cost, double loss) {
+      schedule::Options first_full;
+      first_full.full_layers = 1;
+      test::EverySchedule(edges, costs, first_full).run([&](unsigned other, long long cost, double loss) {
         if (other == set && cost <= budget) least = std::min(least, loss);
       });
       const auto found = solve_with_deltas(edges, costs, budget, deltas, {.full_layers = 1});

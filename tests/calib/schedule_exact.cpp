@@ -23,7 +23,7 @@ Found recount(const EdgeCosts& edges, const LayerCosts& costs, const config::Sch
     const auto& plan = schedule.layers[layer];
     if (plan.role == config::Role::delta) source = layer;
     if (plan.role != config::Role::sparse) {
-      sum.cost += costs.full;
+      sum.cost += plan.role == config::Role::full ? costs.full : costs.delta;
       continue;
     }
     REQUIRE(source >= 0);
@@ -50,16 +50,13 @@ using Best = std::vector<std::map<unsigned, Found>>;
 Best brute_force(const EdgeCosts& edges, const LayerCosts& costs, const schedule::Options& options,
                  const std::vector<long long>& budgets) {
   Best best(budgets.size());
-  const int n_searches = options.uniform_k ? static_cast<int>(edges.k_pages.size()) : 1;
-  for (int only = 0; only < n_searches; ++only)
-    EverySchedule(edges, costs, options.full_layers.value_or(0), -1, options.uniform_k ? only : -1)
-        .run([&](unsigned set, long long cost, double loss) {
-          for (size_t b = 0; b < budgets.size(); ++b)
-            if (cost <= budgets[b]) {
-              Found& found = best[b][set];
-              if (loss < found.loss) found = {cost, loss};
-            }
-        });
+  EverySchedule(edges, costs, options).run([&](unsigned set, long long cost, double loss) {
+    for (size_t b = 0; b < budgets.size(); ++b)
+      if (cost <= budgets[b]) {
+        Found& found = best[b][set];
+        if (loss < found.loss) found = {cost, loss};
+      }
+  });
   return best;
 }
 
@@ -81,8 +78,8 @@ void compare(const EdgeCosts& edges, const LayerCosts& costs, schedule::Options 
       std::set<unsigned> sets;
       for (size_t i = 0; i < found.size(); ++i) {
         const auto counted = recount(edges, costs, found[i].schedule);
-        CHECK(counted.cost == found[i].attended);
-        CHECK(found[i].attended <= budgets[b]);
+        CHECK(counted.cost == found[i].cost);
+        CHECK(found[i].cost <= budgets[b]);
         CHECK(std::abs(counted.loss - found[i].loss) < tolerance);
         CHECK(std::abs(found[i].loss - losses[i]) < tolerance);
         const unsigned set = set_of(found[i].schedule);
@@ -96,7 +93,7 @@ void compare(const EdgeCosts& edges, const LayerCosts& costs, schedule::Options 
 }  // namespace
 
 TEST_CASE("schedule: DP equals brute force over all schedules of every model of up to 10 layers") {
-  const LayerCosts costs{1000, {130, 470}};
+  const LayerCosts costs{1000, 1000, {130, 470}};
   for (int n_layers = 1; n_layers <= 10; ++n_layers)
     for (Losses kind : {Losses::uniform, Losses::tied, Losses::real})
       for (unsigned seed : {0u, 1u, 2u})
@@ -105,7 +102,7 @@ TEST_CASE("schedule: DP equals brute force over all schedules of every model of 
 }
 
 TEST_CASE("schedule: DP equals brute force with several L, three K, unknown edges and ties") {
-  const LayerCosts costs{997, {101, 257, 600}};
+  const LayerCosts costs{997, 997, {101, 257, 600}};
   for (int n_layers : {3, 5, 7})
     for (unsigned seed : {1u, 2u})
       for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes, Losses::equal, Losses::real})
@@ -115,39 +112,77 @@ TEST_CASE("schedule: DP equals brute force with several L, three K, unknown edge
 }
 
 TEST_CASE("schedule: full_layers auto is the best over every number of initial full layers") {
-  const LayerCosts costs{1000, {130, 470}};
+  const LayerCosts costs{1000, 1000, {130, 470}};
   for (unsigned seed = 0; seed < 4; ++seed)
     compare(random_edges(8, {4, 16}, {2}, Losses::uniform, seed), costs, {.full_layers = std::nullopt});
 }
 
 TEST_CASE("schedule: one K for all layers equals brute force over schedules with one K") {
-  const LayerCosts costs{1000, {90, 210, 530}};
+  const LayerCosts costs{1000, 1000, {90, 210, 530}};
   for (int n_layers : {4, 7})
     for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes})
       compare(random_edges(n_layers, {4, 8, 16}, {2, 8}, kind, 5 + n_layers), costs,
-              {.full_layers = 1, .uniform_k = true});
+              {.full_layers = 1, .budgets = schedule::Budgets::one});
+}
+
+TEST_CASE("schedule: one K a segment equals brute force over schedules that share K between two Δ-layers") {
+  const LayerCosts costs{1000, 1000, {90, 210, 530}};
+  for (int n_layers : {4, 7})
+    for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes, Losses::real})
+      for (unsigned seed : {1u, 2u})
+        compare(random_edges(n_layers, {4, 8, 16}, {2, 8}, kind, 50 * seed + n_layers), costs,
+                {.full_layers = 1, .budgets = schedule::Budgets::per_segment});
+}
+
+TEST_CASE("schedule: a Δ-layer that costs more, or less, than a full one stays exact") {
+  for (const long long delta : {1003LL, 1400LL, 700LL})
+    for (Losses kind : {Losses::uniform, Losses::tied, Losses::real})
+      for (const auto budgets : {schedule::Budgets::per_layer, schedule::Budgets::one})
+        compare(random_edges(7, {4, 8, 16}, {2, 8}, kind, 7), {1000, delta, {90, 210, 530}},
+                {.full_layers = 1, .budgets = budgets});
+}
+
+TEST_CASE("schedule: a given number of Δ-layers equals brute force over schedules with that number") {
+  const LayerCosts costs{1000, 1050, {130, 470}};
+  for (int n_deltas : {0, 1, 2, 3, 5, 8})
+    for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes})
+      for (const auto budgets : {schedule::Budgets::per_layer, schedule::Budgets::one})
+        compare(random_edges(8, {4, 16}, {2}, kind, 3), costs,
+                {.full_layers = 1, .budgets = budgets, .n_deltas = n_deltas});
+}
+
+TEST_CASE("schedule: given Δ-layers equal brute force over schedules with exactly these") {
+  const LayerCosts costs{1000, 1050, {90, 210, 530}};
+  for (const auto& deltas : std::vector<std::vector<int>>{{}, {1}, {2, 5}, {1, 3, 5}, {2, 3}, {4, 6}})
+    for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes})
+      for (const auto budgets :
+           {schedule::Budgets::per_layer, schedule::Budgets::per_segment, schedule::Budgets::one})
+        compare(random_edges(7, {4, 8, 16}, {2, 8}, kind, 3), costs,
+                {.full_layers = 1, .budgets = budgets, .delta_layers = deltas});
 }
 
 TEST_CASE("schedule: costs that are equal, or not below full attention, stay exact") {
-  compare(random_edges(7, {4, 8}, {2}, Losses::uniform, 3), {100, {50, 50}}, {.full_layers = 1});
+  compare(random_edges(7, {4, 8}, {2}, Losses::uniform, 3), {100, 100, {50, 50}}, {.full_layers = 1});
   // A sparse layer as dear as a full one is never used: it is not in the list of candidates at all.
   const auto edges = random_edges(6, {4, 8}, {2}, Losses::uniform, 4);
-  for (const auto& found : schedule::k_best(edges, {100, {40, 100}}, 450, {.full_layers = 1}))
+  for (const auto& found : schedule::k_best(edges, {100, 100, {40, 100}}, 450, {.full_layers = 1}))
     for (const auto& plan : found.schedule.layers)
       CHECK((plan.role != config::Role::sparse || plan.k_pages == 4));
 }
 
 TEST_CASE("schedule: cheapest with a recall target equals brute force, by cost and then by loss") {
-  const LayerCosts costs{1000, {130, 130, 470}};
+  const LayerCosts costs{1000, 1000, {130, 130, 470}};
   for (int n_layers : {4, 6, 7})
     for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes})
       for (double target : {0.2, 0.6, 0.9}) {
         const auto edges = random_edges(n_layers, {4, 8, 16}, {2}, kind, 31 * n_layers);
         std::map<unsigned, Found> best;
-        EverySchedule(edges, costs, 1, target, -1).run([&](unsigned set, long long cost, double loss) {
-          auto [at, is_new] = best.try_emplace(set, Found{cost, loss});
-          if (std::pair(cost, loss) < std::pair(at->second.cost, at->second.loss)) at->second = {cost, loss};
-        });
+        EverySchedule(edges, costs, {.full_layers = 1}, target)
+            .run([&](unsigned set, long long cost, double loss) {
+              auto [at, is_new] = best.try_emplace(set, Found{cost, loss});
+              if (std::pair(cost, loss) < std::pair(at->second.cost, at->second.loss))
+                at->second = {cost, loss};
+            });
         std::vector<std::pair<long long, double>> sorted;
         for (const auto& [set, found] : best) sorted.push_back({found.cost, found.loss});
         std::sort(sorted.begin(), sorted.end());
@@ -155,7 +190,7 @@ TEST_CASE("schedule: cheapest with a recall target equals brute force, by cost a
             schedule::cheapest_with_recall(edges, costs, target, {.full_layers = 1, .candidates = 9});
         REQUIRE(found.size() == std::min<size_t>(9, sorted.size()));
         for (size_t i = 0; i < found.size(); ++i) {
-          CHECK(found[i].attended == sorted[i].first);
+          CHECK(found[i].cost == sorted[i].first);
           CHECK(std::abs(found[i].loss - sorted[i].second) < tolerance);
         }
       }
@@ -164,9 +199,10 @@ TEST_CASE("schedule: cheapest with a recall target equals brute force, by cost a
 TEST_CASE("schedule: a recall target that no edge reaches leaves all layers full") {
   auto edges = random_edges(6, {4, 16}, {2}, Losses::uniform, 1);
   const auto check_all_full = [&](double target) {
-    const auto found = schedule::cheapest_with_recall(edges, {100, {10, 30}}, target, {.full_layers = 2});
+    const auto found =
+        schedule::cheapest_with_recall(edges, {100, 100, {10, 30}}, target, {.full_layers = 2});
     REQUIRE(found.size() == 1);
-    CHECK(found[0].attended == 600);
+    CHECK(found[0].cost == 600);
     for (const auto& plan : found[0].schedule.layers) CHECK(plan.role == config::Role::full);
   };
   check_all_full(1.0);
@@ -177,26 +213,34 @@ TEST_CASE("schedule: a recall target that no edge reaches leaves all layers full
 
 TEST_CASE("schedule: a budget below the cheapest schedule has no answer, and the cheapest is named") {
   const auto edges = random_edges(8, {4, 16}, {2}, Losses::uniform, 9);
-  const LayerCosts costs{1000, {130, 470}};
-  const auto cheapest = schedule::cheapest(edges, costs, {});
-  CHECK(cheapest.attended == 3 * 1000 + 5 * 130);  // layers 0 and 1, one Δ-layer, the rest at the smallest K
-  CHECK(schedule::k_best(edges, costs, cheapest.attended - 1, {}).empty());
-  const auto at_the_edge = schedule::k_best(edges, costs, cheapest.attended, {});
+  const LayerCosts costs{1000, 1000, {130, 470}};
+  const auto cheapest = schedule::cheapest(edges, costs, {}).value();
+  CHECK(cheapest.cost == 3 * 1000 + 5 * 130);  // layers 0 and 1, one Δ-layer, the rest at the smallest K
+  CHECK(schedule::k_best(edges, costs, cheapest.cost - 1, {}).empty());
+  const auto at_the_edge = schedule::k_best(edges, costs, cheapest.cost, {});
   REQUIRE(at_the_edge.size() == 1);
   CHECK(at_the_edge[0].schedule == cheapest.schedule);
 }
 
 TEST_CASE("schedule: a loose budget returns full attention first") {
   const auto edges = random_edges(6, {4, 16}, {2}, Losses::uniform, 9);
-  const auto found = schedule::k_best(edges, {1000, {130, 470}}, 6000, {});
+  const auto found = schedule::k_best(edges, {1000, 1000, {130, 470}}, 6000, {});
   CHECK(found[0].loss == 0);
   CHECK(set_of(found[0].schedule) == 0);
+}
+
+TEST_CASE("schedule: 60 layers with many schedules free of loss are not all tried") {
+  const auto edges = random_edges(60, {4, 8, 32}, {1, 4}, Losses::tied, 7);
+  const LayerCosts costs{1000, 1000, {31, 57, 130}};
+  const auto found = schedule::k_best(edges, costs, attended_budget(costs, 60, 1.5), {.candidates = 64});
+  REQUIRE(found.size() == 64);
+  for (const auto& candidate : found) CHECK(candidate.loss == 0);
 }
 
 // For one set of Δ-layers the layers decouple but for the budget: an integer knapsack by cost, for every set.
 TEST_CASE("schedule: 14 layers equal a knapsack over every set of Δ-layers") {
   const int n_layers = 14, full = 10;
-  const LayerCosts costs{full, {1, 2, 5}};
+  const LayerCosts costs{full, full, {1, 2, 5}};
   for (Losses kind : {Losses::uniform, Losses::real, Losses::tied}) {
     const auto edges = random_edges(n_layers, {4, 8, 32}, {1, 4}, kind, 77);
     const int budget = static_cast<int>(attended_budget(costs, n_layers, 2.5));
@@ -237,10 +281,20 @@ TEST_CASE("schedule: 14 layers equal a knapsack over every set of Δ-layers") {
 
 TEST_CASE("schedule: options out of range are refused by name") {
   const auto edges = random_edges(4, {4, 16}, {2}, Losses::uniform, 9);
-  const LayerCosts costs{1000, {130, 470}};
+  const LayerCosts costs{1000, 1000, {130, 470}};
   CHECK_THROWS_AS(schedule::k_best(edges, costs, 4000, {.full_layers = 5}), Error);
   CHECK_THROWS_AS(schedule::k_best(edges, costs, 4000, {.candidates = 0}), Error);
-  CHECK_THROWS_AS(schedule::k_best(edges, {1000, {130}}, 4000, {}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, {1000, 1000, {130}}, 4000, {}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, {1000, 0, {130, 470}}, 4000, {}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, {1000, 1000, {130, -1}}, 4000, {}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, {1LL << 52, 1LL << 52, {130, 470}}, 4000, {}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, costs, 4000, {.n_deltas = -1}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, costs, 4000, {.n_deltas = 5}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, costs, 4000, {.delta_layers = {{1}}}),
+                  Error);  // among the full ones
+  CHECK_THROWS_AS(schedule::k_best(edges, costs, 4000, {.delta_layers = {{3, 2}}}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, costs, 4000, {.delta_layers = {{4}}}), Error);
+  CHECK_THROWS_AS(schedule::k_best(edges, costs, 4000, {.n_deltas = 2, .delta_layers = {{2}}}), Error);
   auto negative = edges;
   negative.loss[negative.at(3, 2, 0, 0)] = -0.1;
   CHECK_THROWS_AS(schedule::k_best(negative, costs, 4000, {}), Error);

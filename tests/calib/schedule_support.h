@@ -54,43 +54,58 @@ struct Found {
   double loss = std::numeric_limits<double>::infinity();
 };
 
-// Every schedule in which each delta layer serves a sparse one: `visit(set of delta layers as bits, cost,
-// loss)`.
+// Every schedule that the options allow, in which each delta layer serves a sparse one: `visit(set of delta
+// layers as bits, cost, loss)`.
 class EverySchedule {
  public:
   using Visit = std::function<void(unsigned, long long, double)>;
-  EverySchedule(const EdgeCosts& edges, const LayerCosts& costs, int full_layers, double min_recall,
-                int only_k)
-      : edges_(edges), costs_(costs), full_layers_(full_layers), min_recall_(min_recall), only_k_(only_k) {}
-  void run(const Visit& visit) const { layer(0, -1, 0, true, 0, 0, 0.0, visit); }
+  EverySchedule(const EdgeCosts& edges, const LayerCosts& costs, const schedule::Options& options,
+                double min_recall = -1)
+      : edges_(edges), costs_(costs), options_(options), min_recall_(min_recall) {}
+  void run(const Visit& visit) const {
+    layer(0, {}, 0, 0.0, [&](unsigned set, long long cost, double loss) {
+      const int n = __builtin_popcount(set);
+      if (options_.n_deltas && n != *options_.n_deltas) return;
+      unsigned wanted = 0;
+      for (int l : options_.delta_layers.value_or(std::vector<int>{})) wanted |= 1u << l;
+      if (!options_.delta_layers || set == wanted) visit(set, cost, loss);
+    });
+  }
 
  private:
-  void layer(int at, int source, int l, bool served, unsigned set, long long cost, double loss,
-             const Visit& visit) const {
+  struct State {
+    int source = -1, l = 0;
+    int k = -1;  // shared by the segment, or by all; -1: not chosen yet
+    bool served = true;
+    unsigned set = 0;
+  };
+  void layer(int at, const State& s, long long cost, double loss, const Visit& visit) const {
     if (at == edges_.n_layers) {
-      if (served) visit(set, cost, loss);
+      if (s.served) visit(s.set, cost, loss);
       return;
     }
-    layer(at + 1, source, l, served, set, cost + costs_.full, loss, visit);
-    if (at < full_layers_) return;
-    if (served)
-      for (int next_l = 0; next_l < static_cast<int>(edges_.l_pages.size()); ++next_l)
-        layer(at + 1, at, next_l, false, set | 1u << at, cost + costs_.full, loss, visit);
-    if (source < 0) return;
+    layer(at + 1, s, cost + costs_.full, loss, visit);
+    if (at < options_.full_layers.value_or(0)) return;
+    if (s.served)
+      for (int l = 0; l < static_cast<int>(edges_.l_pages.size()); ++l)
+        layer(at + 1, {at, l, options_.budgets == schedule::Budgets::one ? s.k : -1, false, s.set | 1u << at},
+              cost + costs_.delta, loss, visit);
+    if (s.source < 0) return;
     for (int k = 0; k < static_cast<int>(edges_.k_pages.size()); ++k) {
-      if (only_k_ >= 0 && k != only_k_) continue;
-      if (edges_.k_pages[k] < edges_.l_pages[l]) continue;
-      const size_t edge = edges_.at(at, source, k, l);
+      const bool shared = options_.budgets != schedule::Budgets::per_layer;
+      if (shared && s.k >= 0 && k != s.k) continue;
+      if (edges_.k_pages[k] < edges_.l_pages[s.l]) continue;
+      const size_t edge = edges_.at(at, s.source, k, s.l);
       if (std::isnan(edges_.loss[edge])) continue;
       if (min_recall_ >= 0 && !(edges_.recall_low[edge] >= min_recall_)) continue;
-      layer(at + 1, source, l, true, set, cost + costs_.sparse[k], loss + edges_.loss[edge], visit);
+      layer(at + 1, {s.source, s.l, shared ? k : -1, true, s.set}, cost + costs_.sparse[k],
+            loss + edges_.loss[edge], visit);
     }
   }
   const EdgeCosts& edges_;
   const LayerCosts& costs_;
-  int full_layers_;
+  schedule::Options options_;
   double min_recall_;
-  int only_k_;
 };
 
 inline unsigned set_of(const config::Schedule& schedule) {

@@ -76,7 +76,18 @@ TEST_CASE("bad input: the command line") {
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --aggregate median", "cvar:0.1");
   refused(w, "calibrate " + w.trace, "--budget");
   refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");
-  refused(w, "calibrate " + w.trace + " --budget bytes=5", "bytes");
+  refused(w, "calibrate " + w.trace + " --budget bytes=0", "bytes");
+  refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget bytes=5", "the nearest has an attended-token ratio of");
+  refused(w, "calibrate " + w.trace + " --budget ms=5", "--cost TABLE");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --cost x.json", "--budget ms=T alone");
+  refused(w, "calibrate " + w.trace + " --max-kl 0.1", "profile with --sensitivity");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --max-kl 0.1", "--max-kl");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --rerank 4", "give --model M --data dev.jsonl");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare", "give --model M --data dev.jsonl");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1" + w.arguments(), "--compare, --rerank");
+  refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --rerank 4" + w.arguments(), "the same tokens");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare --methods random,dp" + w.arguments(), "the first is what the others");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare --methods dp,dp" + w.arguments(), "dp is there twice");
   refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=50",
           "the nearest has an attended-token ratio of");
   refused(w, "calibrate " + w.trace + " --k-pages 2 --l-pages 4 --budget attended=1.2", "L <= K");  // K < L

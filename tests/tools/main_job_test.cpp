@@ -1,4 +1,6 @@
 // The main job on a tiny random model, stage by stage and as one `run`.
+#include <algorithm>
+#include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <filesystem>
 #include <fstream>
@@ -156,7 +158,9 @@ TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, repor
   CHECK(other_grid.status == 2);
   CHECK(other_grid.output.find("no predicted KL for K = 3, L = 1") != std::string::npos);
   check_done(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --out " + (w / "m.json")));
-  for (const std::string method : {"cosine-peaks", "uniform", "random"})
+  check_done(run_program("calibrate " + (w / "t.h5") + grid + " --max-kl 0.05 --out " + (w / "kl.json")));
+  check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget bytes=400K --out " + (w / "bytes.json")));
+  for (const std::string method : {"recall-dp", "kascade", "tidal", "cosine-peaks", "uniform", "random"})
     check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --method " + method +
                            " --out " + (w / (method + ".json"))));
 
@@ -210,4 +214,57 @@ TEST_CASE("profile: killed at any time, it resumes to the same datasets") {
     CHECK(a.pages(i, 0, 6, 0, n).score == b.pages(i, 0, 6, 0, n).score);
     CHECK(a.pages(i, 0, 6, 0, n).mass == b.pages(i, 0, 6, 0, n).mass);
   }
+}
+
+TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on development traces; a run that was stopped goes on") {
+  const Workplace w;
+  check_done(run_program("profile" + w.common(w / "t.h5") + " --steps 64 --limit 6 --sensitivity" + grid));
+  std::ifstream in(w.data);
+  std::ofstream out(w / "dev.jsonl");
+  std::string line;
+  for (int i = 0; std::getline(in, line); ++i)
+    if (i >= 6 && i < 16) out << line << "\n";
+  out.close();
+  const std::string calibrate = "calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --model " + w.model +
+                                " --dtype f32 --data " + (w / "dev.jsonl") + " --rerank-samples 8 --candidates 3";
+  const std::string evaluations = " --evaluations " + (w / "runs.jsonl");
+  check_done(run_program(calibrate + " --compare --out " + (w / "compare.json") + evaluations));
+  const Json table = json_of(w / "compare.json");
+  std::vector<std::string> names;
+  for (const Json& row : table["methods"]) {
+    names.push_back(row["name"]);
+    CHECK(row["attended_ratio"].get<double>() >= 1.4 - 1e-6);
+    CHECK(row["kl"]["mean"].get<double>() > 0);
+    CHECK(row["nll_gap"]["low"].get<double>() <= row["nll_gap"]["mean"].get<double>());
+    if (names.size() > 1) CHECK(row["vs_winner"]["mean"].get<double>() ==
+                                Catch::Approx(row["nll_gap"]["mean"].get<double>() - table["methods"][0]["nll_gap"]["mean"].get<double>()).margin(1e-5));
+  }
+  CHECK(std::set<std::string>(names.begin(), names.end()) ==
+        std::set<std::string>{"dp", "recall-dp", "cosine-peaks", "kascade", "tidal", "uniform", "random", "greedy-nll"});
+  CHECK(table["surrogates"].size() == 5);
+  CHECK(table["pareto"].size() >= 1);
+  CHECK(read_file(w / "compare.md").find("| **dp** |") != std::string::npos);
+
+  // Cut off in the middle of a line: the finished runs are used again, the table is the same.
+  std::string runs = read_file(w / "runs.jsonl");
+  const auto n_runs = std::count(runs.begin(), runs.end(), '\n');
+  std::ofstream(w / "runs.jsonl", std::ios::binary) << runs.substr(0, runs.size() - 25);
+  const auto again = run_program(calibrate + " --compare --out " + (w / "again.json") + evaluations);
+  check_done(again);
+  CHECK(again.output.find(": 1 schedules were run") != std::string::npos);
+  runs = read_file(w / "runs.jsonl");
+  CHECK(std::count(runs.begin(), runs.end(), '\n') == n_runs);
+  Json repeated = json_of(w / "again.json");
+  for (size_t i = 0; i < names.size(); ++i) CHECK(repeated["methods"][i]["nll_gap"] == table["methods"][i]["nll_gap"]);
+
+  check_done(run_program(calibrate + " --rerank 3 --out " + (w / "reranked.json") + evaluations));
+  const Json made = json_of(w / "reranked.json");
+  CHECK(made["provenance"]["rerank"]["rounds"].size() >= 1);
+  CHECK(made["expected"]["nll_gap"]["mean"].get<double>() <= table["methods"][0]["nll_gap"]["mean"].get<double>() + 1e-6);
+  check_done(run_program(calibrate + " --method greedy-nll --out " + (w / "greedy.json") + evaluations));
+  CHECK(json_of(w / "greedy.json")["provenance"]["method"] == "greedy-nll");
+
+  const auto other = run_program(calibrate + " --rerank 2 --out " + (w / "x.json") + " --evaluations " + (w / "compare.json"));
+  CHECK(other.status == 2);
+  CHECK(other.output.find("another kind of file") != std::string::npos);
 }

@@ -17,44 +17,35 @@ namespace {
 
 constexpr int search_samples = 4;  // development traces of a search on the loss of real runs
 
-Error no_schedule(const CalibrateOptions& o, const Problem& p, const calib::schedule::Options& options) {
-  const auto nearest = calib::schedule::cheapest(p.edges, p.layers, options);
+Error no_schedule(const CalibrateOptions& o, const Problem& p) {
+  const auto nearest = calib::schedule::cheapest(p.edges, p.costs.layers, p.solver);
   return bad_input(
-      "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} "
-      "({}). Ask for "
+      "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} ({}). Ask for "
       "less, allow smaller --k-pages, fewer --full-layers, or calibrate on longer traces",
-      o.budget, p.ratio_of(nearest.attended), config::describe(nearest.schedule));
+      o.budget, nearest ? p.ratio_of(nearest->schedule) : 1, nearest ? config::describe(nearest->schedule) : "all layers full");
 }
 
 // The exact solver's candidates, best first.
-std::vector<calib::Choice> solve(const CalibrateOptions& o, const Problem& p) {
-  calib::schedule::Options options = p.solver(o);
-  options.candidates = std::max(o.candidates, o.rerank);
-  const auto found = p.goal.kind == calib::Goal::Kind::min_recall
-                         ? calib::schedule::cheapest_with_recall(p.edges, p.layers, p.goal.value, options)
-                         : calib::schedule::k_best(p.edges, p.layers, p.budget, options);
-  if (found.empty()) throw no_schedule(o, p, options);
-  const auto& layers = found[0].schedule.layers;
-  if (std::none_of(layers.begin(), layers.end(),
-                   [](const auto& l) { return l.role == config::Role::sparse; }))
+std::vector<calib::Choice> candidates_of(const CalibrateOptions& o, const Problem& p) {
+  const auto choices = solve(p, std::max(o.candidates, o.rerank));
+  if (choices.empty()) throw no_schedule(o, p);
+  const auto& layers = choices[0].schedule.layers;
+  if (std::none_of(layers.begin(), layers.end(), [](const auto& l) { return l.role == config::Role::sparse; }))
     fmt::print(stderr,
-               "warning: no sparse layer keeps the target with its confidence bound, so all layers are full "
-               "(a bound needs at "
-               "least 4 problems with active steps)\n");
-  std::vector<calib::Choice> choices;
-  for (const auto& c : found) choices.push_back({"dp", c.schedule, c.loss, c.attended});
+               "warning: no sparse layer keeps the target with its confidence bound, so all layers are full (a bound of "
+               "recall needs at least 4 problems with active steps)\n");
   return choices;
 }
 
 // The schedule that a search on the loss of real runs finds; it works to the solver's own number of Δ-layers.
 calib::Choice greedy(const CalibrateOptions& o, const Problem& p, Development& development) {
-  calib::GreedyOptions options{p.full_layers.value_or(2), usual_l_pages(p), p.grid.k_pages.front(), {}};
+  calib::GreedyOptions options{p.full_layers(), usual_l_pages(p), p.grid.k_pages.front(), {}};
   int n_deltas = 3;
-  if (const auto dp = choose("dp", o, p, p.budget))
+  if (const auto dp = choose("dp", o, p, p.costs.budget))
     n_deltas = std::max<int>(2, std::ranges::count_if(dp->schedule.layers, [](const auto& l) { return l.role == config::Role::delta; }));
   options.delta_layers = {n_deltas};
-  const auto found = calib::greedy_search(p.n_layers, p.steps, p.budget, options, development.mean_gap(search_samples));
-  if (!found.schedule) throw no_schedule(o, p, p.solver(o));
+  const auto found = calib::greedy_search(p.n_layers, p.steps, p.costs.budget, options, development.mean_gap(search_samples));
+  if (!found.schedule) throw no_schedule(o, p);
   return {"greedy-nll", *found.schedule, calib::schedule::loss_of(p.edges, *found.schedule), found.attended};
 }
 
@@ -71,15 +62,15 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   calib::RerankOptions options;
   options.problems = development.problems();
   options.bootstrap = {o.resamples, o.made.seed, 0.95};
-  options.rules.full_layers = p.full_layers.value_or(0);
+  options.rules.full_layers = p.solver.full_layers.value_or(0);
   options.rules.k_pages = p.grid.k_pages;
-  options.rules.budget = p.budget;
+  options.rules.budget = p.costs.budget;
   options.rules.attended = [&](const config::Schedule& s) { return calib::schedule::attended_by(p.steps, s); };
   options.rules.solve_for = [&](std::span<const int> deltas) {
-    return calib::solve_with_deltas(p.edges, p.layers, p.budget, deltas, p.solver(o));
+    return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
   options.predicted = [&](const config::Schedule& s) { return calib::schedule::loss_of(p.edges, s); };
-  if (o.uniform_k) options.max_rounds = 0;  // moving pages between layers would break one K for all
+  if (o.k_per != "layer") options.max_rounds = 0;  // moving pages between layers would break what they share
   const calib::Reranked found = calib::rerank(schedules, development.gaps(), options);
 
   Reranked out;
@@ -147,10 +138,13 @@ void write_alternatives(const CalibrateOptions& o, const Problem& p, long long a
 }
 
 void check(const CalibrateOptions& o) {
-  if (o.budget.empty() && !o.min_recall) throw bad_input("calibrate: give --budget attended=R or --min-recall R");
-  if (o.min_recall && o.method != "dp") throw bad_input("--min-recall needs --method dp: {} works to a budget", o.method);
-  if (o.uniform_k && o.min_recall) throw bad_input("--uniform-k works to a budget, not with --min-recall");
-  if (o.min_recall && o.rerank > 0) throw bad_input("--rerank compares schedules of one budget, not with --min-recall");
+  const bool target = o.min_recall || o.max_kl;
+  const char* name = o.min_recall ? "--min-recall" : "--max-kl";
+  if (o.budget.empty() && !target)
+    throw bad_input("calibrate: give --budget attended=R (or bytes=N, ms=T), --min-recall R or --max-kl X");
+  if (target && o.method != "dp") throw bad_input("{} needs --method dp: {} works to a budget", name, o.method);
+  if (target && o.k_per == "schedule") throw bad_input("--k-per schedule works to a budget, not with {}", name);
+  if (target && o.rerank > 0) throw bad_input("--rerank compares schedules of one budget, not with {}", name);
   if (o.rerank > 0 && o.method != "dp") throw bad_input("--rerank needs --method dp: {} has one schedule", o.method);
   const bool runs = o.compare || o.rerank > 0 || o.method == "greedy-nll";
   if (!runs && (!o.model.empty() || !o.data.empty()))
@@ -166,11 +160,13 @@ int calibrate(const CalibrateOptions& o) {
   if (o.compare) return compare(o, trace);
 
   const Problem p = problem_of(o, trace);
+  if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) && !o.budget.empty())
+    throw bad_input("--budget {}: times are for --method dp alone, without --rerank and --alternatives-dir", o.budget);
   std::unique_ptr<Development> development;
   std::vector<calib::Choice> choices;
   Reranked reranked;
   if (o.method == "dp") {
-    choices = solve(o, p);
+    choices = candidates_of(o, p);
     if (o.rerank > 0) {
       development = std::make_unique<Development>(o, trace);
       reranked = rerank(o, p, std::move(choices), *development);
@@ -180,8 +176,8 @@ int calibrate(const CalibrateOptions& o) {
     development = std::make_unique<Development>(o, trace);
     choices = {greedy(o, p, *development)};
   } else {
-    const auto found = choose(o.method, o, p, p.budget);
-    if (!found) throw no_schedule(o, p, {p.full_layers, true, 1});
+    const auto found = choose(o.method, o, p, p.costs.budget);
+    if (!found) throw no_schedule(o, p);
     choices = {*found};
   }
   const auto record = record_of(o, p, trace);

@@ -135,10 +135,16 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   CLI::App* c = app.add_subcommand("calibrate", "choose delta layers, k and L");
   c->add_option("trace", o.trace, "trace.h5")->required();
   add_output(c, o, "config to write (JSON)");
-  auto* budget = c->add_option("--budget", o.budget, "attended=R: attended-token ratio of at least R");
-  c->add_option("--min-recall", o.min_recall,
-                "instead: the cheapest schedule that keeps this share of the attention in every sparse layer")
-      ->excludes(budget);
+  auto* budget = c->add_option("--budget", o.budget,
+                               "attended=R: attended-token ratio of at least R; bytes=N: KV cache read a step, K, M or G for "
+                               "powers of 1024; ms=T: time of a step by --cost");
+  auto* min_recall = c->add_option("--min-recall", o.min_recall,
+                                   "instead: the cheapest schedule that keeps this share of the attention in every sparse layer")
+                         ->excludes(budget);
+  c->add_option("--max-kl", o.max_kl, "instead: the cheapest schedule whose predicted KL is at most this, nats a token")
+      ->excludes(budget)
+      ->excludes(min_recall);
+  c->add_option("--cost", o.cost, "times of a decoding step (JSON, deltacal-cost-table)");
   c->add_option("--objective", o.objective,
                 "what is minimised: kl (predicted KL; needs profile --sensitivity), recall, or auto: kl where the trace has it")
       ->capture_default_str()
@@ -150,7 +156,7 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("--method", o.method, fmt::format("{}", fmt::join(methods, ", ")))
       ->capture_default_str()
       ->check(CLI::IsMember(methods));
-  c->add_option("--full-layers", o.full_layers, "initial full layers, or auto")->capture_default_str();
+  c->add_option("--full-layers", o.full_layers, "initial layers that are full in any case, or auto: as many as is best (2 for the methods that do not choose it)")->capture_default_str();
   c->add_option("--candidates", o.candidates, "schedules named in the config, best first")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -158,7 +164,10 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
                 "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  c->add_flag("--uniform-k", o.uniform_k, "one K for all sparse layers (as the DELTA paper has it)");
+  c->add_option("--k-per", o.k_per,
+                "what has a k of its own: layer, segment (Δ-layer to Δ-layer), or schedule: one K as the DELTA paper has it")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"layer", "segment", "schedule"}));
   c->add_option("--alternatives-dir", o.alternatives_dir,
                 "write the schedule of every method as a config into this folder");
   auto* compare = c->add_flag("--compare", o.compare,

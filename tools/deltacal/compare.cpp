@@ -83,12 +83,12 @@ class Comparison {
   void add_method(const std::string& method) {
     const auto start = std::chrono::steady_clock::now();
     if (method == "random") {
-      const calib::BaselineOptions options{p_.full_layers.value_or(2), usual_l_pages(p_), o_.made.seed};
-      for (const auto& draw : calib::baselines::random_draws(p_.edges, p_.steps, p_.budget, calib::baselines::usual_draws, options))
+      const calib::BaselineOptions options{p_.full_layers(), usual_l_pages(p_), o_.made.seed};
+      for (const auto& draw : calib::baselines::random_draws(p_.edges, p_.steps, p_.costs.budget, calib::baselines::usual_draws, options))
         draws_.push_back(row_of(fmt::format("random {}", draws_.size()), draw.schedule, 0));
     } else if (method == "greedy-nll") {
       add_greedy();
-    } else if (const auto found = choose(method, o_, p_, p_.budget)) {
+    } else if (const auto found = choose(method, o_, p_, p_.costs.budget)) {
       methods_.push_back(row_of(method, found->schedule, seconds_since(start)));
     } else {
       fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
@@ -97,11 +97,11 @@ class Comparison {
 
   // The search works to the default method's number of Δ-layers.
   void add_greedy() {
-    calib::GreedyOptions options{p_.full_layers.value_or(2), usual_l_pages(p_), p_.grid.k_pages.front(), {}};
+    calib::GreedyOptions options{p_.full_layers(), usual_l_pages(p_), p_.grid.k_pages.front(), {}};
     const int n_deltas = std::max(2, static_cast<int>(methods_.at(0).measured.delta_layers.size()));
     options.delta_layers = {n_deltas};
     const calib::Greedy found =
-        calib::greedy_search(p_.n_layers, p_.steps, p_.budget, options, development_.mean_gap(greedy_samples));
+        calib::greedy_search(p_.n_layers, p_.steps, p_.costs.budget, options, development_.mean_gap(greedy_samples));
     if (found.schedule)
       methods_.push_back(row_of("greedy-nll", *found.schedule, found.seconds));
     else
@@ -110,10 +110,10 @@ class Comparison {
 
   // The solver's other candidates, with one k for all as well: schedules for the rank correlations.
   void add_candidates() {
-    calib::schedule::Options options = p_.solver(o_);
+    calib::schedule::Options options = p_.solver;
     for (const bool one_k : {false, true}) {
-      options.uniform_k = one_k;
-      const auto found = calib::schedule::k_best(p_.edges, p_.layers, p_.budget, options);
+      options.budgets = one_k ? calib::schedule::Budgets::one : p_.solver.budgets;
+      const auto found = calib::schedule::k_best(p_.edges, p_.layers, p_.costs.budget, options);
       for (size_t i = one_k ? 0 : 1; i < found.size(); ++i)
         others_.push_back(row_of(fmt::format("{} candidate {}", one_k ? "dp, one k," : "dp", i + 1), found[i].schedule, 0));
     }
@@ -153,12 +153,12 @@ class Comparison {
                                  : calib::recall_costs(p_.grid, std::span(&p_.recalls[s], 1), {1, 0, 0.95});
       loss.row(Eigen::Index(s)) = Eigen::Map<const Eigen::RowVectorXd>(of_sample.loss.data(), Eigen::Index(n_edges));
     }
-    calib::schedule::Options options = p_.solver(o_);
+    calib::schedule::Options options = p_.solver;
     options.candidates = 1;
     calib::EdgeCosts edges = p_.edges;
     const auto solve = [&](std::span<const double> values) -> std::optional<config::Schedule> {
       edges.loss.assign(values.begin(), values.end());
-      const auto found = calib::schedule::k_best(edges, p_.layers, p_.budget, options);
+      const auto found = calib::schedule::k_best(edges, p_.layers, p_.costs.budget, options);
       if (found.empty()) return std::nullopt;
       return found[0].schedule;
     };

@@ -48,29 +48,77 @@ std::pair<std::string, std::string> objective_of(const CalibrateOptions& o, cons
   return {"recall", "the trace holds no predicted KL (profile --sensitivity records it)"};
 }
 
-std::optional<calib::Choice> best_of_solver(const CalibrateOptions& o, const Problem& p, const calib::EdgeCosts& edges,
-                                            const std::string& method, long long budget) {
-  const auto found = calib::schedule::k_best(edges, p.layers, budget, p.solver(o));
+std::optional<calib::Choice> best_of_solver(const Problem& p, const calib::EdgeCosts& edges, const std::string& method,
+                                            long long budget) {
+  calib::schedule::Options options = p.solver;
+  options.candidates = 1;
+  const auto found = calib::schedule::k_best(edges, p.layers, budget, options);
   if (found.empty()) return std::nullopt;
-  return calib::Choice{method, found[0].schedule, calib::schedule::loss_of(p.edges, found[0].schedule), found[0].attended};
+  return calib::Choice{method, found[0].schedule, calib::schedule::loss_of(p.edges, found[0].schedule), found[0].cost};
+}
+
+calib::Goal goal_of(const CalibrateOptions& o) {
+  if (o.min_recall) return calib::min_recall_goal(*o.min_recall);
+  if (o.max_kl) return calib::max_kl_goal(*o.max_kl);
+  return calib::parse_budget(o.budget);
+}
+
+calib::schedule::Options solver_of(const CalibrateOptions& o, int n_layers) {
+  using calib::schedule::Budgets;
+  calib::schedule::Options options;
+  options.full_layers = parse_full_layers(o.full_layers, n_layers);
+  options.budgets = o.k_per == "layer" ? Budgets::per_layer : o.k_per == "segment" ? Budgets::per_segment : Budgets::one;
+  options.candidates = o.candidates;
+  return options;
+}
+
+calib::schedule::Costs costs_of(const CalibrateOptions& o, const calib::Goal& goal, const ModelInfo& model,
+                                std::span<const config::StepRange> ranges, const calib::Grid& grid) {
+  std::optional<calib::CostTable> table;
+  if (goal.kind == calib::Goal::Kind::ms) {
+    if (o.cost.empty()) throw bad_input("--budget {}: a budget in milliseconds needs --cost TABLE, the times of a decoding step", o.budget);
+    table = calib::read_cost_table(o.cost);
+  } else if (!o.cost.empty()) {
+    throw bad_input("--cost is read for --budget ms=T alone");
+  }
+  const int element_size = model.dtype == "f32" ? 4 : 2;
+  return calib::schedule::costs_for(
+      goal, {ranges, model.n_layers, calib::bytes_per_position(model.n_kv_heads, model.head_dim, element_size), table ? &*table : nullptr},
+      grid.k_pages);
+}
+
+// Upper bound of a schedule's summed KL over the problems, or the mean where there is no interval.
+double upper_kl(const Problem& p, const config::Schedule& schedule) {
+  std::vector<double> sums;
+  std::vector<std::string> problems;
+  for (size_t s = 0; s < p.kl.size(); ++s) {
+    const calib::EdgeCosts own = calib::kl_costs(p.grid, std::span(&p.recalls[s], 1), std::span(&p.kl[s], 1), {}, {1, 0, 0.95});
+    const double loss = calib::schedule::loss_of(own, schedule);
+    sums.push_back(loss);
+    problems.push_back(p.kl[s].problem);
+  }
+  const calib::Estimate e = calib::mean_with_interval(sums, problems, {});
+  return e.high.value_or(e.mean);
 }
 
 }  // namespace
 
 double Problem::ratio_of(long long attended) const { return double(layers.full) * n_layers / double(attended); }
 
-calib::schedule::Options Problem::solver(const CalibrateOptions& o) const { return {full_layers, o.uniform_k, o.candidates}; }
-
 Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   const int n_layers = trace.model().n_layers;
-  const calib::Goal goal = o.min_recall ? calib::min_recall_goal(*o.min_recall) : calib::parse_budget(o.budget);
-  const auto full_layers = parse_full_layers(o.full_layers, n_layers);
+  const calib::Goal goal = goal_of(o);
+  const calib::schedule::Options solver = solver_of(o, n_layers);
   const calib::Aggregate aggregate = calib::parse_aggregate(o.aggregate);
   const calib::Bootstrap bootstrap{o.resamples, o.made.seed, 0.95};
   const calib::Grid grid{o.k_pages, o.l_pages};
   calib::check(grid);
   const auto [objective, reason] = objective_of(o, trace);
-  Problem p{grid, {}, {}, objective, reason, {}, {}, {}, {}, calib::StepCosts(ranges_of(trace, o.context)), {}, goal, 0, full_layers, n_layers};
+  if (goal.kind == calib::Goal::Kind::max_kl && objective != "kl")
+    throw bad_input("--max-kl: {}: profile with --sensitivity", objective == o.objective ? "needs --objective kl" : reason);
+  const auto ranges = ranges_of(trace, o.context);
+  Problem p{grid, {}, {}, objective, reason, {}, {}, {}, {}, calib::StepCosts(ranges), {}, goal,
+            costs_of(o, goal, trace.model(), ranges, grid), solver, n_layers};
   if (objective == "kl" || calib::has_sensitivity(trace)) p.kl = calib::predicted_kl(trace, grid);
   p.recalls = calib::recalls(trace, grid);
   p.recall_edges = calib::recall_costs(grid, p.recalls, bootstrap, {}, aggregate);
@@ -79,8 +127,25 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
   p.drift.assign(drift.data(), drift.data() + drift.size());
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
-  if (goal.kind == calib::Goal::Kind::attended) p.budget = p.budget_of(goal.value);
   return p;
+}
+
+std::vector<calib::Choice> solve(const Problem& p, int candidates) {
+  calib::schedule::Options options = p.solver;
+  options.candidates = candidates;
+  calib::Goal goal = p.goal;
+  auto found = calib::schedule::best_for(goal, p.edges, p.costs, options);
+  if (goal.kind == calib::Goal::Kind::max_kl && p.goal.value > 0)
+    for (int i = 0; i < 40 && !found.empty(); ++i) {  // the bound grows with the sum, not quite in proportion
+      const double bound = upper_kl(p, found[0].schedule);
+      if (!(bound > p.goal.value)) break;
+      goal.value = std::min(goal.value * 0.98, goal.value * p.goal.value / bound);
+      found = calib::schedule::best_for(goal, p.edges, p.costs, options);
+    }
+  std::vector<calib::Choice> choices;
+  for (const auto& c : found)
+    choices.push_back({"dp", c.schedule, c.loss, calib::schedule::attended_by(p.steps, c.schedule)});
+  return choices;
 }
 
 const std::vector<std::string>& trace_methods() {
@@ -91,9 +156,9 @@ const std::vector<std::string>& trace_methods() {
 int usual_l_pages(const Problem& p) { return p.edges.l_pages[std::max(0, p.edges.l_floor(4))]; }
 
 std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions& o, const Problem& p, long long budget) {
-  if (method == "dp") return best_of_solver(o, p, p.edges, method, budget);
-  if (method == "recall-dp") return best_of_solver(o, p, p.recall_edges, method, budget);
-  const calib::BaselineOptions options{p.full_layers.value_or(2), usual_l_pages(p), o.made.seed};
+  if (method == "dp") return best_of_solver(p, p.edges, method, budget);
+  if (method == "recall-dp") return best_of_solver(p, p.recall_edges, method, budget);
+  const calib::BaselineOptions options{p.full_layers(), usual_l_pages(p), o.made.seed};
   std::optional<calib::BaselineSchedule> found;
   if (method == "kascade") {
     found = calib::baselines::kascade(p.edges, p.oracle, p.steps, budget, options);

@@ -10,7 +10,7 @@
 #include "calib/edges.h"
 #include "calib/predicted_kl.h"
 #include "calib/recall.h"
-#include "calib/schedule/schedule.h"
+#include "calib/schedule/goals.h"
 #include "calib/to_config.h"
 #include "options.h"
 #include "trace/trace.h"
@@ -27,15 +27,18 @@ struct Problem {
   std::vector<double> oracle;                // [n_k, n_layers] mean oracle recall
   std::vector<double> drift;                 // [n_layers] mean layer drift
   calib::StepCosts steps;
-  calib::LayerCosts layers;
+  calib::LayerCosts layers;        // positions
   calib::Goal goal;
-  long long budget = 0;  // positions; for an attended goal
-  std::optional<int> full_layers;
+  calib::schedule::Costs costs;    // in the goal's unit
+  calib::schedule::Options solver;
   int n_layers = 0;
 
   double ratio_of(long long attended) const;  // attended-token ratio
+  double ratio_of(const config::Schedule& s) const { return ratio_of(calib::schedule::attended_by(steps, s)); }
   long long budget_of(double ratio) const { return calib::attended_budget(layers, n_layers, ratio); }
-  calib::schedule::Options solver(const CalibrateOptions&) const;
+  int full_layers() const { return solver.full_layers.value_or(2); }  // of the methods that do not choose it
+  // Whether the budget is one of positions, as all methods but the solver's take it.
+  bool in_positions() const { return goal.kind == calib::Goal::Kind::attended || goal.kind == calib::Goal::Kind::bytes; }
 };
 
 // Reads the trace once. bad_input for options out of range, and for `kl` without predicted KL.
@@ -43,8 +46,12 @@ Problem problem_of(const CalibrateOptions&, const trace::Reader&);
 
 // Methods that choose from the trace alone: dp, recall-dp, cosine-peaks, kascade, tidal, uniform, random.
 const std::vector<std::string>& trace_methods();
-// Empty where none of the method's schedules meets the budget (positions).
+// Empty where none of the method's schedules meets the budget (positions). The loss is that of the objective.
 std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions&, const Problem&, long long budget);
+
+// The solver's candidates for the goal, best first; empty where no schedule meets it. A predicted KL is met by the upper
+// bound of its interval over problems, where there is one.
+std::vector<calib::Choice> solve(const Problem&, int candidates);
 
 // Mean over the sparse layers of mean recall, k and L rounded down to the grid; NaN where unknown or without any.
 double mean_recall_of(const Problem&, const config::Schedule&);

@@ -70,14 +70,15 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   Provenance made;
   std::string trace;
   std::string budget;                // "attended=3"
-  std::optional<double> min_recall;  // instead of a budget
+  std::optional<double> min_recall, max_kl;  // instead of a budget
+  std::string cost;                          // cost table (JSON), for ms=
   std::string objective = "auto";   // auto, kl, recall
   std::string aggregate = "mean";   // mean, cvar:SHARE, max
   std::string method = "dp";
-  std::string full_layers = "2";
+  std::string full_layers = "auto";
   int candidates = 8;
   int context = 0;  // 0: the calibration samples' own lengths
-  bool uniform_k = false;
+  std::string k_per = "layer";  // layer, segment, schedule: what has a k of its own
   int resamples = 2000;
   std::string alternatives_dir;
   bool compare = false;

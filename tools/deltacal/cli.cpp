@@ -282,10 +282,13 @@ void add_run(CLI::App& app, RunOptions& o) {
   auto* budget = c->add_option("--budget", o.budget, "as for calibrate")->capture_default_str();
   c->add_option("--min-recall", o.min_recall, "as for calibrate")->excludes(budget);
   c->add_option("--baselines", o.baselines,
-                "methods validated beside the chosen schedule: cosine-peaks, uniform, random")
+                "methods validated beside the chosen schedule: recall-dp, cosine-peaks, kascade, tidal, uniform, random, or none")
       ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::IsMember({"cosine-peaks", "uniform", "random", "none"}));
+      ->check(CLI::IsMember({"recall-dp", "cosine-peaks", "kascade", "tidal", "uniform", "random", "none"}));
+  c->add_option("--objective", o.objective, "kl: profile with --sensitivity and minimise the predicted KL; or recall")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"kl", "recall"}));
   c->add_option("--max-nll-gap", o.max_nll_gap, "as for validate");
   c->add_option("--min-attended-ratio", o.min_attended_ratio, "as for validate");
   c->add_option("--validation-share", o.validation_share, "share of the samples held out")

@@ -119,6 +119,7 @@ struct BenchOptions : ModelOptions, Output {
 struct RunOptions : ModelOptions, DataOptions, GridOptions {
   Provenance made;
   std::string out_dir, steps = "256", budget = "attended=2";
+  std::string objective = "kl";  // kl, recall
   std::optional<double> min_recall, max_nll_gap, min_attended_ratio;
   std::vector<std::string> baselines{"cosine-peaks"};
   double validation_share = 0.5;

@@ -46,6 +46,9 @@ Json recipe_of(const RunOptions& o, const Inputs& in) {
             {"validation_share", o.validation_share},
             {"seed", o.made.seed},
             {"steps", o.steps},
+            {"objective", o.objective},
+            // The predicted KL is recorded for the grid itself; page maps serve any.
+            {"grid", o.objective == "kl" ? Json{o.k_pages, o.l_pages} : Json(nullptr)},
             {"tool_version", tool_version}}},
           {"calibration",
            {{"k_pages", o.k_pages},
@@ -200,7 +203,14 @@ ProfileOptions profile_options(const RunOptions& o, const Files& files) {
   p.out = files("trace.h5");
   p.steps = o.steps;
   p.resume = fs::exists(files("trace.h5.partial"));
-  p.made = Stage(o, "profile").model().data(p.data).arg("--steps", o.steps).arg("--out", p.out).seed().made();
+  Stage stage(o, "profile");
+  stage.model().data(p.data).arg("--steps", o.steps);
+  if (o.objective == "kl") {
+    p.sensitivity = true;
+    static_cast<GridOptions&>(p) = o;
+    stage.word("--sensitivity").arg("--k-pages", joined(o.k_pages)).arg("--l-pages", joined(o.l_pages));
+  }
+  p.made = stage.arg("--out", p.out).seed().made();
   return p;
 }
 
@@ -229,9 +239,10 @@ CalibrateOptions calibrate_options(const RunOptions& o, const Files& files) {
   c.resamples = o.resamples;
   c.budget = o.min_recall ? "" : o.budget;
   c.min_recall = o.min_recall;
+  c.objective = o.objective;
   c.alternatives_dir = o.baselines.empty() ? "" : files("alternatives");
   Stage stage(o, "calibrate");
-  stage.word(c.trace).resamples();
+  stage.word(c.trace).arg("--objective", c.objective).resamples();
   if (o.min_recall) {
     stage.arg("--min-recall", fmt::format("{}", *o.min_recall));
   } else {
@@ -327,7 +338,8 @@ void check_options(const RunOptions& o) {
   if (o.min_recall) {
     calib::min_recall_goal(*o.min_recall);
   } else {
-    calib::parse_budget(o.budget);
+    if (calib::parse_budget(o.budget).kind == calib::Goal::Kind::ms)
+      throw bad_input("--budget {}: a budget in milliseconds needs a cost table: run the stages one by one, calibrate with --cost", o.budget);
   }
   if (std::count(o.baselines.begin(), o.baselines.end(), "none") > 0 && o.baselines.size() > 1)
     throw bad_input("--baselines none: it cannot be given with others");
@@ -342,7 +354,8 @@ void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts
   const model::Description& d = in.header.description;
   const double policies = 3.0 + double(o.baselines.size());  // full, delta, streaming
   const double flops =
-      forward_flops(d, lengths(parts.calibration)) + policies * forward_flops(d, lengths(parts.validation));
+      // The sensitivity pass runs forward twice and backward once.
+      (o.objective == "kl" ? 4 : 1) * forward_flops(d, lengths(parts.calibration)) + policies * forward_flops(d, lengths(parts.validation));
   const auto all = lengths(parts.validation);
   const double caches = 1e-9 * policies * *std::max_element(all.begin(), all.end()) *
                         double(decode::KvCache::bytes_per_position(d.info, in.dtype));

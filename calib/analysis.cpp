@@ -214,8 +214,8 @@ Analysis summarise(const std::vector<SampleAnalysis>& samples, const RecallHisto
 
 namespace {
 
-std::vector<PredictedKlAnalysis> summarise_kl(const std::vector<SampleKl>& samples, const std::vector<Budget>& pairs,
-                                              const Bootstrap& bootstrap) {
+std::vector<PredictedKlAnalysis> summarise_kl(const std::vector<SampleKl>& samples,
+                                              const std::vector<Budget>& pairs, const Bootstrap& bootstrap) {
   std::vector<std::string> problems;
   for (const SampleKl& sample : samples) problems.push_back(sample.problem);
   const Resampler resampler(problems, bootstrap);
@@ -228,8 +228,9 @@ std::vector<PredictedKlAnalysis> summarise_kl(const std::vector<SampleKl>& sampl
         for (int source = 0; source < n_layers; ++source)
           values(s, source * n_layers + target) = samples[s].kl[samples[s].at(pair, target, source)];
     const Estimates all = resampler.estimate(values);
-    out.push_back({pairs[pair], {all.mean.reshaped(n_layers, n_layers), all.low.reshaped(n_layers, n_layers),
-                                 all.high.reshaped(n_layers, n_layers)}});
+    out.push_back({pairs[pair],
+                   {all.mean.reshaped(n_layers, n_layers), all.low.reshaped(n_layers, n_layers),
+                    all.high.reshaped(n_layers, n_layers)}});
   }
   return out;
 }
@@ -255,7 +256,8 @@ Analysis analyze(const trace::Reader& reader, const Grid& grid, const Bootstrap&
     throw bad_input("trace {}: no recorded step in {} samples: nothing to analyze. Profile with --steps 256.",
                     reader.path(), samples.size());
   Analysis out = summarise(samples, histogram, grid, bootstrap);
-  if (has_sensitivity(reader)) out.predicted_kl = summarise_kl(predicted_kl(reader, grid), grid.pairs(), bootstrap);
+  if (has_sensitivity(reader, grid))
+    out.predicted_kl = summarise_kl(predicted_kl(reader, grid), grid.pairs(), bootstrap);
   out.model = reader.model();
   out.trace_path = reader.path();
   out.trace_sha256 = sha256_of_file(reader.path());

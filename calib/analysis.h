@@ -72,8 +72,8 @@ struct Analysis {
   Bootstrap bootstrap;
   std::string no_interval_reason;  // empty where there are intervals
   Grid grid;
-  std::vector<RecallAnalysis> recall;  // [pairs]
-  std::vector<OracleAnalysis> oracle;  // [n_k]
+  std::vector<RecallAnalysis> recall;             // [pairs]
+  std::vector<OracleAnalysis> oracle;             // [n_k]
   std::vector<PredictedKlAnalysis> predicted_kl;  // [pairs]; empty unless every sample has it
   CorrelationAnalysis correlation;
   RowEstimate layer_drift, step_drift;

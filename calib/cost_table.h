@@ -22,7 +22,7 @@ struct CostTable {
   std::vector<double> other_ms;                // [n_contexts] the rest of the step, which no schedule changes
 };
 
-// Reads the JSON file that `bench` writes:
+// Reads a JSON file:
 //   {"format": "deltacal-cost-table", "schema_version": 1, "device": "...", "batch": 1, "contexts": [..],
 //    "k_pages": [..], "full_ms": [..], "delta_ms": [..], "sparse_ms": [[..], ..], "other_ms": [..]}
 // bad_input with file and field for one that is missing, unknown, of another length or out of range.

@@ -100,7 +100,8 @@ EdgeCosts kl_costs(const Grid& grid, std::span<const SampleRecall> recalls, std:
         double& loss = edges.loss[edges.at(target, source, index_of(grid.k_pages, pairs[pair].k_pages),
                                            index_of(grid.l_pages, pairs[pair].l_pages))];
         if (std::isnan(loss)) continue;  // unknown to the recall as well: no step sees more than K pages
-        for (size_t s = 0; s < samples.size(); ++s) values[s] = samples[s].kl[samples[s].at(pair, target, source)];
+        for (size_t s = 0; s < samples.size(); ++s)
+          values[s] = samples[s].kl[samples[s].at(pair, target, source)];
         loss = aggregate(values, how);
       }
   return edges;

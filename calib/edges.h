@@ -31,14 +31,14 @@ struct EdgeCosts {
   int l_floor(int l) const;
 };
 
-// Objective `recall`: w[l] times the mean over samples (or another aggregate) of mean_lost, the share of attention mass lost per
-// step (inactive steps add 0, so values of different K add up). `weights` [n_layers], 1 where empty.
-// bad_input if there is no sample, or samples differ in their number of layers.
+// Objective `recall`: w[l] times the mean over samples (or another aggregate) of mean_lost, the share of
+// attention mass lost per step (inactive steps add 0, so values of different K add up). `weights` [n_layers],
+// 1 where empty. bad_input if there is no sample, or samples differ in their number of layers.
 EdgeCosts recall_costs(const Grid&, std::span<const SampleRecall>, const Bootstrap&,
                        std::span<const double> weights = {}, const Aggregate& = {});
 
-// Objective `kl`: the samples' predicted KL, aggregated edge by edge; nats a token. NaN where no recorded step sees
-// more than K pages. Samples in the same order in both lists.
+// Objective `kl`: the samples' predicted KL, aggregated edge by edge; nats a token. NaN where no recorded
+// step sees more than K pages. Samples in the same order in both lists.
 EdgeCosts kl_costs(const Grid&, std::span<const SampleRecall>, std::span<const SampleKl>, const Aggregate&,
                    const Bootstrap&);
 

@@ -27,9 +27,9 @@ struct Edge {
 struct JointPredictor::Impl {
   const trace::Reader& trace;
   Grid grid;
-  std::vector<std::vector<PageBudget>> budgets;  // [n_samples] in the order of the file
-  std::vector<std::vector<int32_t>> bursts;      // [n_samples] of [S]
-  std::vector<int> n_gradients;                  // [n_samples]
+  std::vector<std::vector<PageBudget>> budgets;                        // [n_samples] in the order of the file
+  std::vector<std::vector<int32_t>> bursts;                            // [n_samples] of [S]
+  std::vector<int> n_gradients;                                        // [n_samples]
   std::map<std::tuple<int, int, int, int>, std::vector<float>> known;  // sample, gradient, budget, edge: [S]
 
   // Edges of the schedule; false where k or L lies below the grid.

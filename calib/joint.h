@@ -1,9 +1,10 @@
-// Predicted KL of a whole schedule from the steps' own changes of the loss (edge_delta), with the cross terms that the
-// sum over edges leaves out (method.md, "Predicted KL of an edge"):
+// Predicted KL of a whole schedule from the steps' own changes of the loss (edge_delta), with the cross terms
+// that the sum over edges leaves out (method.md, "Predicted KL of an edge"):
 //
 //   additive:  1/2 mean over t of  sum over layers of delta[l](t)^2         what the solver minimises
 //   layers:    1/2 mean over t of (sum over layers of delta[l](t))^2
-//   steps:     1/2 mean over windows w of 16 consecutive steps of (sum over t in w and layers of delta[l](t))^2 / |w|
+//   steps:     1/2 mean over windows w of 16 consecutive steps of (sum over t in w and layers of
+//   delta[l](t))^2 / |w|
 //
 // delta[l] is that of the schedule's edge a(l) -> l at its k and L. Windows do not cross bursts.
 #pragma once

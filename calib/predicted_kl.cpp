@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <set>
 
 #include "core/error.h"
 
@@ -16,6 +17,28 @@ bool has_sensitivity(const trace::Reader& trace) {
   return trace.n_samples() > 0;
 }
 
+bool has_sensitivity(const trace::Reader& trace, const Grid& grid) {
+  if (!has_sensitivity(trace)) return false;
+  const auto pairs = grid.pairs();
+  for (int sample = 0; sample < trace.n_samples(); ++sample) {
+    const auto recorded = trace.sensitivity(sample).budgets;
+    for (const Budget& pair : pairs)
+      if (std::ranges::find(recorded, pair) == recorded.end()) return false;
+  }
+  return true;
+}
+
+namespace {
+
+// "K 4, 8, 16 and L 1, 2": for the message that names what was profiled.
+std::string text(const std::vector<PageBudget>& budgets) {
+  std::set<int> k, l;
+  for (const auto& b : budgets) k.insert(b.k_pages), l.insert(b.l_pages);
+  return fmt::format("--k-pages {} --l-pages {}", fmt::join(k, ","), fmt::join(l, ","));
+}
+
+}  // namespace
+
 std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid) {
   const auto pairs = grid.pairs();
   const std::size_t n_layers = static_cast<std::size_t>(trace.model().n_layers), n = n_layers * n_layers;
@@ -23,16 +46,19 @@ std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid)
   for (int sample = 0; sample < trace.n_samples(); ++sample) {
     const auto& info = trace.info(sample);
     if (!trace.has_sensitivity(sample))
-      throw bad_input("trace {}: sample {} was recorded without predicted KL: profile with --sensitivity, or calibrate with --objective recall",
-                      trace.path(), info.id);
+      throw bad_input(
+          "trace {}: sample {} was recorded without predicted KL: profile with --sensitivity, or calibrate "
+          "with --objective recall",
+          trace.path(), info.id);
     const trace::EdgeSensitivity edges = trace.sensitivity(sample);
     SampleKl kl{info.id, info.problem, static_cast<int>(n_layers), {}};
     for (const Budget& pair : pairs) {
       const auto found = std::ranges::find(edges.budgets, pair);
       if (found == edges.budgets.end())
-        throw bad_input("trace {}: sample {} has no predicted KL for K = {}, L = {}: give --k-pages and --l-pages that were profiled",
-                        trace.path(), info.id, pair.k_pages, pair.l_pages);
-      const auto first = edges.kl.begin() + static_cast<std::ptrdiff_t>(n * static_cast<std::size_t>(found - edges.budgets.begin()));
+        throw bad_input("trace {}: sample {} has no predicted KL for K = {}, L = {}; it was profiled with {}",
+                        trace.path(), info.id, pair.k_pages, pair.l_pages, text(edges.budgets));
+      const auto first = edges.kl.begin() + static_cast<std::ptrdiff_t>(
+                                                n * static_cast<std::size_t>(found - edges.budgets.begin()));
       kl.kl.insert(kl.kl.end(), first, first + static_cast<std::ptrdiff_t>(n));
     }
     out.push_back(std::move(kl));
@@ -50,7 +76,10 @@ Aggregate parse_aggregate(std::string_view text) {
     if (error == std::errc() && end == text.data() + text.size() && tail > 0 && tail < 1)
       return {Aggregate::Kind::cvar, tail};
   }
-  throw bad_input("--aggregate {}: give mean, max, or cvar:SHARE with a share of the samples between 0 and 1, such as cvar:0.1", text);
+  throw bad_input(
+      "--aggregate {}: give mean, max, or cvar:SHARE with a share of the samples between 0 and 1, such as "
+      "cvar:0.1",
+      text);
 }
 
 std::string name_of(const Aggregate& a) {

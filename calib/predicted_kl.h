@@ -1,4 +1,5 @@
-// Predicted KL of every edge a -> l, as the sensitivity pass recorded it (method.md, "Predicted KL of an edge").
+// Predicted KL of every edge a -> l, as the sensitivity pass recorded it (method.md, "Predicted KL of an
+// edge").
 #pragma once
 #include <cmath>
 #include <span>
@@ -21,10 +22,11 @@ struct SampleKl {
   }
 };
 
-bool has_sensitivity(const trace::Reader&);  // every sample has it
+bool has_sensitivity(const trace::Reader&);               // every sample has it
+bool has_sensitivity(const trace::Reader&, const Grid&);  // and all of the grid's pairs in it
 
-// One entry a sample, pairs in the order of grid.pairs(). bad_input that names the flag where a sample was recorded
-// without sensitivities, and the pair where one of the grid's was not recorded.
+// One entry a sample, pairs in the order of grid.pairs(). bad_input that names the flag where a sample was
+// recorded without sensitivities, and the pair where one of the grid's was not recorded.
 std::vector<SampleKl> predicted_kl(const trace::Reader&, const Grid&);
 
 // How an edge's loss is made of the samples'.
@@ -35,9 +37,10 @@ struct Aggregate {
 Aggregate parse_aggregate(std::string_view);  // "mean", "cvar:0.1", "max"; bad_input: what is accepted
 std::string name_of(const Aggregate&);
 
-// Of values without NaN; NaN for none. CVaR of a share that is no whole number of samples takes the last one in part.
-// Aggregated edge by edge: the tail of a sum is not the sum of tails, so a schedule's sum is an upper bound of its own
-// CVaR or maximum (subadditivity; Rockafellar and Uryasev, Optimization of conditional value-at-risk, 2000).
+// Of values without NaN; NaN for none. CVaR of a share that is no whole number of samples takes the last one
+// in part. Aggregated edge by edge: the tail of a sum is not the sum of tails, so a schedule's sum is an
+// upper bound of its own CVaR or maximum (subadditivity; Rockafellar and Uryasev, Optimization of conditional
+// value-at-risk, 2000).
 double aggregate(std::span<const double> values, const Aggregate&);
 
 }  // namespace deltacal::calib

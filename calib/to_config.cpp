@@ -111,20 +111,25 @@ config::Config to_config(std::span<const Choice> choices, const ModelInfo& model
 
 std::vector<SplitSample> calibrated_on(const config::Config& config, const std::string& where) {
   std::vector<SplitSample> samples;
-  const Json& made = config.provenance;
-  if (!made.is_object() || !made.contains("samples")) return samples;
-  const auto text = [&](const Json& sample, const char* field) {
-    if (!sample.contains(field)) return std::string();
-    if (!sample[field].is_string())
-      throw bad_input("{}: provenance.samples[].{} is not a text", where, field);
-    return sample[field].get<std::string>();
+  const auto read = [&](const Json& list, const char* name) {
+    const auto text = [&](const Json& sample, const char* field) {
+      if (!sample.contains(field)) return std::string();
+      if (!sample[field].is_string()) throw bad_input("{}: {}[].{} is not a text", where, name, field);
+      return sample[field].get<std::string>();
+    };
+    if (!list.is_array()) throw bad_input("{}: {} is not a list", where, name);
+    for (const Json& sample : list) {
+      if (!sample.is_object()) throw bad_input("{}: {} holds something that is no sample", where, name);
+      samples.push_back({text(sample, "task"), text(sample, "problem"), text(sample, "sha256")});
+    }
   };
-  if (!made["samples"].is_array()) throw bad_input("{}: provenance.samples is not a list", where);
-  for (const Json& sample : made["samples"]) {
-    if (!sample.is_object())
-      throw bad_input("{}: provenance.samples holds something that is no sample", where);
-    samples.push_back({text(sample, "task"), text(sample, "problem"), text(sample, "sha256")});
-  }
+  const Json& made = config.provenance;
+  if (!made.is_object()) return samples;
+  if (made.contains("samples")) read(made["samples"], "provenance.samples");
+  // What the choice was measured on: as little held out as what it was made from.
+  if (made.contains("development") && made["development"].is_object() &&
+      made["development"].contains("samples"))
+    read(made["development"]["samples"], "provenance.development.samples");
   return samples;
 }
 

@@ -6,7 +6,7 @@ namespace deltacal::calib::schedule {
 
 Costs costs_for(const Goal& goal, const CostSource& from, std::span<const int> k_pages) {
   if (goal.kind == Goal::Kind::ms) {
-    if (!from.table) throw bad_input("a budget in ms needs a cost table: give --cost FILE, written by bench");
+    if (!from.table) throw bad_input("a budget in ms needs a cost table: give --cost FILE");
     return {layer_costs(*from.table, from.steps, k_pages), ms_budget(*from.table, from.steps, goal.value)};
   }
   const StepCosts steps(from.steps);

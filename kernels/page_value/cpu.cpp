@@ -141,14 +141,22 @@ class Worker {
 
   void chunk(int c) {
     const size_t first = size_t(c) * chunk_pages;
-    const ChunkValues work{q_.get(),           n_queries_,
-                           group_,             last_keys_,
-                           p_.kv.head_dim,     p_.kv.type,
-                           p_.n_gradients,     gradient_.get(),
-                           probabilities_.get(), page_out_.get(),
-                           max_.get() + at(c, 0), sum_.get() + at(c, 0),
-                           mass_.get() + first, value_.get() + first,
-                           stride_,            size_t(n_queries_) * stride_};
+    const ChunkValues work{q_.get(),
+                           n_queries_,
+                           group_,
+                           last_keys_,
+                           p_.kv.head_dim,
+                           p_.kv.type,
+                           p_.n_gradients,
+                           gradient_.get(),
+                           probabilities_.get(),
+                           page_out_.get(),
+                           max_.get() + at(c, 0),
+                           sum_.get() + at(c, 0),
+                           mass_.get() + first,
+                           value_.get() + first,
+                           stride_,
+                           size_t(n_queries_) * stride_};
     HWY_DYNAMIC_DISPATCH(chunk_page_values)(work, chunk_of(p_.kv, *tile_, g_, c, Reads::keys_and_values));
   }
 

@@ -16,8 +16,8 @@ namespace deltacal::kernels::page_value {
 struct Params {
   int n_rows = 0, n_heads = 0, n_gradients = 1;
   float scale = 0;
-  const float* q = nullptr;           // [n_rows, n_heads, head_dim]
-  const float* gradient = nullptr;    // [n_gradients, n_rows, n_heads, head_dim]
+  const float* q = nullptr;         // [n_rows, n_heads, head_dim]
+  const float* gradient = nullptr;  // [n_gradients, n_rows, n_heads, head_dim]
   PagedKv kv;
   const int32_t* sequence = nullptr;  // [n_rows] row of the page table; null: all rows are sequence 0
   const int32_t* length = nullptr;    // [n_rows] keys each row sees, >= 1

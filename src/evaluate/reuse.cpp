@@ -8,7 +8,9 @@ namespace {
 using decode::Attend;
 using decode::LayerPolicy;
 
-bool attends_to_all(const LayerPolicy& layer) { return layer.attend == Attend::all || layer.attend == Attend::all_rank; }
+bool attends_to_all(const LayerPolicy& layer) {
+  return layer.attend == Attend::all || layer.attend == Attend::all_rank;
+}
 
 // The layer that made the list which `layer` reads; -1 without one.
 int source_of(const decode::Policy& policy, int layer) {

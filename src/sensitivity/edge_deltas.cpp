@@ -9,8 +9,8 @@
 
 namespace deltacal::sensitivity {
 
-EdgeDeltas::EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps, std::vector<PageBudget> budgets,
-                       int n_gradients, double position_bias)
+EdgeDeltas::EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps,
+                       std::vector<PageBudget> budgets, int n_gradients, double position_bias)
     : n_layers_(n_layers),
       n_heads_(n_heads),
       n_gradients_(n_gradients),
@@ -21,7 +21,8 @@ EdgeDeltas::EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps
     const auto [k, l] = budgets_[e];
     assert(1 <= l && l <= k);
     max_k_ = std::max(max_k_, k);
-    auto with_l = std::find_if(lengths_.begin(), lengths_.end(), [l = l](const Length& x) { return x.l_pages == l; });
+    auto with_l =
+        std::find_if(lengths_.begin(), lengths_.end(), [l = l](const Length& x) { return x.l_pages == l; });
     if (with_l == lengths_.end()) with_l = lengths_.insert(with_l, {l, {}});
     with_l->budgets.push_back(e);
   }
@@ -33,11 +34,13 @@ EdgeDeltas::EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps
 }
 
 const int32_t* EdgeDeltas::list(int layer, size_t l_index, int step) const {
-  return &lists_[((size_t(layer) * lengths_.size() + l_index) * steps_.size() + size_t(step)) * size_t(max_k_)];
+  return &lists_[((size_t(layer) * lengths_.size() + l_index) * steps_.size() + size_t(step)) *
+                 size_t(max_k_)];
 }
 
 float& EdgeDeltas::at(int gradient, size_t budget, size_t pair, int step) {
-  return delta_[((size_t(gradient) * budgets_.size() + budget) * n_pairs() + pair) * steps_.size() + size_t(step)];
+  return delta_[((size_t(gradient) * budgets_.size() + budget) * n_pairs() + pair) * steps_.size() +
+                size_t(step)];
 }
 
 void EdgeDeltas::rank(int layer, int first, int rows, int n_pages, std::span<const float> score) {
@@ -61,10 +64,12 @@ void EdgeDeltas::add(int layer, int n_pages, std::span<const float> mass, std::s
   assert(mass.size() == steps_.size() * size_t(n_heads_) * size_t(n_pages));
   assert(value.size() == mass.size() * size_t(n_gradients_));
 #pragma omp parallel for schedule(dynamic)
-  for (int step = 0; step < static_cast<int>(steps_.size()); ++step) add_step(layer, step, n_pages, mass, value);
+  for (int step = 0; step < static_cast<int>(steps_.size()); ++step)
+    add_step(layer, step, n_pages, mass, value);
 }
 
-void EdgeDeltas::add_step(int layer, int step, int n_pages, std::span<const float> mass, std::span<const float> value) {
+void EdgeDeltas::add_step(int layer, int step, int n_pages, std::span<const float> mass,
+                          std::span<const float> value) {
   const int seen = pages_seen(steps_[step]);
   const size_t heads = size_t(n_heads_), width = heads * size_t(1 + n_gradients_);
   // [seen, 1 + n_gradients, heads]: mass, then c of each gradient.
@@ -77,7 +82,8 @@ void EdgeDeltas::add_step(int layer, int step, int n_pages, std::span<const floa
       const float* v = &value[((n * steps_.size() + size_t(step)) * heads + h) * size_t(n_pages)];
       double& sum = whole[n * heads + h];
       for (int u = 0; u < seen; ++u) sum += v[u];
-      for (int u = 0; u < seen; ++u) cells[size_t(u) * width + (n + 1) * heads + h] = v[u] - sum * double(m[u]);
+      for (int u = 0; u < seen; ++u)
+        cells[size_t(u) * width + (n + 1) * heads + h] = v[u] - sum * double(m[u]);
     }
   }
 
@@ -115,7 +121,8 @@ std::vector<float> EdgeDeltas::edge_kl() const {
       for (size_t source = 0; source <= target; ++source) {
         double sum = 0;
         for (size_t n = 0; n < size_t(n_gradients_); ++n) {
-          const float* delta = &delta_[((n * budgets_.size() + e) * n_pairs() + target * (target + 1) / 2 + source) * n_steps];
+          const float* delta =
+              &delta_[((n * budgets_.size() + e) * n_pairs() + target * (target + 1) / 2 + source) * n_steps];
           for (size_t s = 0; s < n_steps; ++s) sum += double(delta[s]) * double(delta[s]);
         }
         kl[(e * n_layers + target) * n_layers + source] =

@@ -3,9 +3,9 @@
 //   delta[l<-a](t; K, L) = g[l,t] . (o~[l,t] - o[l,t])        o~: softmax over select(S[a,t], K, L) alone
 //   D[l<-a](K, L)        = 1/2 mean over steps and gradients of delta^2, nats a token
 //
-// (method.md, "Predicted KL of an edge"), from page mass and page value (kernels/page_value) without touching keys or
-// values again. Per head, with c[u] = value[u] - (g.o) mass[u], which sums to 0 over all pages,
-// g.(o~ - o) = (sum of c over the chosen pages) / (sum of mass over them): no difference of nearly equal numbers.
+// (method.md, "Predicted KL of an edge"), from page mass and page value (kernels/page_value) without touching
+// keys or values again. Per head, with c[u] = value[u] - (g.o) mass[u], which sums to 0 over all pages, g.(o~
+// - o) = (sum of c over the chosen pages) / (sum of mass over them): no difference of nearly equal numbers.
 // A head whose chosen pages all have mass 0 in f32 counts with o~ = 0.
 #pragma once
 #include <cstdint>
@@ -19,8 +19,8 @@ namespace deltacal::sensitivity {
 class EdgeDeltas {
  public:
   // steps [S] ascending positions; budgets [E].
-  EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps, std::vector<PageBudget> budgets, int n_gradients,
-             double position_bias);
+  EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps, std::vector<PageBudget> budgets,
+             int n_gradients, double position_bias);
 
   // The ranking of steps first.. of a source layer by their page scores [rows, n_pages].
   void rank(int layer, int first, int rows, int n_pages, std::span<const float> score);
@@ -29,7 +29,8 @@ class EdgeDeltas {
   // mass [S, n_heads, n_pages], value [n_gradients, S, n_heads, n_pages] as of kernels/page_value.
   void add(int layer, int n_pages, std::span<const float> mass, std::span<const float> value);
 
-  // [n_gradients, E, pairs, S], pairs a <= l in row order: l (l + 1) / 2 + a. 0 where the step sees no more than K pages.
+  // [n_gradients, E, pairs, S], pairs a <= l in row order: l (l + 1) / 2 + a. 0 where the step sees no more
+  // than K pages.
   const std::vector<float>& delta() const { return delta_; }
   // [E, N target, N source] D; NaN where a > l.
   std::vector<float> edge_kl() const;

@@ -24,7 +24,9 @@ Tensors gradient_of(const Tensors& outputs, const Tensors& inputs, const Tensors
   return torch::autograd::grad(outputs, inputs, gradients, /*retain_graph=*/true);
 }
 
-at::Tensor leaf(const at::Tensor& x) { return x.detach().requires_grad_(true); }
+at::Tensor leaf(const at::Tensor& x) {
+  return x.detach().requires_grad_(true);
+}
 
 // In the weights' type; x and the result are f32.
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight) {
@@ -78,7 +80,8 @@ class Backward {
         of_output[i].narrow(0, first, rows).copy_(g[1]);
       }
     }
-    for (int i = 0; i < n_; ++i) add_before_attention(layer, gradient_of({o}, {qkv.q, qkv.k, qkv.v}, {of_output[i]}), of_input[i]);
+    for (int i = 0; i < n_; ++i)
+      add_before_attention(layer, gradient_of({o}, {qkv.q, qkv.k, qkv.v}, {of_output[i]}), of_input[i]);
     gradient_ = std::move(of_input);
     return of_output;
   }
@@ -130,8 +133,10 @@ class Backward {
     const ModelInfo& m = d_.info;
     at::Tensor qkv = project(norm(x, w.attention_norm), w.qkv);
     if (w.qkv_bias.defined()) qkv = qkv + w.qkv_bias;
-    const Tensors parts = qkv.view({x.size(0), -1, m.head_dim}).split_with_sizes({m.n_heads, m.n_kv_heads, m.n_kv_heads}, 1);
-    return {rotate(parts[0].contiguous(), first), rotate(parts[1].contiguous(), first), parts[2].contiguous()};
+    const Tensors parts =
+        qkv.view({x.size(0), -1, m.head_dim}).split_with_sizes({m.n_heads, m.n_kv_heads, m.n_kv_heads}, 1);
+    return {rotate(parts[0].contiguous(), first), rotate(parts[1].contiguous(), first),
+            parts[2].contiguous()};
   }
 
   // Of all positions; leaves of a graph if `differentiable`.
@@ -139,7 +144,8 @@ class Backward {
     const c10::NoGradGuard no_grad;
     Tensors q, k, v;
     for (int64_t first = 0; first < T_; first += chunk_rows) {
-      const Tensors part = before_attention(layer, input(layer, first, std::min(chunk_rows, T_ - first)), first);
+      const Tensors part =
+          before_attention(layer, input(layer, first, std::min(chunk_rows, T_ - first)), first);
       q.push_back(part[0]), k.push_back(part[1]), v.push_back(part[2]);
     }
     const auto joined = [&](const Tensors& parts) {
@@ -154,7 +160,9 @@ class Backward {
     const int64_t group = d_.info.n_heads / d_.info.n_kv_heads;
     const at::Tensor k = qkv.k.repeat_interleave(group, 1), v = qkv.v.repeat_interleave(group, 1);
     return at::scaled_dot_product_attention(qkv.q, k, v, {}, 0.0, /*is_causal=*/true)
-        .squeeze(0).transpose(0, 1).reshape({T_, int64_t(d_.info.n_heads) * d_.info.head_dim});
+        .squeeze(0)
+        .transpose(0, 1)
+        .reshape({T_, int64_t(d_.info.n_heads) * d_.info.head_dim});
   }
 
   // The layer's output [rows, E] from its input and its attention output [rows, H d].
@@ -168,13 +176,15 @@ class Backward {
     return middle + at::linear(activated, w.down).to(at::kFloat);
   }
 
-  // Adds what comes through q, k and v, whose gradients are given, to the gradient of the layer's input [T, E].
+  // Adds what comes through q, k and v, whose gradients are given, to the gradient of the layer's input [T,
+  // E].
   void add_before_attention(int layer, const Tensors& of_qkv, at::Tensor& of_input) const {
     for (int64_t first = 0; first < T_; first += chunk_rows) {
       const int64_t rows = std::min(chunk_rows, T_ - first);
       const at::Tensor x = leaf(input(layer, first, rows));
       Tensors gradients;
-      for (const at::Tensor& g : of_qkv) gradients.push_back(g.squeeze(0).narrow(1, first, rows).transpose(0, 1));
+      for (const at::Tensor& g : of_qkv)
+        gradients.push_back(g.squeeze(0).narrow(1, first, rows).transpose(0, 1));
       of_input.narrow(0, first, rows).add_(gradient_of(before_attention(layer, x, first), {x}, gradients)[0]);
     }
   }
@@ -184,13 +194,16 @@ class Backward {
             at::Generator& generator) {
     const at::Tensor normed = norm(x, model_.weights().output_norm);
     const at::Tensor log_p = at::log_softmax(at::linear(normed, model_.weights().output), -1);  // [rows, V]
-    const int64_t rows = loss.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
+    const int64_t rows =
+        loss.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
     if (rows <= 0) return;
     at::Tensor labels;  // [rows, n]
     {
       const c10::NoGradGuard no_grad;
-      labels = loss.draws > 0 ? at::multinomial(log_p.exp(), n_, /*replacement=*/true, generator)
-                              : at::from_blob(const_cast<int32_t*>(ids.data()) + first + 1, {rows, 1}, at::kInt).to(at::kLong);
+      labels = loss.draws > 0
+                   ? at::multinomial(log_p.exp(), n_, /*replacement=*/true, generator)
+                   : at::from_blob(const_cast<int32_t*>(ids.data()) + first + 1, {rows, 1}, at::kInt)
+                         .to(at::kLong);
     }
     for (int i = 0; i < n_; ++i) {
       const at::Tensor sum = -log_p.narrow(0, 0, rows).gather(1, labels.narrow(1, i, 1)).sum();
@@ -207,22 +220,27 @@ class Backward {
   Tensors gradient_;      // [n] of [T, E]: d loss / d (input of the layer above)
 };
 
-void require_finite(std::span<const float> gradient, size_t row_size, int layer, std::span<const int32_t> steps) {
+void require_finite(std::span<const float> gradient, size_t row_size, int layer,
+                    std::span<const int32_t> steps) {
   for (size_t i = 0; i < gradient.size(); ++i)
     if (!std::isfinite(gradient[i]))
-      throw failure("layer {}, step {}: the gradient of the attention output is {}: the model's arithmetic overflowed. Try --dtype f32.",
-                    layer, steps[i / row_size % steps.size()], gradient[i]);
+      throw failure(
+          "layer {}, step {}: the gradient of the attention output is {}: the model's arithmetic overflowed. "
+          "Try --dtype f32.",
+          layer, steps[i / row_size % steps.size()], gradient[i]);
 }
 
 }  // namespace
 
 void output_gradients(const model::Model& model, const HiddenStates& hidden, std::span<const int32_t> ids,
-                      int n_prompt_tokens, std::span<const int32_t> steps, const LossOptions& loss, const UseGradient& use) {
+                      int n_prompt_tokens, std::span<const int32_t> steps, const LossOptions& loss,
+                      const UseGradient& use) {
   assert(std::ssize(ids) == hidden.n_tokens && !steps.empty() && steps.front() >= n_prompt_tokens);
   const c10::AutoGradMode with_gradients(true);
   Backward backward(model, hidden, loss);
   backward.start(ids, n_prompt_tokens, loss);
-  const at::Tensor rows = at::from_blob(const_cast<int32_t*>(steps.data()), {std::ssize(steps)}, at::kInt).to(at::kLong);
+  const at::Tensor rows =
+      at::from_blob(const_cast<int32_t*>(steps.data()), {std::ssize(steps)}, at::kInt).to(at::kLong);
   const size_t row_size = size_t(model.info().n_heads) * size_t(model.info().head_dim);
   for (int layer = model.info().n_layers - 1; layer >= 0; --layer) {
     Tensors of_output = backward.layer(layer);

@@ -17,7 +17,7 @@
 namespace deltacal::sensitivity {
 
 struct LossOptions {
-  int draws = 0;      // 0: the sequence's own next tokens; n: that many draws a position, from `seed`
+  int draws = 0;  // 0: the sequence's own next tokens; n: that many draws a position, from `seed`
   uint64_t seed = 0;
   int n_gradients() const { return draws > 0 ? draws : 1; }
 };
@@ -31,10 +31,11 @@ struct HiddenStates {
 // gradient [n_gradients, S, H, d], valid during the call.
 using UseGradient = std::function<void(int layer, std::span<const float> gradient)>;
 
-// Calls `use` for the layers N-1, ..., 0. Every intermediate is recomputed from `hidden`: memory beside it is that of
-// one layer, O(T). `steps` [S] are ascending positions from n_prompt_tokens on. failure that names layer and step
-// where a gradient is not finite.
+// Calls `use` for the layers N-1, ..., 0. Every intermediate is recomputed from `hidden`: memory beside it is
+// that of one layer, O(T). `steps` [S] are ascending positions from n_prompt_tokens on. failure that names
+// layer and step where a gradient is not finite.
 void output_gradients(const model::Model&, const HiddenStates& hidden, std::span<const int32_t> ids,
-                      int n_prompt_tokens, std::span<const int32_t> steps, const LossOptions&, const UseGradient& use);
+                      int n_prompt_tokens, std::span<const int32_t> steps, const LossOptions&,
+                      const UseGradient& use);
 
 }  // namespace deltacal::sensitivity

@@ -8,7 +8,8 @@
 
 namespace deltacal::sensitivity {
 
-Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<const int32_t> steps, const Options& options)
+Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
+                         const Options& options)
     : model_(model),
       options_(options),
       steps_(steps.begin(), steps.end()),
@@ -29,7 +30,8 @@ void Sensitivity::layer(const decode::LayerView& view) {
   const auto first = std::lower_bound(steps_.begin(), steps_.end(), first_position);
   const auto last = std::upper_bound(first, steps_.end(), view.position.back());
   if (first == last) return;
-  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim), first_step = size_t(first - steps_.begin());
+  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim),
+               first_step = size_t(first - steps_.begin());
   std::vector<int> rows;  // of the view
   for (auto step = first; step != last; ++step) {
     rows.push_back(*step - first_position);
@@ -37,7 +39,8 @@ void Sensitivity::layer(const decode::LayerView& view) {
                 q_[view.layer].begin() + int64_t((first_step + rows.size() - 1) * row_size));
   }
   decode::score_rows(view, rows, false, scored_);
-  edges_.rank(view.layer, static_cast<int>(first_step), static_cast<int>(rows.size()), scored_.n_pages, scored_.score);
+  edges_.rank(view.layer, static_cast<int>(first_step), static_cast<int>(rows.size()), scored_.n_pages,
+              scored_.score);
 }
 
 void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache) {
@@ -67,7 +70,8 @@ void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, deco
 }
 
 size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps, const Options& options) {
-  const size_t N = size_t(d.info.n_layers), T = size_t(n_tokens), S = size_t(n_steps), E = options.budgets.size();
+  const size_t N = size_t(d.info.n_layers), T = size_t(n_tokens), S = size_t(n_steps),
+               E = options.budgets.size();
   const size_t n = size_t(options.loss.n_gradients()), row = size_t(d.info.n_heads) * size_t(d.info.head_dim);
   int max_k = 0;
   std::vector<int> l_pages;
@@ -78,8 +82,8 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
   const size_t hidden = N * T * size_t(d.n_embd), queries = N * S * row;
   const size_t lists = N * l_pages.size() * S * size_t(max_k), deltas = n * E * N * (N + 1) / 2 * S;
   const size_t pages = (1 + n) * S * size_t(d.info.n_heads) * size_t(pages_for(n_tokens));
-  // One layer: q, k, v for every query head, their gradients and the output's; the residual stream's gradients;
-  // 512 rows of the feed-forward part and 256 of the logits, each several times over.
+  // One layer: q, k, v for every query head, their gradients and the output's; the residual stream's
+  // gradients; 512 rows of the feed-forward part and 256 of the logits, each several times over.
   const size_t attention = T * (8 + n) * row, stream = 2 * n * T * size_t(d.n_embd);
   const size_t rows = 512 * 8 * size_t(d.n_ff) + 256 * 4 * size_t(d.n_vocab);
   return sizeof(float) * (hidden + queries + lists + deltas + pages + attention + stream + rows);

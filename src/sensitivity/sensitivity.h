@@ -1,5 +1,5 @@
-// The sensitivity pass: predicted KL of every edge a -> l for a grid of K and L, from one forward pass that this
-// observer watches and one backward pass of the full model for each set of labels.
+// The sensitivity pass: predicted KL of every edge a -> l for a grid of K and L, from one forward pass that
+// this observer watches and one backward pass of the full model for each set of labels.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -21,11 +21,13 @@ struct Options {
 
 class Sensitivity : public decode::Observer {
  public:
-  // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0). steps [S] ascending positions.
+  // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0). steps [S] ascending
+  // positions.
   Sensitivity(const model::Model&, int n_tokens, std::span<const int32_t> steps, const Options&);
   void layer(const decode::LayerView&) override;
 
-  // After the whole sequence went by; `cache` still holds its keys and values. failure as in output_gradients().
+  // After the whole sequence went by; `cache` still holds its keys and values. failure as in
+  // output_gradients().
   void finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache);
   const EdgeDeltas& edges() const { return edges_; }
 
@@ -35,11 +37,11 @@ class Sensitivity : public decode::Observer {
  private:
   const model::Model& model_;
   Options options_;
-  std::vector<int32_t> steps_;         // [S]
+  std::vector<int32_t> steps_;  // [S]
   HiddenStates hidden_;
   std::vector<std::vector<float>> q_;  // [N] of [S, H, d], after rotary embedding
   EdgeDeltas edges_;
-  decode::ScoredRows scored_;          // of a chunk; kept for its memory
+  decode::ScoredRows scored_;  // of a chunk; kept for its memory
 };
 
 }  // namespace deltacal::sensitivity

@@ -258,8 +258,8 @@ void write_attribute(hid_t where, const std::string& name, const std::vector<int
   const std::string doing = "attribute " + name;
   const hsize_t n = values.size();
   const Id space(H5Screate_simple(1, &n, &n), H5Sclose, doing);
-  const Id attribute(H5Acreate2(where, name.c_str(), H5T_STD_I64LE, space.get(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose,
-                     doing);
+  const Id attribute(H5Acreate2(where, name.c_str(), H5T_STD_I64LE, space.get(), H5P_DEFAULT, H5P_DEFAULT),
+                     H5Aclose, doing);
   require(H5Awrite(attribute.get(), H5T_NATIVE_INT64, values.data()), doing);
 }
 
@@ -267,7 +267,8 @@ std::vector<int64_t> read_integers(hid_t where, const std::string& name) {
   be_quiet();
   const std::string doing = "attribute " + name;
   const Id attribute(H5Aopen(where, name.c_str(), H5P_DEFAULT), H5Aclose, doing);
-  const Id type(H5Aget_type(attribute.get()), H5Tclose, doing), space(H5Aget_space(attribute.get()), H5Sclose, doing);
+  const Id type(H5Aget_type(attribute.get()), H5Tclose, doing),
+      space(H5Aget_space(attribute.get()), H5Sclose, doing);
   hsize_t n = 0;
   if (H5Tget_class(type.get()) != H5T_INTEGER || H5Sget_simple_extent_ndims(space.get()) != 1 ||
       H5Sget_simple_extent_dims(space.get(), &n, nullptr) != 1 || n > (1u << 20))

@@ -97,7 +97,7 @@ class Dataset {
   static Dataset create(hid_t where, const std::string& name, Type, const Shape& shape, const Shape& chunk);
   const Shape& shape() const { return shape_; }
   hid_t get() const { return id_.get(); }  // for its attributes
-  Shape chunk() const;  // empty if it is not chunked
+  Shape chunk() const;                     // empty if it is not chunked
   void shrink(const Shape&);
   // The block of `count` at `offset`; data is dense, of the dataset's type.
   void write(const Shape& offset, const Shape& count, const void* data);

@@ -56,12 +56,15 @@ int length_of(hid_t group, const char* name, h5::Type type) {
 void check_sensitivity(hid_t group, const ModelInfo& model, Sample& sample) {
   if (!h5::exists(group, "edge_kl")) return;
   const h5::Dataset kl = h5::Dataset::open(group, "edge_kl", h5::Type::f32);
-  const auto k_pages = h5::read_integers(kl.get(), "k_pages"), l_pages = h5::read_integers(kl.get(), "l_pages");
+  const auto k_pages = h5::read_integers(kl.get(), "k_pages"),
+             l_pages = h5::read_integers(kl.get(), "l_pages");
   if (k_pages.size() != l_pages.size() || k_pages.empty())
-    throw h5::Fault(fmt::format("edge_kl: {} values of k_pages, {} of l_pages", k_pages.size(), l_pages.size()));
+    throw h5::Fault(
+        fmt::format("edge_kl: {} values of k_pages, {} of l_pages", k_pages.size(), l_pages.size()));
   for (size_t e = 0; e < k_pages.size(); ++e) {
     if (l_pages[e] < 1 || l_pages[e] > k_pages[e] || k_pages[e] > (1 << 26))
-      throw h5::Fault(fmt::format("edge_kl: K = {}, L = {} is no selection of pages", k_pages[e], l_pages[e]));
+      throw h5::Fault(
+          fmt::format("edge_kl: K = {}, L = {} is no selection of pages", k_pages[e], l_pages[e]));
     sample.edge_budgets.push_back({static_cast<int>(k_pages[e]), static_cast<int>(l_pages[e])});
   }
   const hsize_t layers = extent(model.n_layers);
@@ -304,15 +307,18 @@ EdgeSensitivity Reader::sensitivity(int sample) const {
     for (size_t i = 0; i < edges.kl.size(); ++i) {
       const size_t target = i / n % n, source = i % n;
       if (source <= target && !(edges.kl[i] >= 0 && std::isfinite(edges.kl[i])))
-        throw h5::Fault(fmt::format("dataset edge_kl: layer {} under the list of layer {} has {}", target, source, edges.kl[i]));
+        throw h5::Fault(fmt::format("dataset edge_kl: layer {} under the list of layer {} has {}", target,
+                                    source, edges.kl[i]));
     }
   });
   return edges;
 }
 
-std::vector<float> Reader::edge_delta(int sample, int gradient, int budget, int first_edge, int n_edges) const {
+std::vector<float> Reader::edge_delta(int sample, int gradient, int budget, int first_edge,
+                                      int n_edges) const {
   const Sample& of = impl_->at(sample);
-  assert(gradient >= 0 && gradient < of.n_gradients && budget >= 0 && budget < static_cast<int>(of.edge_budgets.size()));
+  assert(gradient >= 0 && gradient < of.n_gradients && budget >= 0 &&
+         budget < static_cast<int>(of.edge_budgets.size()));
   std::vector<float> values;
   const std::lock_guard lock(impl_->mutex);
   impl_->guarded(sample, [&] {

@@ -136,28 +136,36 @@ void SampleWriter::write_group_mass(int layer, int first_row, int n_rows, int n_
 void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<const float> delta) {
   Impl& to = *impl_;
   const size_t n_layers = static_cast<size_t>(to.n_layers), n_edges = n_layers * (n_layers + 1) / 2;
-  const size_t n_budgets = edges.budgets.size(), n_rows = static_cast<size_t>(edges.n_gradients) * n_budgets * n_edges;
-  require_use(n_rows > 0 && !delta.empty() && delta.size() % n_rows == 0 && edges.kl.size() == n_budgets * n_layers * n_layers,
+  const size_t n_budgets = edges.budgets.size(),
+               n_rows = static_cast<size_t>(edges.n_gradients) * n_budgets * n_edges;
+  require_use(n_rows > 0 && !delta.empty() && delta.size() % n_rows == 0 &&
+                  edges.kl.size() == n_budgets * n_layers * n_layers,
               to.plan.info, "its sensitivities are not those of its layers and budgets");
   std::vector<uint16_t> halves(delta.size());
   to_half(delta, halves);
   for (size_t i = 0; i < delta.size(); ++i)
     if (!std::isfinite(from_half(halves[i])))
-      throw failure("sample {}: a page selection is predicted to change a step's loss by {} nats: the model's arithmetic overflowed. Try --dtype f32.",
-                    to.plan.info.id, delta[i]);
+      throw failure(
+          "sample {}: a page selection is predicted to change a step's loss by {} nats: the model's "
+          "arithmetic overflowed. Try --dtype f32.",
+          to.plan.info.id, delta[i]);
   std::vector<int64_t> k_pages, l_pages;
-  for (const PageBudget& budget : edges.budgets) k_pages.push_back(budget.k_pages), l_pages.push_back(budget.l_pages);
+  for (const PageBudget& budget : edges.budgets)
+    k_pages.push_back(budget.k_pages), l_pages.push_back(budget.l_pages);
   to.sensitivity_steps = static_cast<int>(delta.size() / n_rows);
   const hsize_t steps = extent(to.sensitivity_steps), layers = extent(to.n_layers);
   writing(to.path, [&] {
     const h5::Shape shape{n_budgets, layers, layers};
-    h5::Dataset kl = h5::Dataset::create(to.group.get(), "edge_kl", h5::Type::f32, shape, {1, layers, layers});
+    h5::Dataset kl =
+        h5::Dataset::create(to.group.get(), "edge_kl", h5::Type::f32, shape, {1, layers, layers});
     kl.write({0, 0, 0}, shape, edges.kl.data());
     h5::write_attribute(kl.get(), "k_pages", k_pages);
     h5::write_attribute(kl.get(), "l_pages", l_pages);
     const h5::Shape all{extent(edges.n_gradients), n_budgets, n_edges, steps};
-    const h5::Shape chunk{1, 1, extent(steps_in_chunk(steps * sizeof(uint16_t), static_cast<int>(n_edges))), steps};
-    h5::Dataset::create(to.group.get(), "edge_delta", h5::Type::f16, all, chunk).write({0, 0, 0, 0}, all, halves.data());
+    const h5::Shape chunk{1, 1, extent(steps_in_chunk(steps * sizeof(uint16_t), static_cast<int>(n_edges))),
+                          steps};
+    h5::Dataset::create(to.group.get(), "edge_delta", h5::Type::f16, all, chunk)
+        .write({0, 0, 0, 0}, all, halves.data());
     to.file.check();
   });
 }
@@ -180,7 +188,8 @@ void SampleWriter::finish(std::span<const int32_t> token_ids, std::span<const in
       throw failure("sample {}: a loss is {}: the model's arithmetic overflowed. Try --dtype f32.", info.id,
                     value);
   const int n_steps = static_cast<int>(steps.size());
-  require_use(to.sensitivity_steps < 0 || to.sensitivity_steps == n_steps, info, "its sensitivities are of other steps");
+  require_use(to.sensitivity_steps < 0 || to.sensitivity_steps == n_steps, info,
+              "its sensitivities are of other steps");
   for (int layer = 0; layer < to.n_layers; ++layer)
     require_use(
         to.score.rows(layer) >= n_steps && (!to.plan.group_mass || to.group_mass.rows(layer) >= n_steps),

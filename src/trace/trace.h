@@ -33,12 +33,12 @@ struct PageMaps {
   std::span<const float> mass_at(int layer, int step) const;   // [n_pages]
 };
 
-// Predicted KL of every edge a -> l (method.md, "Predicted KL of an edge"): what the sensitivity pass found in one
-// sample. E pairs of K and L, edges a <= l in row order: number l (l + 1) / 2 + a.
+// Predicted KL of every edge a -> l (method.md, "Predicted KL of an edge"): what the sensitivity pass found
+// in one sample. E pairs of K and L, edges a <= l in row order: number l (l + 1) / 2 + a.
 struct EdgeSensitivity {
   std::vector<PageBudget> budgets;  // [E]
   int n_gradients = 0;              // sets of labels, one backward pass each
-  std::vector<float> kl;            // [E, n_layers target, n_layers source] nats a token; NaN where source > target
+  std::vector<float> kl;  // [E, n_layers target, n_layers source] nats a token; NaN where source > target
 };
 
 // ---- reading ----
@@ -65,8 +65,8 @@ class Reader {
   bool has_group_mass(int sample) const;
   bool has_sensitivity(int sample) const;
   EdgeSensitivity sensitivity(int sample) const;
-  // First-order change of the loss at each step, nats: [n_edges, S] for one set of labels and one budget, edges
-  // first_edge.. in row order.
+  // First-order change of the loss at each step, nats: [n_edges, S] for one set of labels and one budget,
+  // edges first_edge.. in row order.
   std::vector<float> edge_delta(int sample, int gradient, int budget, int first_edge, int n_edges) const;
   // [n_layers, n_steps, n_kv_heads, n_pages]
   std::vector<float> group_mass(int sample, int first_layer, int n_layers, int first_step, int n_steps) const;
@@ -91,7 +91,8 @@ class SampleWriter {
                    std::span<const float> mass);
   // group_mass [n_rows, n_kv_heads, n_pages]; only if the plan asked for it.
   void write_group_mass(int layer, int first_row, int n_rows, int n_pages, std::span<const float> group_mass);
-  // Once, for the steps that finish() is given: delta [n_gradients, E, n_edges, S]. failure if a value is not finite.
+  // Once, for the steps that finish() is given: delta [n_gradients, E, n_edges, S]. failure if a value is not
+  // finite.
   void write_sensitivity(const EdgeSensitivity&, std::span<const float> delta);
   // Cuts the datasets to the steps given (every layer must have rows for them) and closes the file. token_ids
   // [T], steps/burst [S], nll [T-1].

@@ -10,8 +10,8 @@
 
 using namespace deltacal;
 using namespace deltacal::calib;
-using config::Role;
 using Catch::Approx;
+using config::Role;
 
 namespace {
 
@@ -30,7 +30,8 @@ ModelInfo model() {
   return m;
 }
 
-// A sample whose steps are 10..10+n-1 of burst 0 and 40..40+n-1 of burst 1; delta(gradient, budget, edge, step).
+// A sample whose steps are 10..10+n-1 of burst 0 and 40..40+n-1 of burst 1; delta(gradient, budget, edge,
+// step).
 template <class Delta>
 void write_sample(trace::Writer& writer, int index, int n, int n_gradients, Delta delta) {
   trace::SamplePlan plan;
@@ -44,7 +45,8 @@ void write_sample(trace::Writer& writer, int index, int n, int n_gradients, Delt
     for (int i = 0; i < n; ++i) steps.push_back((b ? 40 : 10) + i), burst.push_back(b);
   const std::vector<float> page(size_t(2 * n) * 4, 0.25f);
   for (int layer = 0; layer < n_layers; ++layer) to.write_pages(layer, 0, 2 * n, 4, page, page);
-  trace::EdgeSensitivity edges{budgets, n_gradients, std::vector<float>(budgets.size() * n_layers * n_layers, 0.0f)};
+  trace::EdgeSensitivity edges{budgets, n_gradients,
+                               std::vector<float>(budgets.size() * n_layers * n_layers, 0.0f)};
   std::vector<float> values;
   for (int g = 0; g < n_gradients; ++g)
     for (int b = 0; b < 2; ++b)

@@ -50,7 +50,8 @@ Tables tables(int n_samples, Lost lost, Kl kl) {
 }  // namespace
 
 TEST_CASE("predicted kl: mean, CVaR and maximum of the samples, edge by edge") {
-  const auto all = tables(5, [](int, int) { return 0.1; }, [](int s, int target, int) { return 0.01 * (s + 1) * target; });
+  const auto all = tables(
+      5, [](int, int) { return 0.1; }, [](int s, int target, int) { return 0.01 * (s + 1) * target; });
   const auto loss = [&](const char* how) {
     const EdgeCosts edges = kl_costs(grid, all.recall, all.kl, parse_aggregate(how), {});
     return edges.loss[edges.at(3, 1, 0, 0)];
@@ -67,21 +68,24 @@ TEST_CASE("predicted kl: mean, CVaR and maximum of the samples, edge by edge") {
 }
 
 TEST_CASE("predicted kl: what is no aggregate is refused with what is accepted") {
-  for (const char* text : {"", "median", "cvar", "cvar:", "cvar:0", "cvar:1", "cvar:-1", "cvar:0.1x", "cvar:nan"})
+  for (const char* text :
+       {"", "median", "cvar", "cvar:", "cvar:0", "cvar:1", "cvar:-1", "cvar:0.1x", "cvar:nan"})
     CHECK(test::error_of([&] { parse_aggregate(text); }).find("cvar:0.1") != std::string::npos);
   for (const char* text : {"mean", "max", "cvar:0.25"}) CHECK(name_of(parse_aggregate(text)) == text);
 }
 
 TEST_CASE("predicted kl: where recall and loss disagree by construction, kl finds the better schedule") {
-  // Layer 2 keeps less attention than layer 3 under any list, but nothing depends on it; layer 3 keeps nearly all, and
-  // the rest decides the next token. One of the two may be sparse.
+  // Layer 2 keeps less attention than layer 3 under any list, but nothing depends on it; layer 3 keeps nearly
+  // all, and the rest decides the next token. One of the two may be sparse.
   const auto all = tables(
-      4, [](int target, int) { return target == 2 ? 0.5 : 0.01; }, [](int, int target, int) { return target == 2 ? 1e-4 : 0.2; });
+      4, [](int target, int) { return target == 2 ? 0.5 : 0.01; },
+      [](int, int target, int) { return target == 2 ? 1e-4 : 0.2; });
   const LayerCosts costs{100, 100, {20}};
   schedule::Options options;
   options.full_layers = 1;
   const auto by_recall = schedule::k_best(recall_costs(grid, all.recall, {}), costs, 320, options).front();
-  const auto by_kl = schedule::k_best(kl_costs(grid, all.recall, all.kl, {}, {}), costs, 320, options).front();
+  const auto by_kl =
+      schedule::k_best(kl_costs(grid, all.recall, all.kl, {}, {}), costs, 320, options).front();
   using config::Role;
   CHECK(by_recall.schedule.layers[3].role == Role::sparse);
   CHECK(by_recall.schedule.layers[2].role != Role::sparse);

@@ -3,8 +3,8 @@
 #include <catch2/catch_test_macros.hpp>
 #include <random>
 
-#include "decode/kv_cache.h"
 #include "decode/decoder.h"
+#include "decode/kv_cache.h"
 #include "evaluate/evaluate.h"
 #include "support/scratch.h"
 #include "support/tiny_model.h"
@@ -14,9 +14,15 @@ using config::Role;
 
 namespace {
 
-config::LayerPlan full() { return {Role::full, 0, 0}; }
-config::LayerPlan delta(int k, int l) { return {Role::delta, k, l}; }
-config::LayerPlan sparse(int k) { return {Role::sparse, k, 0}; }
+config::LayerPlan full() {
+  return {Role::full, 0, 0};
+}
+config::LayerPlan delta(int k, int l) {
+  return {Role::delta, k, l};
+}
+config::LayerPlan sparse(int k) {
+  return {Role::sparse, k, 0};
+}
 
 decode::Policy policy_of(std::vector<config::LayerPlan> layers) {
   config::Schedule schedule;
@@ -26,19 +32,25 @@ decode::Policy policy_of(std::vector<config::LayerPlan> layers) {
 
 }  // namespace
 
-TEST_CASE("reuse: a run begins at the first layer that differs, or at the Δ-layer whose list that one reads") {
+TEST_CASE(
+    "reuse: a run begins at the first layer that differs, or at the Δ-layer whose list that one reads") {
   const auto a = policy_of({full(), delta(4, 1), sparse(4), sparse(3), delta(4, 1), sparse(4)});
   const auto all = decode::full_policy(6);
   CHECK(evaluate::first_layer(a, all) == 1);  // layer 2 differs; its list is made at 1
   CHECK(evaluate::first_layer(all, a) == 2);
-  CHECK(evaluate::first_layer(a, a) == 4);    // the last layer's own output is not kept; it reads the list of 4
+  CHECK(evaluate::first_layer(a, a) == 4);  // the last layer's own output is not kept; it reads the list of 4
   CHECK(evaluate::first_layer(all, all) == 5);
   // A Δ-layer attends like a full one; a longer list serves the same prefix; another L or k does not.
-  CHECK(evaluate::first_layer(policy_of({full(), delta(8, 1), sparse(4), sparse(3), full(), full()}), a) == 5);
-  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(2), delta(4, 1), sparse(4)}), a) == 1);
-  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 2), sparse(4), sparse(3), delta(4, 1), sparse(4)}), a) == 1);
-  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(3), sparse(3), sparse(4)}), a) == 1);
-  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(3), delta(4, 1), sparse(2)}), a) == 4);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(8, 1), sparse(4), sparse(3), full(), full()}), a) ==
+        5);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(2), delta(4, 1), sparse(4)}),
+                              a) == 1);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 2), sparse(4), sparse(3), delta(4, 1), sparse(4)}),
+                              a) == 1);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(3), sparse(3), sparse(4)}),
+                              a) == 1);
+  CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(3), delta(4, 1), sparse(2)}),
+                              a) == 4);
   CHECK(evaluate::first_layer(decode::streaming_policy({0, 2, 2, 2, 2, 2}), a) == 1);
 }
 
@@ -75,12 +87,16 @@ TEST_CASE("reuse: scores of a batch are those of each policy run by itself, bit 
     decode::KvCache cache(model, 1, 200);
     decode::Decoder decoder(model, cache, policies[i].policy);
     std::vector<float> nll;
-    decode::replay(decoder, ids, 20, [&](int first, int n) {
-      const int begin = std::max(first, 20), with_next = std::min(first + n, 199) - begin;
-      if (with_next <= 0) return;
-      const auto part = decode::nll_of(decoder.logits(begin - first, first + n - begin), std::span(ids).subspan(begin + 1, with_next));
-      nll.insert(nll.end(), part.begin(), part.end());
-    }, 64);
+    decode::replay(
+        decoder, ids, 20,
+        [&](int first, int n) {
+          const int begin = std::max(first, 20), with_next = std::min(first + n, 199) - begin;
+          if (with_next <= 0) return;
+          const auto part = decode::nll_of(decoder.logits(begin - first, first + n - begin),
+                                           std::span(ids).subspan(begin + 1, with_next));
+          nll.insert(nll.end(), part.begin(), part.end());
+        },
+        64);
     const auto& found = together.policies[i].nll;
     REQUIRE(found.size() == nll.size() + 1);
     CHECK(std::equal(nll.begin(), nll.end(), found.begin()));

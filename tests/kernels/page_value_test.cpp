@@ -47,8 +47,9 @@ struct Call {
   std::vector<float> q, gradient;
 };
 
-// Mass: relative. A value is a sum of products of a probability, a gradient and a value, each about 1, over the
-// 16 head_dim elements of a page: relative to the page's mass times the sum of |gradient value|, about 0.64 head_dim.
+// Mass: relative. A value is a sum of products of a probability, a gradient and a value, each about 1, over
+// the 16 head_dim elements of a page: relative to the page's mass times the sum of |gradient value|, about
+// 0.64 head_dim.
 void require_equals_reference(Call& call, double logit_magnitude = 12) {
   const Result expected = call.run(reference), found = call.run(cpu);
   const double dim = call.p.kv.head_dim, pages = call.p.out_pages;
@@ -92,7 +93,8 @@ TEST_CASE("page value: random rows of several sequences equal the reference") {
   std::mt19937 random(9);
   for (int trial = 0; trial < 12; ++trial) {
     const std::vector<int> written{1 + int(random() % 900), 1 + int(random() % 100)};
-    const TestCache cache(trial % 2 ? KvType::f32 : KvType::bf16, 1 + int(random() % 3), 64, written, random());
+    const TestCache cache(trial % 2 ? KvType::f32 : KvType::bf16, 1 + int(random() % 3), 64, written,
+                          random());
     std::vector<int32_t> sequence, length;
     for (int r = 0; r < 30; ++r) {
       sequence.push_back(int(random() % 2));

@@ -53,15 +53,19 @@ struct Setting {
       explicit Keep(sensitivity::HiddenStates& h) : to(h) {}
       void layer(const decode::LayerView& view) override {
         to.layers.resize(std::max<size_t>(to.layers.size(), view.layer + 1));
-        to.layers[view.layer].insert(to.layers[view.layer].end(), view.hidden, view.hidden + size_t(view.n_rows) * to.n_embd);
+        to.layers[view.layer].insert(to.layers[view.layer].end(), view.hidden,
+                                     view.hidden + size_t(view.n_rows) * to.n_embd);
       }
     } keep(hidden);
     decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&pass, &keep});
-    decode::replay(decoder, ids, n_prompt, [](int, int) {}, chunk);
+    decode::replay(
+        decoder, ids, n_prompt, [](int, int) {}, chunk);
     pass.finish(ids, n_prompt, cache);
-    Found found{std::vector<std::vector<float>>(model.info().n_layers), pass.edges().delta(), pass.edges().edge_kl()};
-    sensitivity::output_gradients(model, hidden, ids, n_prompt, steps, options.loss,
-                                  [&](int layer, std::span<const float> g) { found.gradient[layer].assign(g.begin(), g.end()); });
+    Found found{std::vector<std::vector<float>>(model.info().n_layers), pass.edges().delta(),
+                pass.edges().edge_kl()};
+    sensitivity::output_gradients(
+        model, hidden, ids, n_prompt, steps, options.loss,
+        [&](int layer, std::span<const float> g) { found.gradient[layer].assign(g.begin(), g.end()); });
     return found;
   }
 
@@ -99,7 +103,8 @@ TEST_CASE("sensitivity: gradients of the attention outputs equal finite differen
         magnitude += term * term;
       }
       CAPTURE(architecture, layer, s.steps[step], expected, product);
-      CHECK(std::abs(product - expected) <= 1e-3 * std::sqrt(magnitude));  // 0 at the last step: no label follows
+      CHECK(std::abs(product - expected) <=
+            1e-3 * std::sqrt(magnitude));  // 0 at the last step: no label follows
     }
   }
 }
@@ -113,7 +118,8 @@ TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the
   for (size_t e = 0; e < budgets.size(); ++e)
     for (int source = 0; source < 3; ++source)
       for (int target = source + 1; target < 4; ++target) {
-        // The reference's own DELTA pass, sparse at one layer alone: below it everything is as under full attention.
+        // The reference's own DELTA pass, sparse at one layer alone: below it everything is as under full
+        // attention.
         config::Schedule schedule;
         schedule.layers.resize(4);
         schedule.layers[source] = {Role::delta, budgets[e].k_pages, budgets[e].l_pages};
@@ -121,7 +127,8 @@ TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the
         const auto sparse = test::reference_run(s.path, s.ids, {s.n_prompt, schedule, false});
         double sum = 0;
         for (size_t step = 0; step < S; ++step) {
-          const Eigen::RowVectorXd change = sparse.output[target].row(s.steps[step]) - full.output[target].row(s.steps[step]);
+          const Eigen::RowVectorXd change =
+              sparse.output[target].row(s.steps[step]) - full.output[target].row(s.steps[step]);
           double expected = 0, magnitude = 0;
           for (int i = 0; i < s.row_size(); ++i) {
             const double term = found.gradient[target][step * s.row_size() + i] * change[i];
@@ -140,7 +147,8 @@ TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the
       }
 }
 
-TEST_CASE("sensitivity: with draws, half the mean square predicts the KL of a small change (Fisher information)") {
+TEST_CASE(
+    "sensitivity: with draws, half the mean square predicts the KL of a small change (Fisher information)") {
   Setting s("llama", 100);
   s.steps = {40, 64, 99};
   constexpr int draws = 300;
@@ -152,9 +160,10 @@ TEST_CASE("sensitivity: with draws, half the mean square predicts the KL of a sm
   for (const int layer : {0, 2, 3}) {
     Eigen::RowVectorXd change(s.row_size());
     for (double& x : change) x = 1e-2 * normal(random);
-    const auto changed = test::reference_run(s.path, s.ids, {s.n_prompt, {}, false, [&](int l, test::Matrix& output) {
-                                                               if (l == layer) output.row(s.steps[step]) += change;
-                                                             }});
+    const auto changed =
+        test::reference_run(s.path, s.ids, {s.n_prompt, {}, false, [&](int l, test::Matrix& output) {
+                                              if (l == layer) output.row(s.steps[step]) += change;
+                                            }});
     double kl = 0;
     for (size_t t = s.n_prompt; t < s.ids.size(); ++t) {
       const auto p = full.log_probability.row(t), q = changed.log_probability.row(t);
@@ -169,14 +178,15 @@ TEST_CASE("sensitivity: with draws, half the mean square predicts the KL of a sm
       square += product * product;
     }
     CAPTURE(layer, kl, 0.5 * square / draws, sum / draws);
-    CHECK(std::abs(0.5 * square / draws - kl) < 0.35 * kl);                // 300 draws: 8% standard error if normal
+    CHECK(std::abs(0.5 * square / draws - kl) < 0.35 * kl);  // 300 draws: 8% standard error if normal
     CHECK(std::abs(sum / draws) < 5 * std::sqrt(square / draws / draws));  // a score function has mean 0
   }
 }
 
 TEST_CASE("sensitivity: neither chunks nor watching change anything; draws follow the seed") {
   const Setting s("qwen2");
-  const auto a = s.run({{{2, 1}, {4, 2}}, {2, 5}, 1e-7}, 64), b = s.run({{{2, 1}, {4, 2}}, {2, 5}, 1e-7}, 150);
+  const auto a = s.run({{{2, 1}, {4, 2}}, {2, 5}, 1e-7}, 64),
+             b = s.run({{{2, 1}, {4, 2}}, {2, 5}, 1e-7}, 150);
   const auto other = s.run({{{2, 1}, {4, 2}}, {2, 6}, 1e-7}, 64);
   REQUIRE(a.delta.size() == b.delta.size());
   double worst = 0, largest = 0, differs = 0;

@@ -260,11 +260,47 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   check_done(run_program(calibrate + " --rerank 3 --out " + (w / "reranked.json") + evaluations));
   const Json made = json_of(w / "reranked.json");
   CHECK(made["provenance"]["rerank"]["rounds"].size() >= 1);
-  CHECK(made["expected"]["nll_gap"]["mean"].get<double>() <= table["methods"][0]["nll_gap"]["mean"].get<double>() + 1e-6);
+  CHECK(made["provenance"]["rerank"]["nll_gap"]["mean"].get<double>() <= table["methods"][0]["nll_gap"]["mean"].get<double>() + 1e-6);
+  // What re-ranking has seen is not held out.
+  const auto seen = run_program("validate --model " + w.model + " --dtype f32 --data " + (w / "dev.jsonl") + " --config " +
+                                (w / "reranked.json") + " --out " + (w / "v.json"));
+  CHECK(seen.status == 2);
+  CHECK(seen.output.find("were seen when") != std::string::npos);
   check_done(run_program(calibrate + " --method greedy-nll --out " + (w / "greedy.json") + evaluations));
   CHECK(json_of(w / "greedy.json")["provenance"]["method"] == "greedy-nll");
 
   const auto other = run_program(calibrate + " --rerank 2 --out " + (w / "x.json") + " --evaluations " + (w / "compare.json"));
   CHECK(other.status == 2);
   CHECK(other.output.find("another kind of file") != std::string::npos);
+  std::ofstream(w / "precious.json") << "{\"no\": \"newline\"}";
+  CHECK(run_program(calibrate + " --rerank 2 --out " + (w / "x.json") + " --evaluations " + (w / "precious.json")).status == 2);
+  CHECK(read_file(w / "precious.json") == "{\"no\": \"newline\"}");
+  const auto impossible = run_program(calibrate + " --budget attended=500 --compare --out " + (w / "x.json"));
+  CHECK(impossible.status == 2);
+}
+
+TEST_CASE("calibrate: a sample too short to lose anything counts as 0, in the loss and in its bound") {
+  const Workplace w;
+  // Every problem once more, cut to 40 tokens: 3 pages, where nothing is left out at k = 4.
+  std::ifstream in(w.data);
+  std::ofstream out(w / "short.jsonl");
+  std::string line;
+  for (int i = 0; std::getline(in, line); ++i)
+    if (i % 2 == 0 && i < 12) out << line << "\n";
+  out.close();
+  const std::string record = "profile --model " + w.model + " --dtype f32 --sensitivity --steps 32 --k-pages 4,8 --l-pages 1";
+  check_done(run_program(record + " --data " + w.data + " --limit 12 --out " + (w / "long.h5")));
+  check_done(run_program(record + " --data " + (w / "short.jsonl") + " --max-tokens 40 --out " + (w / "short.h5")));
+  check_done(run_program("merge " + (w / "long.h5") + " " + (w / "short.h5") + " --out " + (w / "both.h5")));
+  const std::string rest = " --k-pages 4,8 --l-pages 1 --context 300 --max-kl 0.02 --out ";
+  check_done(run_program("calibrate " + (w / "long.h5") + rest + (w / "long.json")));
+  check_done(run_program("calibrate " + (w / "both.h5") + rest + (w / "both.json")));
+  const Json a = json_of(w / "long.json")["provenance"], b = json_of(w / "both.json")["provenance"];
+  // With a third of the samples at 0 the mean falls, so that more may be left out for the same target.
+  CHECK(a["budget"] == "max-kl=0.02");
+  CHECK(b["attended_ratio"].get<double>() >= a["attended_ratio"].get<double>());
+  CHECK(b["loss"].get<double>() <= 0.02);
+  CHECK(b["loss"].get<double>() >= 0.4 * a["loss"].get<double>());
+  const auto inspected = Json::parse(run_program("inspect --json " + (w / "both.h5")).output);
+  CHECK(inspected["samples"][0]["sensitivity"]["k_pages"] == Json{4, 8});
 }

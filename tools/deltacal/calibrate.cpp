@@ -17,22 +17,16 @@ namespace {
 
 constexpr int search_samples = 4;  // development traces of a search on the loss of real runs
 
-Error no_schedule(const CalibrateOptions& o, const Problem& p) {
-  const auto nearest = calib::schedule::cheapest(p.edges, p.costs.layers, p.solver);
-  return bad_input(
-      "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} ({}). Ask for "
-      "less, allow smaller --k-pages, fewer --full-layers, or calibrate on longer traces",
-      o.budget, nearest ? p.ratio_of(nearest->schedule) : 1, nearest ? config::describe(nearest->schedule) : "all layers full");
-}
-
 // The exact solver's candidates, best first.
 std::vector<calib::Choice> candidates_of(const CalibrateOptions& o, const Problem& p) {
   const auto choices = solve(p, std::max(o.candidates, o.rerank));
   if (choices.empty()) throw no_schedule(o, p);
   const auto& layers = choices[0].schedule.layers;
-  if (std::none_of(layers.begin(), layers.end(), [](const auto& l) { return l.role == config::Role::sparse; }))
+  if (o.min_recall && std::none_of(layers.begin(), layers.end(),
+                                   [](const auto& l) { return l.role == config::Role::sparse; }))
     fmt::print(stderr,
-               "warning: no sparse layer keeps the target with its confidence bound, so all layers are full (a bound of "
+               "warning: no sparse layer keeps the target with its confidence bound, so all layers are full "
+               "(a bound of "
                "recall needs at least 4 problems with active steps)\n");
   return choices;
 }
@@ -42,20 +36,29 @@ calib::Choice greedy(const CalibrateOptions& o, const Problem& p, Development& d
   calib::GreedyOptions options{p.full_layers(), usual_l_pages(p), p.grid.k_pages.front(), {}};
   int n_deltas = 3;
   if (const auto dp = choose("dp", o, p, p.costs.budget))
-    n_deltas = std::max<int>(2, std::ranges::count_if(dp->schedule.layers, [](const auto& l) { return l.role == config::Role::delta; }));
+    n_deltas = std::max<int>(2, std::ranges::count_if(dp->schedule.layers, [](const auto& l) {
+                               return l.role == config::Role::delta;
+                             }));
   options.delta_layers = {n_deltas};
-  const auto found = calib::greedy_search(p.n_layers, p.steps, p.costs.budget, options, development.mean_gap(search_samples));
+  const auto found = calib::greedy_search(p.n_layers, p.steps, p.costs.budget, options,
+                                          development.mean_gap(search_samples));
   if (!found.schedule) throw no_schedule(o, p);
   return {"greedy-nll", *found.schedule, calib::schedule::loss_of(p.edges, *found.schedule), found.attended};
 }
 
-// The candidates by what they really lose on the development samples, the winner first and improved by a local search.
+nlohmann::ordered_json number(const std::optional<double>& x) {
+  return x ? nlohmann::ordered_json(*x) : nlohmann::ordered_json();
+}
+
+// The candidates by what they really lose on the development samples, the winner first and improved by a
+// local search.
 struct Reranked {
   std::vector<calib::Choice> choices;
   calib::Estimate nll_gap;
   nlohmann::ordered_json log;
 };
-Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::Choice> candidates, Development& development) {
+Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::Choice> candidates,
+                Development& development) {
   if (static_cast<int>(candidates.size()) > o.rerank) candidates.resize(o.rerank);
   std::vector<config::Schedule> schedules;
   for (const auto& c : candidates) schedules.push_back(c.schedule);
@@ -65,7 +68,9 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   options.rules.full_layers = p.solver.full_layers.value_or(0);
   options.rules.k_pages = p.grid.k_pages;
   options.rules.budget = p.costs.budget;
-  options.rules.attended = [&](const config::Schedule& s) { return calib::schedule::attended_by(p.steps, s); };
+  options.rules.attended = [&](const config::Schedule& s) {
+    return calib::schedule::attended_by(p.steps, s);
+  };
   options.rules.solve_for = [&](std::span<const int> deltas) {
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
@@ -79,17 +84,22 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
                          calib::schedule::attended_by(p.steps, found.schedule)});
   for (auto& c : candidates)
     if (!(c.schedule == found.schedule)) out.choices.push_back(std::move(c));
-  out.log = {{"data", o.data},
-             {"data_sha256", development.inputs().data.sha256},
-             {"n_samples", options.problems.size()},
-             {"n_evaluated", found.n_evaluated},
-             {"seconds", found.seconds},
-             {"stopped", found.stopped},
-             {"rounds", nlohmann::ordered_json::array()}};
+  // On the samples that it was chosen by, so it flatters: `validate` tells on others.
+  out.log = {
+      {"nll_gap",
+       {{"mean", out.nll_gap.mean}, {"low", number(out.nll_gap.low)}, {"high", number(out.nll_gap.high)}}},
+      {"n_samples", options.problems.size()},
+      {"n_evaluated", found.n_evaluated},
+      {"seconds", found.seconds},
+      {"stopped", found.stopped},
+      {"rounds", nlohmann::ordered_json::array()}};
   for (const auto& round : found.rounds) {
     nlohmann::ordered_json tries = nlohmann::ordered_json::array();
     for (const auto& t : round.tries)
-      tries.push_back({{"change", t.change}, {"schedule", config::describe(t.schedule)}, {"nll_gap", t.nll_gap}, {"kept", t.kept}});
+      tries.push_back({{"change", t.change},
+                       {"schedule", config::describe(t.schedule)},
+                       {"nll_gap", t.nll_gap},
+                       {"kept", t.kept}});
     out.log["rounds"].push_back({{"stage", round.stage}, {"n_samples", round.n_samples}, {"tries", tries}});
   }
   return out;
@@ -103,10 +113,12 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, 
     const auto& s = trace.info(i);
     record.samples.push_back({s.id, s.task, s.problem, s.sha256});
   }
-  record.objective = p.objective;
-  record.objective_reason = p.objective_reason;
+  record.objective = o.method == "recall-dp" ? "recall" : p.objective;
+  record.objective_reason = o.method == "recall-dp" ? "the method's own" : p.objective_reason;
   record.aggregate = o.aggregate;
-  record.budget = o.min_recall ? fmt::format("min-recall={}", *o.min_recall) : o.budget;
+  record.budget = o.min_recall ? fmt::format("min-recall={}", *o.min_recall)
+                  : o.max_kl   ? fmt::format("max-kl={}", *o.max_kl)
+                               : o.budget;
   record.context = o.context;
   record.seed = o.made.seed;
   return record;
@@ -117,8 +129,8 @@ void print_summary(const CalibrateOptions& o, const Problem& p, const std::vecto
   fmt::print("{}: {}\n", o.out, config::describe(best.schedule));
   fmt::print("attended-token ratio {:.2f} on {}, {} {:.4f}, objective {} ({})\n", p.ratio_of(best.attended),
              o.context ? fmt::format("steps 0..{}", o.context - 1) : "the calibration samples' own lengths",
-             p.objective == "kl" ? "predicted KL, nats a token," : "summed recall loss", best.loss, p.objective,
-             p.objective_reason);
+             p.objective == "kl" ? "predicted KL (nats a token)" : "summed recall loss", best.loss,
+             p.objective, p.objective_reason);
 }
 
 // Equal cost: what the chosen schedule attends to, or less.
@@ -142,13 +154,23 @@ void check(const CalibrateOptions& o) {
   const char* name = o.min_recall ? "--min-recall" : "--max-kl";
   if (o.budget.empty() && !target)
     throw bad_input("calibrate: give --budget attended=R (or bytes=N, ms=T), --min-recall R or --max-kl X");
-  if (target && o.method != "dp") throw bad_input("{} needs --method dp: {} works to a budget", name, o.method);
-  if (target && o.k_per == "schedule") throw bad_input("--k-per schedule works to a budget, not with {}", name);
+  if (target && o.method != "dp")
+    throw bad_input("{} needs --method dp: {} works to a budget", name, o.method);
+  if (target && o.k_per == "schedule")
+    throw bad_input("--k-per schedule works to a budget, not with {}", name);
   if (target && o.rerank > 0) throw bad_input("--rerank compares schedules of one budget, not with {}", name);
-  if (o.rerank > 0 && o.method != "dp") throw bad_input("--rerank needs --method dp: {} has one schedule", o.method);
+  if (o.rerank > 0 && o.method != "dp")
+    throw bad_input("--rerank needs --method dp: {} has one schedule", o.method);
+  if (o.compare && (target || o.method != "dp" || !o.alternatives_dir.empty()))
+    throw bad_input(
+        "--compare has --methods and a --budget: --method, --alternatives-dir, --min-recall and --max-kl are "
+        "for a config");
   const bool runs = o.compare || o.rerank > 0 || o.method == "greedy-nll";
   if (!runs && (!o.model.empty() || !o.data.empty()))
     throw bad_input("calibrate: --model and --data are for --compare, --rerank and --method greedy-nll");
+  if (runs && (o.model.empty() || o.data.empty()))
+    throw bad_input(
+        "calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
 }
 
 }  // namespace
@@ -160,8 +182,10 @@ int calibrate(const CalibrateOptions& o) {
   if (o.compare) return compare(o, trace);
 
   const Problem p = problem_of(o, trace);
-  if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) && !o.budget.empty())
-    throw bad_input("--budget {}: times are for --method dp alone, without --rerank and --alternatives-dir", o.budget);
+  if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) &&
+      !o.budget.empty())
+    throw bad_input("--budget {}: times are for --method dp alone, without --rerank and --alternatives-dir",
+                    o.budget);
   std::unique_ptr<Development> development;
   std::vector<calib::Choice> choices;
   Reranked reranked;
@@ -181,12 +205,11 @@ int calibrate(const CalibrateOptions& o) {
     choices = {*found};
   }
   const auto record = record_of(o, p, trace);
-  const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path, Existing existing) {
+  const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path,
+                         Existing existing) {
     config::Config config = calib::to_config(written, trace.model(), p.edges, p.steps, record);
-    if (path == o.out && o.rerank > 0) {
-      config.expected.nll_gap = config::Interval{reranked.nll_gap.mean, reranked.nll_gap.low, reranked.nll_gap.high};
-      config.provenance["rerank"] = reranked.log;
-    }
+    if (path == o.out && development) config.provenance["development"] = development->provenance(o);
+    if (path == o.out && o.rerank > 0) config.provenance["rerank"] = reranked.log;
     config::write(config, path, existing, o.made);
   };
   if (!o.alternatives_dir.empty()) write_alternatives(o, p, choices[0].attended, write);

@@ -93,11 +93,12 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")
       ->capture_default_str()
       ->check(CLI::IsMember({"none", "heads"}));
-  auto* sensitivity =
-      c->add_flag("--sensitivity", o.sensitivity,
-                  "also the predicted KL of every edge over the grid of K and L: a backward pass of the model");
-  c->add_option("--draws", o.draws,
-                "labels of the backward pass: 0, the trace's own next tokens; n, so many draws from the model")
+  auto* sensitivity = c->add_flag(
+      "--sensitivity", o.sensitivity,
+      "also the predicted KL of every edge over the grid of K and L: a backward pass of the model");
+  c->add_option(
+       "--draws", o.draws,
+       "labels of the backward pass: 0, the trace's own next tokens; n, so many draws from the model")
       ->capture_default_str()
       ->needs(sensitivity)
       ->check(CLI::Range(0, 64));
@@ -135,28 +136,37 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   CLI::App* c = app.add_subcommand("calibrate", "choose delta layers, k and L");
   c->add_option("trace", o.trace, "trace.h5")->required();
   add_output(c, o, "config to write (JSON)");
-  auto* budget = c->add_option("--budget", o.budget,
-                               "attended=R: attended-token ratio of at least R; bytes=N: KV cache read a step, K, M or G for "
-                               "powers of 1024; ms=T: time of a step by --cost");
-  auto* min_recall = c->add_option("--min-recall", o.min_recall,
-                                   "instead: the cheapest schedule that keeps this share of the attention in every sparse layer")
-                         ->excludes(budget);
-  c->add_option("--max-kl", o.max_kl, "instead: the cheapest schedule whose predicted KL is at most this, nats a token")
+  auto* budget = c->add_option(
+      "--budget", o.budget,
+      "attended=R: attended-token ratio of at least R; bytes=N: KV cache read a step, K, M or G for "
+      "powers of 1024; ms=T: time of a step by --cost");
+  auto* min_recall =
+      c->add_option(
+           "--min-recall", o.min_recall,
+           "instead: the cheapest schedule that keeps this share of the attention in every sparse layer")
+          ->excludes(budget);
+  c->add_option("--max-kl", o.max_kl,
+                "instead: the cheapest schedule whose predicted KL is at most this, nats a token")
       ->excludes(budget)
       ->excludes(min_recall);
   c->add_option("--cost", o.cost, "times of a decoding step (JSON, deltacal-cost-table)");
   c->add_option("--objective", o.objective,
-                "what is minimised: kl (predicted KL; needs profile --sensitivity), recall, or auto: kl where the trace has it")
+                "what is minimised: kl (predicted KL; needs profile --sensitivity), recall, or auto: kl "
+                "where the trace has it")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "kl", "recall"}));
-  c->add_option("--aggregate", o.aggregate, "of an edge's loss over the samples: mean, cvar:SHARE (worst share), max")
+  c->add_option("--aggregate", o.aggregate,
+                "of an edge's loss over the samples: mean, cvar:SHARE (worst share), max")
       ->capture_default_str();
   const std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",
                                          "tidal", "uniform",   "random",       "greedy-nll"};
   c->add_option("--method", o.method, fmt::format("{}", fmt::join(methods, ", ")))
       ->capture_default_str()
       ->check(CLI::IsMember(methods));
-  c->add_option("--full-layers", o.full_layers, "initial layers that are full in any case, or auto: as many as is best (2 for the methods that do not choose it)")->capture_default_str();
+  c->add_option("--full-layers", o.full_layers,
+                "initial layers that are full in any case, or auto: as many as is best (2 for the methods "
+                "that do not choose; tidal has 2)")
+      ->capture_default_str();
   c->add_option("--candidates", o.candidates, "schedules named in the config, best first")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -165,27 +175,31 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   c->add_option("--k-per", o.k_per,
-                "what has a k of its own: layer, segment (Δ-layer to Δ-layer), or schedule: one K as the DELTA paper has it")
+                "what has a k of its own: layer, segment (Δ-layer to Δ-layer), or schedule: one K as the "
+                "DELTA paper has it")
       ->capture_default_str()
       ->check(CLI::IsMember({"layer", "segment", "schedule"}));
   c->add_option("--alternatives-dir", o.alternatives_dir,
                 "write the schedule of every method as a config into this folder");
-  auto* compare = c->add_flag("--compare", o.compare,
-                              "instead of a config: every method's schedule measured on --data, into OUT (JSON) and beside "
-                              "it as Markdown");
+  auto* compare = c->add_flag(
+      "--compare", o.compare,
+      "instead of a config: every method's schedule measured on --data, into OUT (JSON) and beside "
+      "it as Markdown");
   c->add_option("--methods", o.methods, "rows of --compare; the others are compared with the first")
       ->delimiter(',')
       ->capture_default_str()
       ->needs(compare)
       ->check(CLI::IsMember(methods));
-  c->add_option("--rerank", o.rerank, "measure so many candidates on --data, then search around the best; 0: none")
+  c->add_option("--rerank", o.rerank,
+                "measure so many candidates on --data, then search around the best; 0: none")
       ->capture_default_str()
       ->excludes(compare)
       ->check(CLI::Range(0, 1000));
   c->add_option("--rerank-samples", o.rerank_samples, "development samples used, at most")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  c->add_option("--evaluations", o.evaluations, "file of finished runs, used again; default: OUT.evaluations.jsonl");
+  c->add_option("--evaluations", o.evaluations,
+                "file of finished runs, used again; default: OUT.evaluations.jsonl");
   add_model(c, o, false);
   add_data(c, o, false);
   add_grid(c, o);
@@ -282,11 +296,13 @@ void add_run(CLI::App& app, RunOptions& o) {
   auto* budget = c->add_option("--budget", o.budget, "as for calibrate")->capture_default_str();
   c->add_option("--min-recall", o.min_recall, "as for calibrate")->excludes(budget);
   c->add_option("--baselines", o.baselines,
-                "methods validated beside the chosen schedule: recall-dp, cosine-peaks, kascade, tidal, uniform, random, or none")
+                "methods validated beside the chosen schedule: recall-dp, cosine-peaks, kascade, tidal, "
+                "uniform, random, or none")
       ->delimiter(',')
       ->capture_default_str()
       ->check(CLI::IsMember({"recall-dp", "cosine-peaks", "kascade", "tidal", "uniform", "random", "none"}));
-  c->add_option("--objective", o.objective, "kl: profile with --sensitivity and minimise the predicted KL; or recall")
+  c->add_option("--objective", o.objective,
+                "kl: profile with --sensitivity and minimise the predicted KL; or recall")
       ->capture_default_str()
       ->check(CLI::IsMember({"kl", "recall"}));
   c->add_option("--max-nll-gap", o.max_nll_gap, "as for validate");

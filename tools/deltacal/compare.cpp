@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 
 #include "calib/baselines/random_draws.h"
 #include "calib/compare_json.h"
@@ -35,22 +36,25 @@ struct Row {
 
 class Comparison {
  public:
-  Comparison(const CalibrateOptions& o, const trace::Reader& trace, const Problem& problem, Development& development)
+  Comparison(const CalibrateOptions& o, const trace::Reader& trace, const Problem& problem,
+             Development& development)
       : o_(o), p_(problem), development_(development) {
     if (!p_.kl.empty()) joint_.emplace(trace, p_.grid);
   }
 
   calib::MethodComparison run() {
-    for (const std::string& method : o_.methods) add_method(method);
-    if (methods_.empty() || methods_[0].measured.method != winner())
-      throw bad_input("--compare: no schedule of {} meets the budget {}", winner(), o_.budget);
+    for (const std::string& method : o_.methods) {
+      add_method(method);
+      if (methods_.empty()) throw no_schedule(o_, p_);  // the first is what the others are compared with
+    }
     add_candidates();
     for (const double ratio : pareto_ratios) add_budget(ratio);
     measure();
     calib::Measurements m;
     m.problems = development_.problems();
     m.winner = winner();
-    m.surrogates = {"predicted_kl", "predicted_kl_joint_layers", "predicted_kl_joint_steps", "recall_lost", "mean_recall_lost"};
+    m.surrogates = {"predicted_kl", "predicted_kl_joint_layers", "predicted_kl_joint_steps", "recall_lost",
+                    "mean_recall_lost"};
     for (Row& row : methods_) m.methods.push_back(std::move(row.measured));
     for (Row& row : others_) m.others.push_back(std::move(row.measured));
     if (!draws_.empty()) {
@@ -59,7 +63,8 @@ class Comparison {
       m.methods.push_back(calib::mean_of_schedules("random", draws));
       m.others.insert(m.others.end(), draws.begin(), draws.end());
     }
-    for (size_t i = 0; i < budgets_.size(); ++i) m.budgets.push_back({ratios_[i], std::move(budgets_[i].measured)});
+    for (size_t i = 0; i < budgets_.size(); ++i)
+      m.budgets.push_back({ratios_[i], std::move(budgets_[i].measured)});
     calib::MethodComparison out = calib::compare_methods(m, {o_.resamples, o_.made.seed, 0.95});
     out.stability = stability();
     return out;
@@ -75,7 +80,8 @@ class Comparison {
     const calib::JointKl kl = joint_ ? joint_->predict(schedule) : calib::JointKl{NAN, NAN, NAN};
     m.predicted_kl = p_.objective == "kl" ? calib::schedule::loss_of(p_.edges, schedule) : kl.additive;
     m.recall = mean_recall_of(p_, schedule);
-    m.surrogates = {m.predicted_kl, kl.layers, kl.steps, calib::schedule::loss_of(p_.recall_edges, schedule), 1 - m.recall};
+    m.surrogates = {m.predicted_kl, kl.layers, kl.steps, calib::schedule::loss_of(p_.recall_edges, schedule),
+                    1 - m.recall};
     m.seconds = seconds;
     return row;
   }
@@ -84,7 +90,8 @@ class Comparison {
     const auto start = std::chrono::steady_clock::now();
     if (method == "random") {
       const calib::BaselineOptions options{p_.full_layers(), usual_l_pages(p_), o_.made.seed};
-      for (const auto& draw : calib::baselines::random_draws(p_.edges, p_.steps, p_.costs.budget, calib::baselines::usual_draws, options))
+      for (const auto& draw : calib::baselines::random_draws(p_.edges, p_.steps, p_.costs.budget,
+                                                             calib::baselines::usual_draws, options))
         draws_.push_back(row_of(fmt::format("random {}", draws_.size()), draw.schedule, 0));
     } else if (method == "greedy-nll") {
       add_greedy();
@@ -97,25 +104,31 @@ class Comparison {
 
   // The search works to the default method's number of Δ-layers.
   void add_greedy() {
+    const double before = development_.evaluations().seconds_asked();  // also of runs that the file had
     calib::GreedyOptions options{p_.full_layers(), usual_l_pages(p_), p_.grid.k_pages.front(), {}};
     const int n_deltas = std::max(2, static_cast<int>(methods_.at(0).measured.delta_layers.size()));
     options.delta_layers = {n_deltas};
-    const calib::Greedy found =
-        calib::greedy_search(p_.n_layers, p_.steps, p_.costs.budget, options, development_.mean_gap(greedy_samples));
+    const calib::Greedy found = calib::greedy_search(p_.n_layers, p_.steps, p_.costs.budget, options,
+                                                     development_.mean_gap(greedy_samples));
     if (found.schedule)
-      methods_.push_back(row_of("greedy-nll", *found.schedule, found.seconds));
+      methods_.push_back(
+          row_of("greedy-nll", *found.schedule, development_.evaluations().seconds_asked() - before));
     else
       fmt::print(stderr, "greedy-nll: no schedule of this method meets the budget\n");
   }
 
   // The solver's other candidates, with one k for all as well: schedules for the rank correlations.
   void add_candidates() {
+    for (const auto* list : {&methods_, &draws_})
+      for (const Row& row : *list) known_.insert(key_of(row.schedule));
     calib::schedule::Options options = p_.solver;
     for (const bool one_k : {false, true}) {
       options.budgets = one_k ? calib::schedule::Budgets::one : p_.solver.budgets;
       const auto found = calib::schedule::k_best(p_.edges, p_.layers, p_.costs.budget, options);
-      for (size_t i = one_k ? 0 : 1; i < found.size(); ++i)
-        others_.push_back(row_of(fmt::format("{} candidate {}", one_k ? "dp, one k," : "dp", i + 1), found[i].schedule, 0));
+      for (size_t i = 0; i < found.size(); ++i)
+        if (known_.insert(key_of(found[i].schedule)).second)
+          others_.push_back(row_of(fmt::format("{} candidate {}", one_k ? "dp, one k," : "dp", i + 1),
+                                   found[i].schedule, 0));
     }
   }
 
@@ -123,7 +136,8 @@ class Comparison {
     const auto start = std::chrono::steady_clock::now();
     if (const auto found = choose(winner(), o_, p_, p_.budget_of(ratio))) {
       ratios_.push_back(ratio);
-      budgets_.push_back(row_of(fmt::format("{} at {}", winner(), ratio), found->schedule, seconds_since(start)));
+      budgets_.push_back(
+          row_of(fmt::format("{} at {}", winner(), ratio), found->schedule, seconds_since(start)));
     }
   }
 
@@ -133,7 +147,8 @@ class Comparison {
     std::vector<Row*> rows;
     for (auto* list : {&methods_, &draws_, &others_, &budgets_})
       for (Row& row : *list) rows.push_back(&row), schedules.push_back(row.schedule);
-    const auto losses = development_.evaluations().measure(schedules, 0, static_cast<int>(development_.samples().size()));
+    const auto losses =
+        development_.evaluations().measure(schedules, 0, static_cast<int>(development_.samples().size()));
     for (size_t i = 0; i < rows.size(); ++i)
       for (const SampleLoss& loss : losses[i]) {
         rows[i]->measured.nll_gap.push_back(loss.nll_gap);
@@ -143,15 +158,19 @@ class Comparison {
 
   // Of the default method's choice over resamples of the calibration problems.
   calib::Stability stability() const {
+    if (winner() != "dp" || o_.aggregate != "mean") {
+      calib::Stability none;
+      none.reason = "the stability is that of the method dp with the aggregate mean";
+      return none;
+    }
     const size_t n_edges = p_.edges.loss.size(), n_samples = p_.recalls.size();
-    Eigen::MatrixXd loss = Eigen::MatrixXd::Constant(Eigen::Index(n_samples), Eigen::Index(n_edges), NAN);
+    Eigen::MatrixXd loss{Eigen::Index(n_samples), Eigen::Index(n_edges)};
     std::vector<std::string> problems;
     for (size_t s = 0; s < n_samples; ++s) {
       problems.push_back(p_.recalls[s].problem);
-      const auto of_sample = p_.objective == "kl"
-                                 ? calib::kl_costs(p_.grid, std::span(&p_.recalls[s], 1), std::span(&p_.kl[s], 1), {}, {1, 0, 0.95})
-                                 : calib::recall_costs(p_.grid, std::span(&p_.recalls[s], 1), {1, 0, 0.95});
-      loss.row(Eigen::Index(s)) = Eigen::Map<const Eigen::RowVectorXd>(of_sample.loss.data(), Eigen::Index(n_edges));
+      const std::vector<double> of_sample = sample_loss(p_, s);
+      loss.row(Eigen::Index(s)) =
+          Eigen::Map<const Eigen::RowVectorXd>(of_sample.data(), Eigen::Index(n_edges));
     }
     calib::schedule::Options options = p_.solver;
     options.candidates = 1;
@@ -170,24 +189,46 @@ class Comparison {
   Development& development_;
   std::optional<calib::JointPredictor> joint_;
   std::vector<Row> methods_, draws_, others_, budgets_;
-  std::vector<double> ratios_;  // of budgets_
+  std::vector<double> ratios_;   // of budgets_
+  std::set<std::string> known_;  // schedules: none counts twice in a rank correlation
 };
+
+// The budget is met on the calibration samples' lengths: methods are at equal cost on the development samples
+// only if those are about as long.
+void warn_of_other_lengths(const Problem& p, const std::vector<text::TokenizedSample>& samples) {
+  std::vector<config::StepRange> ranges;
+  for (const auto& s : samples) ranges.push_back({s.n_prompt_tokens, static_cast<int>(s.ids.size())});
+  const calib::StepCosts costs(ranges);
+  const double theirs = double(costs.full()) / double(costs.n_steps()),
+               ours = double(p.steps.full()) / double(p.steps.n_steps());
+  if (std::abs(theirs / ours - 1) > 0.1)
+    fmt::print(stderr,
+               "warning: a step of the development samples sees {:.0f} positions in the mean, one of the "
+               "calibration samples "
+               "{:.0f}: the methods are at equal cost on the latter\n",
+               theirs, ours);
+}
 
 }  // namespace
 
 int compare(const CalibrateOptions& o, const trace::Reader& trace) {
   const std::string markdown = std::filesystem::path(o.out).replace_extension(".md").string();
+  if (markdown == o.out)
+    throw bad_input("--out {}: the Markdown goes beside the JSON under this name: give NAME.json", o.out);
   require_free_output(o.out, o.existing());
   require_free_output(markdown, o.existing());
   for (size_t i = 0; i < o.methods.size(); ++i)
     if (std::find(o.methods.begin(), o.methods.begin() + i, o.methods[i]) != o.methods.begin() + i)
       throw bad_input("--methods: {} is there twice", o.methods[i]);
   if (o.methods.empty() || o.methods[0] == "random" || o.methods[0] == "greedy-nll")
-    throw bad_input("--methods: the first is what the others are compared with: one of dp, recall-dp, cosine-peaks, kascade, tidal, uniform");
+    throw bad_input(
+        "--methods: the first is what the others are compared with: one of dp, recall-dp, cosine-peaks, "
+        "kascade, tidal, uniform");
   const Problem problem = problem_of(o, trace);
   if (problem.goal.kind != calib::Goal::Kind::attended)
     throw bad_input("--compare compares methods at equal attended tokens: give --budget attended=R");
   Development development(o, trace);
+  warn_of_other_lengths(problem, development.samples());
   Comparison comparison(o, trace, problem, development);
   calib::MethodComparison table = comparison.run();
   table.model = trace.model();
@@ -200,8 +241,8 @@ int compare(const CalibrateOptions& o, const trace::Reader& trace) {
   table.objective = problem.objective;
   write_file_atomically(o.out, calib::to_json(table, o.made).dump() + "\n", o.existing());
   write_file_atomically(markdown, calib::to_markdown(table), o.existing());
-  fmt::print("{}\n{}, {}: {} schedules were run on samples that had not been before\n", calib::to_markdown(table), o.out, markdown,
-             development.evaluations().n_run());
+  fmt::print("{}\n{}, {}: {} schedules were run on samples that had not been before\n",
+             calib::to_markdown(table), o.out, markdown, development.evaluations().n_run());
   return 0;
 }
 

@@ -13,20 +13,23 @@ void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, con
   const std::string difference = geometry_difference(trace.model(), loaded);
   if (!difference.empty()) throw bad_input("{} is not the model of {}: {}", path, trace.path(), difference);
   if (trace.model().sha256 != loaded.sha256)
-    throw bad_input("{} is not the model of {}: its weights differ (sha256 {:.8}…, the trace's {:.8}…)", path, trace.path(),
-                    loaded.sha256, trace.model().sha256);
+    throw bad_input("{} is not the model of {}: its weights differ (sha256 {:.8}…, the trace's {:.8}…)", path,
+                    trace.path(), loaded.sha256, trace.model().sha256);
 }
 
-void refuse_overlap(const trace::Reader& trace, const std::vector<text::TokenizedSample>& samples, const std::string& data) {
+void refuse_overlap(const trace::Reader& trace, const std::vector<text::TokenizedSample>& samples,
+                    const std::string& data) {
   std::vector<calib::SplitSample> ours, theirs;
   for (const auto& s : samples) ours.push_back({s.task, s.problem, s.sha256});
   for (int i = 0; i < trace.n_samples(); ++i)
     theirs.push_back({trace.info(i).task, trace.info(i).problem, trace.info(i).sha256});
   const auto overlap = calib::overlaps(ours, theirs);
   if (overlap.empty()) return;
-  throw bad_input("{} of {} samples of {} were recorded in {}, first {} (the same {}): measure on other problems than those calibrated on",
-                  overlap.size(), samples.size(), data, trace.path(), samples[overlap[0].ours].id,
-                  overlap[0].same_tokens ? "tokens" : "problem");
+  throw bad_input(
+      "{} of {} samples of {} were recorded in {}, first {} (the same {}): measure on other problems than "
+      "those calibrated on",
+      overlap.size(), samples.size(), data, trace.path(), samples[overlap[0].ours].id,
+      overlap[0].same_tokens ? "tokens" : "problem");
 }
 
 std::string evaluations_path(const CalibrateOptions& o) {
@@ -36,11 +39,14 @@ std::string evaluations_path(const CalibrateOptions& o) {
 }  // namespace
 
 Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
-  if (o.model.empty() || o.data.empty())
-    throw bad_input("calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
   DataOptions data = o;
   data.limit = o.limit > 0 ? std::min(o.limit, o.rerank_samples) : o.rerank_samples;
   inputs_ = read_inputs(o, data);
+  for (const auto& s : inputs_.data.samples)
+    if (static_cast<int>(s.ids.size()) - s.n_prompt_tokens < 2)
+      throw bad_input(
+          "{}: sample {} has no token after its first step to score: leave it out, or --min-tokens", o.data,
+          s.id);
   require_same_model(trace, inputs_.header.description.info, o.model);
   refuse_overlap(trace, inputs_.data.samples, o.data);
   model_ = std::make_unique<model::Model>(load_model(o, inputs_));
@@ -51,6 +57,13 @@ std::vector<std::string> Development::problems() const {
   std::vector<std::string> problems;
   for (const auto& s : samples()) problems.push_back(s.problem);
   return problems;
+}
+
+nlohmann::ordered_json Development::provenance(const CalibrateOptions& o) const {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const auto& s : samples())
+    list.push_back({{"id", s.id}, {"task", s.task}, {"problem", s.problem}, {"sha256", s.sha256}});
+  return {{"path", o.data}, {"sha256", inputs_.data.sha256}, {"max_tokens", o.max_tokens}, {"samples", list}};
 }
 
 calib::EvaluateSamples Development::gaps() {
@@ -65,7 +78,8 @@ calib::EvaluateSamples Development::gaps() {
 }
 
 calib::Evaluate Development::mean_gap(int n_samples) {
-  return [this, n = std::min<int>(n_samples, static_cast<int>(samples().size()))](std::span<const config::Schedule> schedules) {
+  return [this, n = std::min<int>(n_samples, static_cast<int>(samples().size()))](
+             std::span<const config::Schedule> schedules) {
     std::vector<double> means;
     for (const auto& losses : evaluations_->measure(schedules, 0, n)) {
       double sum = 0;

@@ -1,6 +1,7 @@
 // The model and the development samples on which `calibrate` measures what schedules really lose.
 #pragma once
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "calib/rerank.h"
@@ -14,16 +15,18 @@ namespace deltacal::tools {
 
 class Development {
  public:
-  // bad_input without --model and --data, for another model than the trace's, for samples that share a problem or
-  // tokens with the trace's, and for an --evaluations file of something else. Loads the model last.
+  // --model and --data are given. bad_input for another model than the trace's, for samples that share a
+  // problem or tokens with the trace's, and for an --evaluations file of something else. Loads the model
+  // last.
   Development(const CalibrateOptions&, const trace::Reader&);
 
   const std::vector<text::TokenizedSample>& samples() const { return evaluations_->samples(); }
   std::vector<std::string> problems() const;  // [n_samples]
   const Inputs& inputs() const { return inputs_; }
   Evaluations& evaluations() { return *evaluations_; }
+  nlohmann::ordered_json provenance(const CalibrateOptions&) const;  // file and samples, for a config
 
-  calib::EvaluateSamples gaps();  // for re-ranking
+  calib::EvaluateSamples gaps();            // for re-ranking
   calib::Evaluate mean_gap(int n_samples);  // for a search on the first samples
 
  private:

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -15,6 +16,8 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "core/provenance.h"
+#include "decode/kv_cache.h"
 #include "decode/policy.h"
 #include "evaluate/evaluate.h"
 #include "side_by_side.h"
@@ -23,14 +26,16 @@ namespace deltacal::tools {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int batch = 12;  // schedules that go through a sample together, each with a cache of its own
+constexpr int chunk = 512;  // positions of one forward pass
+constexpr size_t most_together =
+    12;  // schedules that go through a sample together, each with a cache of its own
+constexpr double cache_bytes_most = 8e9;  // of all that run at the same time
 
-double mean(const std::vector<float>& values) {
+// Of the first n; a NaN among them is kept.
+double mean(const std::vector<float>& values, size_t n) {
   double sum = 0;
-  int n = 0;
-  for (const float v : values)
-    if (!std::isnan(v)) sum += v, ++n;
-  return n > 0 ? sum / n : std::nan("");
+  for (size_t i = 0; i < n; ++i) sum += values[i];
+  return sum / double(n);
 }
 
 }  // namespace
@@ -45,16 +50,17 @@ std::string key_of(const config::Schedule& schedule) {
   return key;
 }
 
-// The file of finished runs: a line of what it is for, then a line a run. A line that a killed run left half is cut.
+// The file of finished runs: a line of what it is for, then a line a run. A line that a killed run left half
+// is cut.
 struct Evaluations::File {
   std::string path;
   int descriptor = -1;
 
-  File(std::string path_, const model::Model& model, std::map<Key, SampleLoss>& known) : path(std::move(path_)) {
-    const Json head{{"format", "deltacal-evaluations"},
-                    {"schema_version", 1},
-                    {"model_sha256", model.info().sha256},
-                    {"dtype", model::name_of(model.dtype())}};
+  File(std::string path_, const model::Model& model, std::map<Key, SampleLoss>& known)
+      : path(std::move(path_)) {
+    const Json head{{"format", "deltacal-evaluations"},       {"schema_version", 1},
+                    {"tool_version", tool_version},           {"model_sha256", model.info().sha256},
+                    {"dtype", model::name_of(model.dtype())}, {"chunk", chunk}};
     descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (descriptor < 0) throw failure("cannot open {}: {}", path, std::strerror(errno));
     if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
@@ -73,20 +79,31 @@ struct Evaluations::File {
     std::string line;
     long long whole = 0;
     for (int number = 1; std::getline(in, line); ++number) {
-      if (in.eof()) break;  // no newline: half a line
+      if (in.eof()) {  // no newline: half a line, of ours or of another file
+        if (number == 1 && !line.empty() && !head.dump().starts_with(line)) refuse();
+        break;
+      }
       const Json entry = Json::parse(line, nullptr, false);
-      if (number == 1 && entry != head)
-        throw bad_input("{} holds runs of another model or dtype, or is another kind of file: give another --evaluations", path);
+      if (number == 1 && entry != head) refuse();
       if (number > 1) {
         try {
-          known[{entry.at("schedule"), entry.at("sample")}] = {entry.at("nll_gap"), entry.at("kl")};
+          known[{entry.at("schedule"), entry.at("sample"), entry.at("n_prompt_tokens")}] = {
+              entry.at("nll_gap"), entry.at("kl"), entry.at("seconds")};
         } catch (const Json::exception&) {
-          throw bad_input("{}, line {}: no finished run: remove the line, or give another --evaluations", path, number);
+          throw bad_input("{}, line {}: no finished run: remove the line, or give another --evaluations",
+                          path, number);
         }
       }
       whole += static_cast<long long>(line.size()) + 1;
     }
     return whole;
+  }
+
+  [[noreturn]] void refuse() const {
+    throw bad_input(
+        "{} holds runs of another model, dtype or version, or is another kind of file: give another "
+        "--evaluations",
+        path);
   }
 
   void append(const Json& entry) const {
@@ -96,20 +113,26 @@ struct Evaluations::File {
   }
 };
 
-Evaluations::Evaluations(const model::Model& model, std::vector<text::TokenizedSample> samples, std::string path)
-    : model_(model), samples_(std::move(samples)), file_(std::make_unique<File>(std::move(path), model, known_)) {}
+Evaluations::Evaluations(const model::Model& model, std::vector<text::TokenizedSample> samples,
+                         std::string path)
+    : model_(model),
+      samples_(std::move(samples)),
+      file_(std::make_unique<File>(std::move(path), model, known_)) {}
 Evaluations::~Evaluations() = default;
 
-std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config::Schedule> schedules, int first, int n) {
+std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config::Schedule> schedules,
+                                                          int first, int n) {
   std::vector<std::string> keys;
   for (const auto& s : schedules) keys.push_back(key_of(s));
   std::vector<std::pair<int, std::vector<config::Schedule>>> jobs;  // sample, schedules to run on it
+  const size_t batch = batch_size();
   for (int i = first; i < first + n; ++i) {
     std::map<std::string, config::Schedule> missing;  // sorted: equal beginnings side by side
     for (size_t s = 0; s < schedules.size(); ++s)
-      if (!known_.contains({keys[s], samples_[i].sha256})) missing.emplace(keys[s], schedules[s]);
-    for (auto& [key, schedule] : missing) {
-      if (jobs.empty() || jobs.back().first != i || jobs.back().second.size() == batch) jobs.push_back({i, {}});
+      if (!known_.contains(key(keys[s], i))) missing.emplace(keys[s], schedules[s]);
+    for (auto& [text, schedule] : missing) {
+      if (jobs.empty() || jobs.back().first != i || jobs.back().second.size() == batch)
+        jobs.push_back({i, {}});
       jobs.back().second.push_back(std::move(schedule));
     }
   }
@@ -117,13 +140,28 @@ std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config
 
   std::vector<std::vector<SampleLoss>> out(schedules.size());
   for (size_t s = 0; s < schedules.size(); ++s)
-    for (int i = first; i < first + n; ++i) out[s].push_back(known_.at({keys[s], samples_[i].sha256}));
+    for (int i = first; i < first + n; ++i) {
+      out[s].push_back(known_.at(key(keys[s], i)));
+      seconds_asked_ += out[s].back().seconds;
+    }
   return out;
+}
+
+// So many schedules that the caches of all samples that run side by side stay within the limit; at least one.
+size_t Evaluations::batch_size() const {
+  size_t longest = 0;
+  for (const auto& s : samples_) longest = std::max(longest, s.ids.size());
+  const double cache =
+      double(longest) * double(decode::KvCache::bytes_per_position(model_.info(), model_.dtype()));
+  const double room =
+      cache_bytes_most / (cache * double(workers_for(samples_.size()))) - 1;  // one is full attention's
+  return room < 1 ? 1 : std::min(most_together, static_cast<size_t>(room));
 }
 
 void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Schedule>>>& jobs) {
   double n_tokens = 0;
-  for (const auto& [sample, schedules] : jobs) n_tokens += double(samples_[sample].ids.size()) * double(schedules.size());
+  for (const auto& [sample, schedules] : jobs)
+    n_tokens += double(samples_[sample].ids.size()) * double(schedules.size());
   Progress progress("evaluate", n_tokens, "tokens");
   std::mutex mutex;  // of progress, file and known_
 
@@ -135,16 +173,27 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       const std::lock_guard lock(mutex);
       progress.advance(double(positions) * double(schedules.size()));
     };
-    const auto scores = evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {512, 0}, advance);
-    const double full = mean(scores.nll_full);
+    const auto start = std::chrono::steady_clock::now();
+    const auto scores = evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {chunk, 0}, advance);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    const size_t n_steps = scores.nll_full.size(), n_scored = n_steps - 1;  // the last step has no next token
+    const double full = mean(scores.nll_full, n_scored);
     const std::lock_guard lock(mutex);
     for (size_t i = 0; i < schedules.size(); ++i) {
-      const SampleLoss loss{mean(scores.policies[i].nll) - full, mean(scores.policies[i].kl)};
+      const SampleLoss loss{mean(scores.policies[i].nll, n_scored) - full,
+                            mean(scores.policies[i].kl, n_steps), seconds.count() / double(schedules.size())};
       if (!std::isfinite(loss.nll_gap) || !std::isfinite(loss.kl))
-        throw failure("sample {}: the loss under {} is {}: the model's arithmetic overflowed. Try --dtype f32.", of.id,
-                      config::describe(schedules[i]), loss.nll_gap);
-      file_->append({{"schedule", key_of(schedules[i])}, {"sample", of.sha256}, {"id", of.id}, {"nll_gap", loss.nll_gap}, {"kl", loss.kl}});
-      known_[{key_of(schedules[i]), of.sha256}] = loss;
+        throw failure(
+            "sample {}: the loss under {} is {}: the model's arithmetic overflowed. Try --dtype f32.", of.id,
+            config::describe(schedules[i]), loss.nll_gap);
+      file_->append({{"schedule", key_of(schedules[i])},
+                     {"sample", of.sha256},
+                     {"n_prompt_tokens", of.n_prompt_tokens},
+                     {"id", of.id},
+                     {"nll_gap", loss.nll_gap},
+                     {"kl", loss.kl},
+                     {"seconds", loss.seconds}});
+      known_[key(key_of(schedules[i]), sample)] = loss;
       ++n_run_;
     }
   };

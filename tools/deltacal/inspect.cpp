@@ -1,6 +1,7 @@
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "config/config.h"
 #include "core/error.h"
@@ -41,6 +42,15 @@ Json of_model(const std::string& path) {
   return json;
 }
 
+// The grid of the predicted KL and its sets of labels; null without.
+Json sensitivity_of(const trace::Reader& trace, int sample) {
+  if (!trace.has_sensitivity(sample)) return nullptr;
+  const trace::EdgeSensitivity edges = trace.sensitivity(sample);
+  std::set<int> k, l;
+  for (const PageBudget& b : edges.budgets) k.insert(b.k_pages), l.insert(b.l_pages);
+  return {{"k_pages", k}, {"l_pages", l}, {"labels", edges.n_gradients}};
+}
+
 Json of_trace(const std::string& path) {
   const trace::Reader trace(path);
   Json json{{"kind", "trace"}, {"model", of_model_info(trace.model())}, {"dtype", trace.model().dtype}};
@@ -55,7 +65,8 @@ Json of_trace(const std::string& path) {
                                {"n_tokens", s.n_tokens},
                                {"n_prompt_tokens", s.n_prompt_tokens},
                                {"n_steps", trace.steps(i).size()},
-                               {"group_mass", trace.has_group_mass(i)}});
+                               {"group_mass", trace.has_group_mass(i)},
+                               {"sensitivity", sensitivity_of(trace, i)}});
   }
   return json;
 }

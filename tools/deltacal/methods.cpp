@@ -45,16 +45,17 @@ std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context
 std::pair<std::string, std::string> objective_of(const CalibrateOptions& o, const trace::Reader& trace) {
   if (o.objective != "auto") return {o.objective, "asked for"};
   if (calib::has_sensitivity(trace)) return {"kl", "every sample of the trace has its predicted KL"};
-  return {"recall", "the trace holds no predicted KL (profile --sensitivity records it)"};
+  return {"recall", "not every sample of the trace has its predicted KL (profile --sensitivity records it)"};
 }
 
-std::optional<calib::Choice> best_of_solver(const Problem& p, const calib::EdgeCosts& edges, const std::string& method,
-                                            long long budget) {
+std::optional<calib::Choice> best_of_solver(const Problem& p, const calib::EdgeCosts& edges,
+                                            const std::string& method, long long budget) {
   calib::schedule::Options options = p.solver;
   options.candidates = 1;
   const auto found = calib::schedule::k_best(edges, p.layers, budget, options);
   if (found.empty()) return std::nullopt;
-  return calib::Choice{method, found[0].schedule, calib::schedule::loss_of(p.edges, found[0].schedule), found[0].cost};
+  return calib::Choice{method, found[0].schedule, calib::schedule::loss_of(p.edges, found[0].schedule),
+                       found[0].cost};
 }
 
 calib::Goal goal_of(const CalibrateOptions& o) {
@@ -67,7 +68,9 @@ calib::schedule::Options solver_of(const CalibrateOptions& o, int n_layers) {
   using calib::schedule::Budgets;
   calib::schedule::Options options;
   options.full_layers = parse_full_layers(o.full_layers, n_layers);
-  options.budgets = o.k_per == "layer" ? Budgets::per_layer : o.k_per == "segment" ? Budgets::per_segment : Budgets::one;
+  options.budgets = o.k_per == "layer"     ? Budgets::per_layer
+                    : o.k_per == "segment" ? Budgets::per_segment
+                                           : Budgets::one;
   options.candidates = o.candidates;
   return options;
 }
@@ -76,14 +79,18 @@ calib::schedule::Costs costs_of(const CalibrateOptions& o, const calib::Goal& go
                                 std::span<const config::StepRange> ranges, const calib::Grid& grid) {
   std::optional<calib::CostTable> table;
   if (goal.kind == calib::Goal::Kind::ms) {
-    if (o.cost.empty()) throw bad_input("--budget {}: a budget in milliseconds needs --cost TABLE, the times of a decoding step", o.budget);
+    if (o.cost.empty())
+      throw bad_input(
+          "--budget {}: a budget in milliseconds needs --cost TABLE, the times of a decoding step", o.budget);
     table = calib::read_cost_table(o.cost);
   } else if (!o.cost.empty()) {
     throw bad_input("--cost is read for --budget ms=T alone");
   }
   const int element_size = model.dtype == "f32" ? 4 : 2;
   return calib::schedule::costs_for(
-      goal, {ranges, model.n_layers, calib::bytes_per_position(model.n_kv_heads, model.head_dim, element_size), table ? &*table : nullptr},
+      goal,
+      {ranges, model.n_layers, calib::bytes_per_position(model.n_kv_heads, model.head_dim, element_size),
+       table ? &*table : nullptr},
       grid.k_pages);
 }
 
@@ -91,19 +98,21 @@ calib::schedule::Costs costs_of(const CalibrateOptions& o, const calib::Goal& go
 double upper_kl(const Problem& p, const config::Schedule& schedule) {
   std::vector<double> sums;
   std::vector<std::string> problems;
+  calib::EdgeCosts own = p.edges;
   for (size_t s = 0; s < p.kl.size(); ++s) {
-    const calib::EdgeCosts own = calib::kl_costs(p.grid, std::span(&p.recalls[s], 1), std::span(&p.kl[s], 1), {}, {1, 0, 0.95});
-    const double loss = calib::schedule::loss_of(own, schedule);
-    sums.push_back(loss);
+    own.loss = sample_loss(p, s);
+    sums.push_back(calib::schedule::loss_of(own, schedule));
     problems.push_back(p.kl[s].problem);
   }
-  const calib::Estimate e = calib::mean_with_interval(sums, problems, {});
+  const calib::Estimate e = calib::mean_with_interval(sums, problems, p.bootstrap);
   return e.high.value_or(e.mean);
 }
 
 }  // namespace
 
-double Problem::ratio_of(long long attended) const { return double(layers.full) * n_layers / double(attended); }
+double Problem::ratio_of(long long attended) const {
+  return double(layers.full) * n_layers / double(attended);
+}
 
 Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   const int n_layers = trace.model().n_layers;
@@ -115,11 +124,26 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   calib::check(grid);
   const auto [objective, reason] = objective_of(o, trace);
   if (goal.kind == calib::Goal::Kind::max_kl && objective != "kl")
-    throw bad_input("--max-kl: {}: profile with --sensitivity", objective == o.objective ? "needs --objective kl" : reason);
+    throw bad_input("--max-kl: {}", o.objective == "recall" ? "it is a target of the objective kl"
+                                                            : reason + ": profile with --sensitivity");
   const auto ranges = ranges_of(trace, o.context);
-  Problem p{grid, {}, {}, objective, reason, {}, {}, {}, {}, calib::StepCosts(ranges), {}, goal,
-            costs_of(o, goal, trace.model(), ranges, grid), solver, n_layers};
-  if (objective == "kl" || calib::has_sensitivity(trace)) p.kl = calib::predicted_kl(trace, grid);
+  Problem p{grid,
+            bootstrap,
+            {},
+            {},
+            objective,
+            reason,
+            {},
+            {},
+            {},
+            {},
+            calib::StepCosts(ranges),
+            {},
+            goal,
+            costs_of(o, goal, trace.model(), ranges, grid),
+            solver,
+            n_layers};
+  if (objective == "kl" || calib::has_sensitivity(trace, grid)) p.kl = calib::predicted_kl(trace, grid);
   p.recalls = calib::recalls(trace, grid);
   p.recall_edges = calib::recall_costs(grid, p.recalls, bootstrap, {}, aggregate);
   p.edges = objective == "kl" ? calib::kl_costs(grid, p.recalls, p.kl, aggregate, bootstrap) : p.recall_edges;
@@ -141,6 +165,8 @@ std::vector<calib::Choice> solve(const Problem& p, int candidates) {
       if (!(bound > p.goal.value)) break;
       goal.value = std::min(goal.value * 0.98, goal.value * p.goal.value / bound);
       found = calib::schedule::best_for(goal, p.edges, p.costs, options);
+      if (i == 39)
+        throw failure("--max-kl {}: no schedule was found whose upper bound meets it", p.goal.value);
     }
   std::vector<calib::Choice> choices;
   for (const auto& c : found)
@@ -148,14 +174,28 @@ std::vector<calib::Choice> solve(const Problem& p, int candidates) {
   return choices;
 }
 
+Error no_schedule(const CalibrateOptions& o, const Problem& p) {
+  const auto nearest = calib::schedule::cheapest(p.edges, p.costs.layers, p.solver);
+  return bad_input(
+      "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} "
+      "({}). Ask for "
+      "less, allow smaller --k-pages, fewer --full-layers, or calibrate on longer traces",
+      o.budget, nearest ? p.ratio_of(nearest->schedule) : 1,
+      nearest ? config::describe(nearest->schedule) : "all layers full");
+}
+
 const std::vector<std::string>& trace_methods() {
-  static const std::vector<std::string> names{"dp", "recall-dp", "cosine-peaks", "kascade", "tidal", "uniform", "random"};
+  static const std::vector<std::string> names{"dp",    "recall-dp", "cosine-peaks", "kascade",
+                                              "tidal", "uniform",   "random"};
   return names;
 }
 
-int usual_l_pages(const Problem& p) { return p.edges.l_pages[std::max(0, p.edges.l_floor(4))]; }
+int usual_l_pages(const Problem& p) {
+  return p.edges.l_pages[std::max(0, p.edges.l_floor(4))];
+}
 
-std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions& o, const Problem& p, long long budget) {
+std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions& o, const Problem& p,
+                                    long long budget) {
   if (method == "dp") return best_of_solver(p, p.edges, method, budget);
   if (method == "recall-dp") return best_of_solver(p, p.recall_edges, method, budget);
   const calib::BaselineOptions options{p.full_layers(), usual_l_pages(p), o.made.seed};
@@ -172,6 +212,23 @@ std::optional<calib::Choice> choose(const std::string& method, const CalibrateOp
   }
   if (!found) return std::nullopt;
   return calib::Choice{method, found->schedule, found->loss, found->attended};
+}
+
+std::vector<double> sample_loss(const Problem& p, size_t sample) {
+  std::vector<double> loss(p.edges.loss.size(), std::nan(""));
+  const auto pairs = p.grid.pairs();
+  for (int pair = 0; pair < static_cast<int>(pairs.size()); ++pair)
+    for (int target = 0; target < p.n_layers; ++target)
+      for (int source = 0; source <= target; ++source) {
+        const size_t edge = p.edges.at(target, source, p.edges.k_floor(pairs[pair].k_pages),
+                                       p.edges.l_floor(pairs[pair].l_pages));
+        if (std::isnan(p.edges.loss[edge])) continue;
+        const auto& recall = p.recalls[sample];
+        loss[edge] = p.objective == "kl"
+                         ? double(p.kl[sample].kl[p.kl[sample].at(pair, target, source)])
+                         : std::max(0.0, double(recall.mean_lost[recall.at(pair, target, source)]));
+      }
+  return loss;
 }
 
 double mean_recall_of(const Problem& p, const config::Schedule& schedule) {

@@ -69,20 +69,21 @@ struct AnalyzeOptions : Output, GridOptions {
 struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   Provenance made;
   std::string trace;
-  std::string budget;                // "attended=3"
+  std::string budget;                        // "attended=3"
   std::optional<double> min_recall, max_kl;  // instead of a budget
   std::string cost;                          // cost table (JSON), for ms=
-  std::string objective = "auto";   // auto, kl, recall
-  std::string aggregate = "mean";   // mean, cvar:SHARE, max
+  std::string objective = "auto";            // auto, kl, recall
+  std::string aggregate = "mean";            // mean, cvar:SHARE, max
   std::string method = "dp";
   std::string full_layers = "auto";
   int candidates = 8;
-  int context = 0;  // 0: the calibration samples' own lengths
+  int context = 0;              // 0: the calibration samples' own lengths
   std::string k_per = "layer";  // layer, segment, schedule: what has a k of its own
   int resamples = 2000;
   std::string alternatives_dir;
   bool compare = false;
-  std::vector<std::string> methods{"dp", "recall-dp", "cosine-peaks", "kascade", "tidal", "uniform", "random", "greedy-nll"};
+  std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",
+                                   "tidal", "uniform",   "random",       "greedy-nll"};
   int rerank = 0;           // candidates measured on development traces; 0: the prediction decides
   int rerank_samples = 12;  // development traces used, at most
   std::string evaluations;  // file of finished runs; empty: OUT.evaluations.jsonl

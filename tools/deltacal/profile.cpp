@@ -70,8 +70,7 @@ int tokens_of(const ProfileOptions& o, const text::TokenizedSample& sample) {
   return static_cast<int>(sample.ids.size()) + (o.mode == "decode" ? o.max_new_tokens : 0);
 }
 
-void print_plan(const ProfileOptions& o, const Inputs& in,
-                const std::vector<text::TokenizedSample>& samples,
+void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
                 const std::optional<sensitivity::Options>& sensitivity) {
   const model::Description& d = in.header.description;
   std::vector<int> lengths;
@@ -86,7 +85,8 @@ void print_plan(const ProfileOptions& o, const Inputs& in,
     if (!sensitivity) continue;
     const int n_steps = static_cast<int>(steps);
     pass = std::max(pass, 1e-9 * sensitivity::Sensitivity::bytes(d, lengths.back(), n_steps, *sensitivity));
-    trace += 1.0 * sensitivity->loss.n_gradients() * sensitivity->budgets.size() * d.info.n_layers * (d.info.n_layers + 1) * n_steps;
+    trace += 1.0 * sensitivity->loss.n_gradients() * sensitivity->budgets.size() * d.info.n_layers *
+             (d.info.n_layers + 1) * n_steps;
   }
   const int longest = *std::max_element(lengths.begin(), lengths.end());
   const double cache = 1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype);
@@ -95,8 +95,8 @@ void print_plan(const ProfileOptions& o, const Inputs& in,
   const double seconds = passes * forward_flops(d, lengths) / model::measure_linear_rate(in.dtype);
   fmt::print("would record {} samples, {:.0f} tokens, into {}\n", samples.size(), tokens, o.out);
   fmt::print("memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f} for {} positions{})\n",
-             weight_gigabytes(d, in.dtype) + cache + pass + 0.5, weight_gigabytes(d, in.dtype), cache, longest,
-             sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
+             weight_gigabytes(d, in.dtype) + cache + pass + 0.5, weight_gigabytes(d, in.dtype), cache,
+             longest, sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
   fmt::print("disk at most {:.2f} GB before compression\n", 1e-9 * trace);
   fmt::print("time at least {:.0f} s{}\n", seconds,
              o.mode == "decode" ? ", several times that token by token" : "");

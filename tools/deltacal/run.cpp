@@ -339,7 +339,10 @@ void check_options(const RunOptions& o) {
     calib::min_recall_goal(*o.min_recall);
   } else {
     if (calib::parse_budget(o.budget).kind == calib::Goal::Kind::ms)
-      throw bad_input("--budget {}: a budget in milliseconds needs a cost table: run the stages one by one, calibrate with --cost", o.budget);
+      throw bad_input(
+          "--budget {}: a budget in milliseconds needs a cost table: run the stages one by one, calibrate "
+          "with --cost",
+          o.budget);
   }
   if (std::count(o.baselines.begin(), o.baselines.end(), "none") > 0 && o.baselines.size() > 1)
     throw bad_input("--baselines none: it cannot be given with others");
@@ -355,7 +358,8 @@ void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts
   const double policies = 3.0 + double(o.baselines.size());  // full, delta, streaming
   const double flops =
       // The sensitivity pass runs forward twice and backward once.
-      (o.objective == "kl" ? 4 : 1) * forward_flops(d, lengths(parts.calibration)) + policies * forward_flops(d, lengths(parts.validation));
+      (o.objective == "kl" ? 4 : 1) * forward_flops(d, lengths(parts.calibration)) +
+      policies * forward_flops(d, lengths(parts.validation));
   const auto all = lengths(parts.validation);
   const double caches = 1e-9 * policies * *std::max_element(all.begin(), all.end()) *
                         double(decode::KvCache::bytes_per_position(d.info, in.dtype));

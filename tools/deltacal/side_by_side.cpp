@@ -16,9 +16,13 @@ constexpr int threads_each = 4;  // a teacher-forced pass of 512 rows gains litt
 
 }  // namespace
 
+size_t workers_for(size_t n) {
+  return std::min<size_t>(std::max(1, model::n_threads() / threads_each), std::max<size_t>(n, 1));
+}
+
 void side_by_side(size_t n, const std::function<void(size_t)>& work) {
   const int n_threads = model::n_threads();
-  const size_t n_workers = std::min<size_t>(std::max(1, n_threads / threads_each), n);
+  const size_t n_workers = workers_for(n);
   if (n_workers <= 1) {
     for (size_t i = 0; i < n; ++i) work(i);
     return;

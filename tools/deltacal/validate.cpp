@@ -136,8 +136,8 @@ void print_plan(const ValidateOptions& o, const Inputs& in, size_t n_policies) {
   for (const auto& s : in.data.samples) lengths.push_back(static_cast<int>(s.ids.size()));
   const model::Description& d = in.header.description;
   const int longest = *std::max_element(lengths.begin(), lengths.end());
-  const double caches =
-      1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype) * double(n_policies + 1);
+  const double caches = 1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype) *
+                        double(n_policies + 1) * double(workers_for(lengths.size()));
   fmt::print("would run {} samples under full attention and {} policies, into {}\n", lengths.size(),
              n_policies, o.out);
   fmt::print("memory about {:.1f} GB, time at least {:.0f} s\n", weight_gigabytes(d, in.dtype) + caches + 1,

@@ -107,4 +107,18 @@ EdgeCosts kl_costs(const Grid& grid, std::span<const SampleRecall> recalls, std:
   return edges;
 }
 
+std::vector<size_t> entries_of(const EdgeCosts& edges, const config::Schedule& schedule) {
+  std::vector<size_t> entries;
+  int source = -1;
+  for (int layer = 0; layer < static_cast<int>(schedule.layers.size()); ++layer) {
+    const auto& plan = schedule.layers[layer];
+    if (plan.role == config::Role::delta) source = layer;
+    if (plan.role != config::Role::sparse) continue;
+    const int k = edges.k_floor(plan.k_pages);
+    const int l = k < 0 ? -1 : edges.l_floor(std::min(schedule.layers[source].l_pages, edges.k_pages[k]));
+    entries.push_back(l < 0 ? EdgeCosts::none : edges.at(layer, source, k, l));
+  }
+  return entries;
+}
+
 }  // namespace deltacal::calib

@@ -6,12 +6,14 @@
 #include "calib/bootstrap.h"
 #include "calib/predicted_kl.h"
 #include "calib/recall.h"
+#include "config/schedule.h"
 
 namespace deltacal::calib {
 
 // Tables over target l, source a <= l, and the grid of K and L. NaN where nothing is known (source > target,
 // K < L, no recorded step): the solver never uses such an edge.
 struct EdgeCosts {
+  static constexpr std::size_t none = static_cast<std::size_t>(-1);
   EdgeCosts() = default;
   EdgeCosts(int n_layers, std::vector<int> k_pages, std::vector<int> l_pages);  // all NaN
 
@@ -41,5 +43,9 @@ EdgeCosts recall_costs(const Grid&, std::span<const SampleRecall>, const Bootstr
 // step sees more than K pages. Samples in the same order in both lists.
 EdgeCosts kl_costs(const Grid&, std::span<const SampleRecall>, std::span<const SampleKl>, const Aggregate&,
                    const Bootstrap&);
+
+// Entry in the tables for each sparse layer of a schedule, in ascending order, k and L rounded down to the
+// grid; EdgeCosts::none where one lies below it.
+std::vector<std::size_t> entries_of(const EdgeCosts&, const config::Schedule&);
 
 }  // namespace deltacal::calib

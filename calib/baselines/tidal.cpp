@@ -37,16 +37,9 @@ std::optional<BaselineSchedule> tidal(const EdgeCosts& edges, const StepCosts& c
 
 double summed_recall_lost(const EdgeCosts& edges, const config::Schedule& schedule) {
   double lost = 0;
-  int source = -1;
-  for (int layer = 0; layer < static_cast<int>(schedule.layers.size()); ++layer) {
-    const auto& plan = schedule.layers[layer];
-    if (plan.role == config::Role::delta) source = layer;
-    if (plan.role != config::Role::sparse) continue;
-    const int k = edges.k_floor(plan.k_pages);
-    const int l = k < 0 ? -1 : edges.l_floor(std::min(schedule.layers[source].l_pages, edges.k_pages[k]));
-    if (l < 0) return std::numeric_limits<double>::quiet_NaN();
-    lost += 1 - edges.recall_mean[edges.at(layer, source, k, l)];
-  }
+  for (const std::size_t entry : entries_of(edges, schedule))
+    lost +=
+        entry == EdgeCosts::none ? std::numeric_limits<double>::quiet_NaN() : 1 - edges.recall_mean[entry];
   return lost;
 }
 

@@ -135,15 +135,8 @@ std::optional<Candidate> cheapest(const EdgeCosts& edges, const LayerCosts& cost
 
 double loss_of(const EdgeCosts& edges, const config::Schedule& schedule) {
   double loss = 0;
-  int source = -1;
-  for (int layer = 0; layer < static_cast<int>(schedule.layers.size()); ++layer) {
-    const auto& plan = schedule.layers[layer];
-    if (plan.role == config::Role::delta) source = layer;
-    if (plan.role != config::Role::sparse) continue;
-    const int k = edges.k_floor(plan.k_pages);
-    const int l = k < 0 ? -1 : edges.l_floor(std::min(schedule.layers[source].l_pages, edges.k_pages[k]));
-    loss += l < 0 ? std::numeric_limits<double>::quiet_NaN() : edges.loss[edges.at(layer, source, k, l)];
-  }
+  for (const size_t entry : entries_of(edges, schedule))
+    loss += entry == EdgeCosts::none ? std::numeric_limits<double>::quiet_NaN() : edges.loss[entry];
   return loss;
 }
 

@@ -15,8 +15,6 @@
 namespace deltacal::tools {
 namespace {
 
-constexpr int search_samples = 4;  // development traces of a search on the loss of real runs
-
 // The exact solver's candidates, best first.
 std::vector<calib::Choice> candidates_of(const CalibrateOptions& o, const Problem& p) {
   const auto choices = solve(p, std::max(o.candidates, o.rerank));
@@ -31,17 +29,10 @@ std::vector<calib::Choice> candidates_of(const CalibrateOptions& o, const Proble
   return choices;
 }
 
-// The schedule that a search on the loss of real runs finds; it works to the solver's own number of Δ-layers.
 calib::Choice greedy(const CalibrateOptions& o, const Problem& p, Development& development) {
-  calib::GreedyOptions options{p.full_layers(), usual_l_pages(p), p.grid.k_pages.front(), {}};
-  int n_deltas = 3;
-  if (const auto dp = choose("dp", o, p, p.costs.budget))
-    n_deltas = std::max<int>(2, std::ranges::count_if(dp->schedule.layers, [](const auto& l) {
-                               return l.role == config::Role::delta;
-                             }));
-  options.delta_layers = {n_deltas};
-  const auto found = calib::greedy_search(p.n_layers, p.steps, p.costs.budget, options,
-                                          development.mean_gap(search_samples));
+  const auto dp = choose("dp", o, p, p.costs.budget);
+  if (!dp) throw no_schedule(o, p);
+  const auto found = development.search_greedily(p, dp->schedule);
   if (!found.schedule) throw no_schedule(o, p);
   return {"greedy-nll", *found.schedule, calib::schedule::loss_of(p.edges, *found.schedule), found.attended};
 }

@@ -21,7 +21,6 @@
 namespace deltacal::tools {
 namespace {
 
-constexpr int greedy_samples = 4;
 constexpr double pareto_ratios[] = {1.5, 2, 2.5, 3, 4, 5, 6};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -105,11 +104,7 @@ class Comparison {
   // The search works to the default method's number of Δ-layers.
   void add_greedy() {
     const double before = development_.evaluations().seconds_asked();  // also of runs that the file had
-    calib::GreedyOptions options{p_.full_layers(), usual_l_pages(p_), p_.grid.k_pages.front(), {}};
-    const int n_deltas = std::max(2, static_cast<int>(methods_.at(0).measured.delta_layers.size()));
-    options.delta_layers = {n_deltas};
-    const calib::Greedy found = calib::greedy_search(p_.n_layers, p_.steps, p_.costs.budget, options,
-                                                     development_.mean_gap(greedy_samples));
+    const calib::Greedy found = development_.search_greedily(p_, methods_.at(0).schedule);
     if (found.schedule)
       methods_.push_back(
           row_of("greedy-nll", *found.schedule, development_.evaluations().seconds_asked() - before));

@@ -9,6 +9,8 @@
 namespace deltacal::tools {
 namespace {
 
+constexpr int greedy_samples = 4;
+
 void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, const std::string& path) {
   const std::string difference = geometry_difference(trace.model(), loaded);
   if (!difference.empty()) throw bad_input("{} is not the model of {}: {}", path, trace.path(), difference);
@@ -77,9 +79,9 @@ calib::EvaluateSamples Development::gaps() {
   };
 }
 
-calib::Evaluate Development::mean_gap(int n_samples) {
-  return [this, n = std::min<int>(n_samples, static_cast<int>(samples().size()))](
-             std::span<const config::Schedule> schedules) {
+calib::Greedy Development::search_greedily(const Problem& p, const config::Schedule& like) {
+  const int n = std::min<int>(greedy_samples, static_cast<int>(samples().size()));
+  const auto mean_gaps = [&](std::span<const config::Schedule> schedules) {
     std::vector<double> means;
     for (const auto& losses : evaluations_->measure(schedules, 0, n)) {
       double sum = 0;
@@ -88,6 +90,10 @@ calib::Evaluate Development::mean_gap(int n_samples) {
     }
     return means;
   };
+  const auto is_delta = [](const auto& layer) { return layer.role == config::Role::delta; };
+  calib::GreedyOptions options{p.full_layers(), usual_l_pages(p), p.grid.k_pages.front(), {}};
+  options.delta_layers = {std::max(2, static_cast<int>(std::ranges::count_if(like.layers, is_delta)))};
+  return calib::greedy_search(p.n_layers, p.steps, p.costs.budget, options, mean_gaps);
 }
 
 }  // namespace deltacal::tools

@@ -8,6 +8,7 @@
 #include "calib/search.h"
 #include "evaluations.h"
 #include "inputs.h"
+#include "methods.h"
 #include "options.h"
 #include "trace/trace.h"
 
@@ -26,8 +27,9 @@ class Development {
   Evaluations& evaluations() { return *evaluations_; }
   nlohmann::ordered_json provenance(const CalibrateOptions&) const;  // file and samples, for a config
 
-  calib::EvaluateSamples gaps();            // for re-ranking
-  calib::Evaluate mean_gap(int n_samples);  // for a search on the first samples
+  calib::EvaluateSamples gaps();  // for re-ranking
+  // greedy-nll on the first 4 samples, to as many Δ-layers as `like` has, at least 2.
+  calib::Greedy search_greedily(const Problem&, const config::Schedule& like);
 
  private:
   Inputs inputs_;

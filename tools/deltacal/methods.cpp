@@ -232,19 +232,8 @@ std::vector<double> sample_loss(const Problem& p, size_t sample) {
 }
 
 double mean_recall_of(const Problem& p, const config::Schedule& schedule) {
-  double sum = 0;
-  int n = 0, source = -1;
-  for (int layer = 0; layer < p.n_layers; ++layer) {
-    const auto& plan = schedule.layers[layer];
-    if (plan.role == config::Role::delta) source = layer;
-    if (plan.role != config::Role::sparse) continue;
-    const int k = p.edges.k_floor(plan.k_pages);
-    const int l = k < 0 ? -1 : p.edges.l_floor(std::min(schedule.layers[source].l_pages, p.edges.k_pages[k]));
-    if (l < 0) return std::nan("");
-    sum += p.edges.recall_mean[p.edges.at(layer, source, k, l)];
-    ++n;
-  }
-  return n > 0 ? sum / n : std::nan("");
+  const auto n = static_cast<double>(calib::entries_of(p.edges, schedule).size());
+  return n > 0 ? 1 - calib::baselines::summed_recall_lost(p.edges, schedule) / n : std::nan("");
 }
 
 }  // namespace deltacal::tools

@@ -100,10 +100,7 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, 
   calib::CalibrationRecord record;
   record.trace_path = o.trace;
   record.trace_sha256 = sha256_of_file(o.trace);
-  for (int i = 0; i < trace.n_samples(); ++i) {
-    const auto& s = trace.info(i);
-    record.samples.push_back({s.id, s.task, s.problem, s.sha256});
-  }
+  for (int i = 0; i < trace.n_samples(); ++i) record.samples.push_back(to_record(trace.info(i)));
   record.objective = o.method == "recall-dp" ? "recall" : p.objective;
   record.objective_reason = o.method == "recall-dp" ? "the method's own" : p.objective_reason;
   record.aggregate = o.aggregate;

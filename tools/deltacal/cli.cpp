@@ -36,7 +36,7 @@ void add_model(CLI::App* app, ModelOptions& o, bool required = true) {
       ->check(CLI::NonNegativeNumber);
 }
 void add_data(CLI::App* app, DataOptions& o, bool required = true) {
-  app->add_option("--data", o.data, "samples (JSON lines)")->required(required);
+  auto* data = app->add_option("--data", o.data, "samples (JSON lines)")->required(required);
   app->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   app->add_option("--limit", o.limit, "samples at most; 0: all")
       ->capture_default_str()
@@ -47,6 +47,12 @@ void add_data(CLI::App* app, DataOptions& o, bool required = true) {
   app->add_option("--min-tokens", o.min_tokens, "leave out shorter samples")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  app->add_option(
+         "--pack", o.pack,
+         "join the lines of a task, in their order, to samples of at least N tokens; lines as long as that "
+         "stay alone")
+      ->needs(data)
+      ->check(CLI::PositiveNumber);
 }
 // Returns the options, for commands that take them in one mode only.
 std::vector<CLI::Option*> add_sampling(CLI::App* app, SamplingArguments& o) {
@@ -88,6 +94,9 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_option("--mode", o.mode, "replay (the given text) or decode (the model's own continuation)")
       ->capture_default_str()
       ->check(CLI::IsMember({"replay", "decode"}));
+  c->add_option("--task", o.task,
+                "name of the samples' task, instead of the one in the data (\"own\" for --mode decode)")
+      ->check([](const std::string& name) { return std::string(name.empty() ? "give a name" : ""); });
   c->add_option("--steps", o.steps, "recorded steps a sample: a number, all, or positions a:b")
       ->capture_default_str();
   c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")

@@ -22,9 +22,8 @@ void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, con
 void refuse_overlap(const trace::Reader& trace, const std::vector<text::TokenizedSample>& samples,
                     const std::string& data) {
   std::vector<calib::SplitSample> ours, theirs;
-  for (const auto& s : samples) ours.push_back({s.task, s.problem, s.sha256});
-  for (int i = 0; i < trace.n_samples(); ++i)
-    theirs.push_back({trace.info(i).task, trace.info(i).problem, trace.info(i).sha256});
+  for (const auto& s : samples) ours.push_back(to_split(s));
+  for (int i = 0; i < trace.n_samples(); ++i) theirs.push_back(to_split(trace.info(i)));
   const auto overlap = calib::overlaps(ours, theirs);
   if (overlap.empty()) return;
   throw bad_input(
@@ -63,8 +62,7 @@ std::vector<std::string> Development::problems() const {
 
 nlohmann::ordered_json Development::provenance(const CalibrateOptions& o) const {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const auto& s : samples())
-    list.push_back({{"id", s.id}, {"task", s.task}, {"problem", s.problem}, {"sha256", s.sha256}});
+  for (const auto& s : samples()) list.push_back(calib::json_sample(to_record(s)));
   return {{"path", o.data}, {"sha256", inputs_.data.sha256}, {"max_tokens", o.max_tokens}, {"samples", list}};
 }
 

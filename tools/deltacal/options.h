@@ -27,6 +27,8 @@ struct DataOptions {
   std::string data;  // JSONL
   std::string chat = "auto";
   int limit = 0, max_tokens = 0, min_tokens = 0;  // 0: no limit
+  int pack = 0;      // join lines of a task to samples of at least so many tokens; 0: do not
+  std::string task;  // of all samples, instead of their own; empty: their own
 };
 
 struct SamplingArguments {

@@ -49,6 +49,8 @@ nlohmann::json plan_of(const ProfileOptions& o, const Inputs& in) {
     plan.update({{"sensitivity", true}, {"draws", o.draws}, {"k_pages", o.k_pages}, {"l_pages", o.l_pages}});
     if (o.draws > 0) plan["seed"] = o.made.seed;
   }
+  if (o.pack > 0) plan["pack"] = o.pack;
+  if (!o.task.empty()) plan["task"] = o.task;
   if (o.mode == "decode")
     plan.update({{"max_new_tokens", o.max_new_tokens},
                  {"temperature", o.temperature},

@@ -199,12 +199,28 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->capture_default_str()
       ->needs(compare)
       ->check(CLI::IsMember(methods));
+  auto* transfer =
+      c->add_flag("--transfer", o.transfer,
+                  "instead of a config: a schedule calibrated on each task of the trace, measured on each "
+                  "task of --data, and how "
+                  "many samples and steps are enough; into OUT (JSON) and beside it as Markdown");
+  transfer->excludes(compare);
+  c->add_option("--curve", o.curve, "of --transfer: both (fewer samples, fewer steps), or none")
+      ->capture_default_str()
+      ->needs(transfer)
+      ->check(CLI::IsMember({"both", "none"}));
+  c->add_option("--curve-draws", o.curve_draws, "random choices of each number of samples")
+      ->capture_default_str()
+      ->needs(transfer)
+      ->check(CLI::PositiveNumber);
   c->add_option("--rerank", o.rerank,
                 "measure so many candidates on --data, then search around the best; 0: none")
       ->capture_default_str()
       ->excludes(compare)
+      ->excludes(transfer)
       ->check(CLI::Range(0, 1000));
-  c->add_option("--rerank-samples", o.rerank_samples, "development samples used, at most")
+  c->add_option("--rerank-samples", o.rerank_samples,
+                "development samples used, at most; of each task with --transfer")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   c->add_option("--evaluations", o.evaluations,
@@ -215,7 +231,8 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   add_resamples(c, o.resamples);
   add_seed(c, o.made);
   c->footer(
-      "--compare, --rerank and --method greedy-nll run the model on development traces: --model, --data.\n"
+      "--compare, --transfer, --rerank and --method greedy-nll run the model on development traces: --model, "
+      "--data.\n"
       "Example: deltacal calibrate trace.h5 --budget attended=3 --out delta_config.json");
 }
 void add_validate(CLI::App& app, ValidateOptions& o) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 
 #include "calib/split.h"
 #include "core/error.h"
@@ -33,6 +34,12 @@ void refuse_overlap(const trace::Reader& trace, const std::vector<text::Tokenize
       overlap[0].same_tokens ? "tokens" : "problem");
 }
 
+// The first n of each task.
+void keep_of_each_task(std::vector<text::TokenizedSample>& samples, int n) {
+  std::map<std::string, int> taken;
+  std::erase_if(samples, [&](const auto& s) { return ++taken[s.task] > n; });
+}
+
 std::string evaluations_path(const CalibrateOptions& o) {
   return o.evaluations.empty() ? o.out + ".evaluations.jsonl" : o.evaluations;
 }
@@ -41,8 +48,9 @@ std::string evaluations_path(const CalibrateOptions& o) {
 
 Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
   DataOptions data = o;
-  data.limit = o.limit > 0 ? std::min(o.limit, o.rerank_samples) : o.rerank_samples;
+  if (!o.transfer) data.limit = o.limit > 0 ? std::min(o.limit, o.rerank_samples) : o.rerank_samples;
   inputs_ = read_inputs(o, data);
+  if (o.transfer) keep_of_each_task(inputs_.data.samples, o.rerank_samples);
   for (const auto& s : inputs_.data.samples)
     if (static_cast<int>(s.ids.size()) - s.n_prompt_tokens < 2)
       throw bad_input(

@@ -86,8 +86,11 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   bool compare = false;
   std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",
                                    "tidal", "uniform",   "random",       "greedy-nll"};
+  bool transfer = false;
+  std::string curve = "both";  // of --transfer: both, none
+  int curve_draws = 3;
   int rerank = 0;           // candidates measured on development traces; 0: the prediction decides
-  int rerank_samples = 12;  // development traces used, at most
+  int rerank_samples = 12;  // development traces used, at most; of each task with `transfer`
   std::string evaluations;  // file of finished runs; empty: OUT.evaluations.jsonl
 };
 

@@ -11,6 +11,7 @@
 #include "development.h"
 #include "methods.h"
 #include "options.h"
+#include "transfer.h"
 
 namespace deltacal::tools {
 namespace {
@@ -100,10 +101,7 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, 
   calib::CalibrationRecord record;
   record.trace_path = o.trace;
   record.trace_sha256 = sha256_of_file(o.trace);
-  for (int i = 0; i < trace.n_samples(); ++i) {
-    const auto& s = trace.info(i);
-    record.samples.push_back({s.id, s.task, s.problem, s.sha256});
-  }
+  for (int i = 0; i < trace.n_samples(); ++i) record.samples.push_back(to_record(trace.info(i)));
   record.objective = o.method == "recall-dp" ? "recall" : p.objective;
   record.objective_reason = o.method == "recall-dp" ? "the method's own" : p.objective_reason;
   record.aggregate = o.aggregate;
@@ -156,9 +154,15 @@ void check(const CalibrateOptions& o) {
     throw bad_input(
         "--compare has --methods and a --budget: --method, --alternatives-dir, --min-recall and --max-kl are "
         "for a config");
-  const bool runs = o.compare || o.rerank > 0 || o.method == "greedy-nll";
+  if (o.transfer && (target || o.method != "dp" || !o.alternatives_dir.empty()))
+    throw bad_input(
+        "--transfer measures the method dp at a --budget: --method, --alternatives-dir, --min-recall and "
+        "--max-kl "
+        "are for a config");
+  const bool runs = o.compare || o.transfer || o.rerank > 0 || o.method == "greedy-nll";
   if (!runs && (!o.model.empty() || !o.data.empty()))
-    throw bad_input("calibrate: --model and --data are for --compare, --rerank and --method greedy-nll");
+    throw bad_input(
+        "calibrate: --model and --data are for --compare, --transfer, --rerank and --method greedy-nll");
   if (runs && (o.model.empty() || o.data.empty()))
     throw bad_input(
         "calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
@@ -171,6 +175,7 @@ int calibrate(const CalibrateOptions& o) {
   require_free_output(o.out, o.existing());
   const trace::Reader trace(o.trace);
   if (o.compare) return compare(o, trace);
+  if (o.transfer) return transfer(o, trace);
 
   const Problem p = problem_of(o, trace);
   if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) &&

@@ -235,6 +235,7 @@ HeadChoice choose_head_weights(const HeadTask& task, const HeadSearch& search, c
                                const std::function<void()>& after_fit) {
   HeadChoice choice;
   choice.layer = task.layer;
+  for (const auto& served : task.samples.front().served) choice.served.push_back(served.layer);
   const int n = int(task.samples.size()), n_parts = n_folds(task, search);
   std::vector<int> all(static_cast<size_t>(n));
   std::iota(all.begin(), all.end(), 0);

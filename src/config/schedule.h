@@ -25,12 +25,14 @@ struct Score {
   enum class Page { sum, max } page = Page::sum;  // of max_h alpha over the page's positions: their sum (DELTA), or the largest
   double carry = 0;  // share of the previous Δ-layer's page scores that is added, 0 <= carry <= 1
   std::vector<std::vector<float>> head_weights;  // [n_layers][n_heads] factors of alpha before the max over heads; empty (or an empty row): all 1; rows only for Δ-layers
+  bool operator==(const Score&) const = default;
 };
 
 struct Schedule {
   std::vector<LayerPlan> layers;  // [n_layers]
   double position_bias = 1e-7;    // b of select(): pages are ranked by S[u] - b u
   int refresh_interval = 1;       // steps between two lists; only 1 is supported
+  Score score;
   bool operator==(const Schedule&) const = default;
 };
 

@@ -67,6 +67,10 @@ void keep_attention(std::span<const float> q, const kernels::PagedKv& kv, std::s
 void keep_cells(int n_pages, std::span<const float> mass, std::span<const float> value,
                 std::span<const int> active, const HeadCells& of, HeadCells::Served& out) {
   const size_t H = size_t(of.n_heads);
+  size_t n_cells = 0;
+  for (const int32_t step : of.steps) n_cells += size_t(pages_seen(step)) * 2 * H;
+  out.cells.reserve(n_cells);
+  out.whole.reserve(active.size() * H);
   for (size_t a = 0; a < active.size(); ++a) {
     const size_t seen = size_t(pages_seen(of.steps[a])), first = out.cells.size();
     out.cells.resize(first + seen * 2 * H);

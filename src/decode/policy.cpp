@@ -4,11 +4,12 @@
 
 namespace deltacal::decode {
 
-Policy full_policy(int n_layers) { return {std::vector<LayerPolicy>(n_layers), 0}; }
+Policy full_policy(int n_layers) { return {std::vector<LayerPolicy>(n_layers), 0, {}}; }
 
 Policy delta_policy(const config::Schedule& schedule) {
   Policy policy;
   policy.position_bias = schedule.position_bias;
+  policy.score = schedule.score;
   for (const auto& layer : schedule.layers) {
     const Attend attend = layer.role == config::Role::full    ? Attend::all
                           : layer.role == config::Role::delta ? Attend::all_rank

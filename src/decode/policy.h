@@ -23,6 +23,7 @@ struct LayerPolicy {
 struct Policy {
   std::vector<LayerPolicy> layers;  // [n_layers]
   double position_bias = 1e-7;
+  config::Score score = {};  // of the layers that rank
 };
 
 Policy full_policy(int n_layers);

@@ -9,14 +9,17 @@ Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<cons
     : options_(options),
       pass_(model, n_tokens, steps),
       edges_(model.info().n_layers, model.info().n_heads, steps, options.budgets, options.loss.n_gradients(),
-             options.position_bias) {}
+             options.position_bias, 1 + static_cast<int>(options.rankings.size())) {}
 
 void Sensitivity::layer(const decode::LayerView& view) {
   pass_.layer(view);
   const auto [first_step, rows] = pass_.recorded(view);
   if (rows.empty()) return;
-  decode::score_rows(view, rows, false, scored_);
-  edges_.rank(view.layer, first_step, static_cast<int>(rows.size()), scored_.n_pages, scored_.score);
+  for (int ranking = 0; ranking <= static_cast<int>(options_.rankings.size()); ++ranking) {
+    decode::score_rows(view, rows, false, scored_,
+                       ranking == 0 ? PageScore::sum : options_.rankings[ranking - 1].page);
+    edges_.rank(ranking, view.layer, first_step, static_cast<int>(rows.size()), scored_.n_pages, scored_.score);
+  }
 }
 
 void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache) {
@@ -37,7 +40,9 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
     if (std::find(l_pages.begin(), l_pages.end(), b.l_pages) == l_pages.end()) l_pages.push_back(b.l_pages);
   }
   const size_t hidden = N * T * size_t(d.n_embd), queries = N * S * row;
-  const size_t lists = N * l_pages.size() * S * size_t(max_k), deltas = n * E * N * (N + 1) / 2 * S;
+  const size_t n_rankings = 1 + options.rankings.size();
+  const size_t lists = n_rankings * N * l_pages.size() * S * size_t(max_k);
+  const size_t deltas = n_rankings * n * E * N * (N + 1) / 2 * S;
   const size_t pages = (1 + n) * S * size_t(d.info.n_heads) * size_t(pages_for(n_tokens));
   // One layer: q, k, v for every query head, their gradients and the output's; the residual stream's
   // gradients; 512 rows of the feed-forward part and 256 of the logits, each several times over.

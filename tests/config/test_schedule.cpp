@@ -110,9 +110,30 @@ TEST_CASE("schedule: check refuses what cannot run, naming the layer") {
              }),
              ContainsSubstring("position_bias"));
   CHECK_THAT(test::error_of([] {
-               check({{full}, 0, 4}, "c");
+               check({{full}, 0, {}, 4}, "c");
              }),
              ContainsSubstring("refresh_interval 4 is not supported"));
+}
+
+TEST_CASE("schedule: check refuses a score that cannot rank, naming the place") {
+  const auto with = [](Score score) {
+    return test::error_of([&] { check({{full, delta(4, 1), sparse(4)}, 1e-7, std::move(score)}, "c"); });
+  };
+  constexpr auto sum = Score::Page::sum;
+  CHECK(with({Score::Page::max, 1, {{}, {0, 2.5f}, {}}}) == "no error");
+  CHECK_THAT(with({sum, -0.1, {}}), ContainsSubstring("c: score.carry is -0.1, expected 0 to 1"));
+  CHECK_THAT(with({sum, 1.5, {}}), ContainsSubstring("score.carry is 1.5"));
+  CHECK_THAT(with({sum, std::numeric_limits<double>::quiet_NaN(), {}}), ContainsSubstring("score.carry"));
+  CHECK_THAT(with({sum, 0, {{}, {1}}}), ContainsSubstring("score.head_weights has 2 entries"));
+  CHECK_THAT(with({sum, 0, {{1}, {}, {}}}),
+             ContainsSubstring("score.head_weights[0]: layers[0] is no delta layer"));
+  CHECK_THAT(with({sum, 0, {{}, {1, -1}, {}}}), ContainsSubstring("score.head_weights[1] holds -1"));
+  CHECK_THAT(with({sum, 0, {{}, {1, std::numeric_limits<float>::infinity()}, {}}}),
+             ContainsSubstring("score.head_weights[1] holds inf"));
+  CHECK_THAT(with({sum, 0, {{}, {0, 0}, {}}}), ContainsSubstring("all weights are 0"));
+  CHECK(test::error_of([] { check_heads({sum, 0, {{}, {1, 2}, {}}}, 2, "c"); }) == "no error");
+  CHECK_THAT(test::error_of([] { check_heads({sum, 0, {{}, {1, 2}, {}}}, 3, "c"); }),
+             ContainsSubstring("score.head_weights[1] has 2 numbers, one for each of the 3 query heads"));
 }
 
 TEST_CASE("schedule: the source of a sparse layer is the nearest delta layer below it") {
@@ -127,4 +148,6 @@ TEST_CASE("schedule: one line for people") {
   CHECK(describe(mixed) == "full 0-1, 7 · delta 2, 5 · sparse k 1-7, L 1-2");
   CHECK(describe({{full, delta(16, 4), sparse(16), sparse(16)}}) == "full 0 · delta 1 · sparse k 16, L 4");
   CHECK(describe({{full, full}}) == "full 0-1");
+  CHECK(describe({{delta(8, 1), sparse(8)}, 0, {Score::Page::max, 0.5, {{1, 0}, {}}}}) ==
+        "delta 0 · sparse k 8, L 1 · score max, carry 0.5, head weights at 0");
 }

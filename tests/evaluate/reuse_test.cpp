@@ -24,8 +24,9 @@ config::LayerPlan sparse(int k) {
   return {Role::sparse, k, 0};
 }
 
-decode::Policy policy_of(std::vector<config::LayerPlan> layers) {
+decode::Policy policy_of(std::vector<config::LayerPlan> layers, config::Score score = {}) {
   config::Schedule schedule;
+  schedule.score = std::move(score);
   schedule.layers = std::move(layers);
   return decode::delta_policy(schedule);
 }
@@ -54,6 +55,35 @@ TEST_CASE(
   CHECK(evaluate::first_layer(decode::streaming_policy({0, 2, 2, 2, 2, 2}), a) == 1);
 }
 
+TEST_CASE("reuse: a run begins where the scores that it ranks by are made") {
+  using enum config::Score::Page;
+  const std::vector<config::LayerPlan> layers{full(), delta(4, 1), sparse(4), delta(4, 1), sparse(4), sparse(4)};
+  auto last_differs = layers;
+  last_differs[5] = sparse(2);
+  const auto weights_at = [&](int layer, float w) {
+    std::vector<std::vector<float>> rows(6);
+    rows[layer] = {1, w};
+    return rows;
+  };
+  const auto plain = policy_of(layers), carried = policy_of(layers, {sum, 0.5, {}});
+  // Without a carry a Δ-layer needs nothing of the one below; with one it needs its scores, and so does a reader of
+  // its list.
+  CHECK(evaluate::first_layer(policy_of(last_differs), plain) == 3);
+  CHECK(evaluate::first_layer(policy_of(last_differs, {sum, 0.5, {}}), carried) == 1);
+  // The first Δ-layer's list is the same whatever the carry, the second's is not.
+  CHECK(evaluate::first_layer(carried, plain) == 1);
+  CHECK(evaluate::first_layer(plain, carried) == 3);
+  CHECK(evaluate::first_layer(policy_of(layers, {max, 0, {}}), plain) == 1);
+  CHECK(evaluate::first_layer(policy_of(layers, {sum, 0, weights_at(1, 2)}), plain) == 1);
+  CHECK(evaluate::first_layer(policy_of(layers, {sum, 0, weights_at(3, 2)}), plain) == 3);
+  CHECK(evaluate::first_layer(policy_of(layers, {sum, 0, weights_at(3, 2)}),
+                              policy_of(layers, {sum, 0, weights_at(3, 2)})) == 3);
+  // Weights below a Δ-layer are in what it carries on.
+  const std::vector<config::LayerPlan> twice{delta(4, 1), full(), delta(4, 1), sparse(4), sparse(4), sparse(4)};
+  CHECK(evaluate::first_layer(policy_of(twice, {sum, 0, weights_at(0, 2)}), policy_of(twice)) == 2);
+  CHECK(evaluate::first_layer(policy_of(twice, {sum, 1, weights_at(0, 2)}), policy_of(twice, {sum, 1, {}})) == 0);
+}
+
 TEST_CASE("reuse: scores of a batch are those of each policy run by itself, bit for bit") {
   const test::Scratch scratch;
   test::TinyModel tiny;
@@ -66,14 +96,22 @@ TEST_CASE("reuse: scores of a batch are those of each policy run by itself, bit 
 
   // Random schedules that share beginnings.
   std::vector<evaluate::NamedPolicy> policies{{"streaming", decode::streaming_policy({0, 3, 3, 3, 3, 3})}};
-  for (int i = 0; i < 14; ++i) {
+  for (int i = 0; i < 28; ++i) {
     std::vector<config::LayerPlan> layers{full(), delta(5, 1), sparse(3 + i % 2)};
     if (i % 3) layers.push_back(delta(5, 1));
     while (layers.size() < 6) {
       const auto choice = random() % 4;
       layers.push_back(choice == 0 ? delta(5, 1) : choice == 1 ? full() : sparse(3 + int(random() % 2)));
     }
-    policies.push_back({"p" + std::to_string(i), policy_of(layers)});
+    config::Score score;
+    if (i % 2) score.carry = 0.5;
+    if (i % 5 == 4) score.page = config::Score::Page::max;
+    if (i % 4 == 3) {
+      score.head_weights.resize(6);
+      for (int l = 0; l < 6; ++l)
+        if (layers[l].role == Role::delta) score.head_weights[l] = {1, 0.5f, 2, 0};
+    }
+    policies.push_back({"p" + std::to_string(i), policy_of(layers, score)});
   }
   std::vector<decode::Policy> only;
   for (const auto& p : policies) only.push_back(p.policy);

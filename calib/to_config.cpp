@@ -25,6 +25,8 @@ std::vector<config::LayerRecall> recall_of(const config::Schedule& schedule, con
     const auto& plan = schedule.layers[layer];
     if (plan.role != Role::sparse) continue;
     const int source = config::source_of(schedule, layer), l_pages = schedule.layers[source].l_pages;
+    // Head weights make other lists than those that recall was measured on.
+    if (!schedule.score.head_weights.empty() && !schedule.score.head_weights[source].empty()) continue;
     const int k = edges.k_floor(plan.k_pages), l = edges.l_floor(l_pages);
     if (k < 0 || l < 0 || edges.k_pages[k] != plan.k_pages || edges.l_pages[l] != l_pages) continue;
     const size_t edge = edges.at(layer, source, k, l);

@@ -37,28 +37,46 @@ std::string text(const std::vector<PageBudget>& budgets) {
   return fmt::format("--k-pages {} --l-pages {}", fmt::join(k, ","), fmt::join(l, ","));
 }
 
+// Empty where it was not recorded.
+const std::vector<float>& kl_under(const trace::EdgeSensitivity& edges, const deltacal::Ranking& ranking) {
+  if (ranking == deltacal::Ranking{}) return edges.kl;
+  for (const trace::RankedKl& other : edges.rankings)
+    if (other.ranking == ranking) return other.kl;
+  static const std::vector<float> none;
+  return none;
+}
+
 }  // namespace
 
-std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid) {
+std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid,
+                                   const deltacal::Ranking& ranking) {
   const auto pairs = grid.pairs();
   const std::size_t n_layers = static_cast<std::size_t>(trace.model().n_layers), n = n_layers * n_layers;
   std::vector<SampleKl> out;
   for (int sample = 0; sample < trace.n_samples(); ++sample) {
     const auto& info = trace.info(sample);
-    if (!trace.has_sensitivity(sample))
+    if (!trace.has_sensitivity(sample) && ranking == deltacal::Ranking{})
       throw bad_input(
           "trace {}: sample {} was recorded without predicted KL: profile with --sensitivity, or calibrate "
           "with --objective recall",
           trace.path(), info.id);
-    const trace::EdgeSensitivity edges = trace.sensitivity(sample);
+    const trace::EdgeSensitivity edges =
+        trace.has_sensitivity(sample) ? trace.sensitivity(sample) : trace::EdgeSensitivity{};
+    const std::vector<float>& of_ranking = kl_under(edges, ranking);
+    if (of_ranking.empty())
+      throw bad_input(
+          "trace {}: sample {} was recorded without predicted KL under the ranking {}: profile with "
+          "--sensitivity --rankings {}",
+          trace.path(), info.id, name_of(ranking), name_of(ranking));
     SampleKl kl{info.id, info.problem, static_cast<int>(n_layers), {}};
     for (const Budget& pair : pairs) {
       const auto found = std::ranges::find(edges.budgets, pair);
       if (found == edges.budgets.end())
         throw bad_input("trace {}: sample {} has no predicted KL for K = {}, L = {}; it was profiled with {}",
                         trace.path(), info.id, pair.k_pages, pair.l_pages, text(edges.budgets));
-      const auto first = edges.kl.begin() + static_cast<std::ptrdiff_t>(
-                                                n * static_cast<std::size_t>(found - edges.budgets.begin()));
+      const auto first =
+          of_ranking.begin() +
+          static_cast<std::ptrdiff_t>(n * static_cast<std::size_t>(found - edges.budgets.begin()));
       kl.kl.insert(kl.kl.end(), first, first + static_cast<std::ptrdiff_t>(n));
     }
     out.push_back(std::move(kl));

@@ -25,9 +25,9 @@ struct SampleKl {
 bool has_sensitivity(const trace::Reader&);               // every sample has it
 bool has_sensitivity(const trace::Reader&, const Grid&);  // and all of the grid's pairs in it
 
-// One entry a sample, pairs in the order of grid.pairs(). bad_input that names the flag where a sample was
-// recorded without sensitivities, and the pair where one of the grid's was not recorded.
-std::vector<SampleKl> predicted_kl(const trace::Reader&, const Grid&);
+// One entry a sample, pairs in the order of grid.pairs(), of the lists of one ranking. bad_input that names
+// the flags where a sample was recorded without it, and the pair where one of the grid's was not recorded.
+std::vector<SampleKl> predicted_kl(const trace::Reader&, const Grid&, const deltacal::Ranking& = {});
 
 // How an edge's loss is made of the samples'.
 struct Aggregate {

@@ -18,9 +18,11 @@ std::optional<double> known(double value) {
   return std::isnan(value) ? std::nullopt : std::optional<double>(value);
 }
 
-// Sparse layers whose K and L were measured, with the recall of their edge.
+// Sparse layers whose K and L were measured, with the recall of their edge: of lists by DELTA's score, so
+// that of a schedule with another score none is known.
 std::vector<config::LayerRecall> recall_of(const config::Schedule& schedule, const EdgeCosts& edges) {
   std::vector<config::LayerRecall> recall;
+  if (schedule.score != config::Score{}) return recall;
   for (int layer = 0; layer < edges.n_layers; ++layer) {
     const auto& plan = schedule.layers[layer];
     if (plan.role != Role::sparse) continue;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -166,9 +167,15 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
   require_use(n_rows > 0 && !delta.empty() && delta.size() % n_rows == 0 &&
                   edges.kl.size() == n_budgets * n_layers * n_layers,
               to.plan.info, "its sensitivities are not those of its layers and budgets");
-  for (const RankedKl& other : edges.rankings)
+  for (const RankedKl& other : edges.rankings) {
     require_use(other.kl.size() == edges.kl.size(), to.plan.info,
                 "a ranking's sensitivities are not those of its layers and budgets");
+    if (std::ranges::any_of(other.kl, [](float kl) { return std::isinf(kl); }))
+      throw failure(
+          "sample {}: a predicted KL under the ranking {} is infinite: the model's arithmetic overflowed. Try "
+          "--dtype f32.",
+          to.plan.info.id, name_of(other.ranking));
+  }
   std::vector<uint16_t> halves(delta.size());
   to_half(delta, halves);
   for (size_t i = 0; i < delta.size(); ++i)

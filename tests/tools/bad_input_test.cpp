@@ -77,6 +77,16 @@ TEST_CASE("bad input: the command line") {
   refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:4", "\"refresh:4\" is not supported");
   refused(w, "profile" + w.arguments() + " --sensitivity --k-pages 2 --l-pages 4", "L <= K");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --objective kl", "profile with --sensitivity");
+  const std::string max = "calibrate " + w.trace + " --budget attended=1.1 --score-page max";
+  refused(w, max, "profile with --sensitivity --rankings max");
+  for (const char* method : {"recall-dp", "kascade", "tidal"})
+    refused(w, max + " --method " + method, std::string("--method ") + method + ": recall is not known under --score-page max");
+  refused(w, max + " --objective recall", "--objective recall: recall is not known under --score-page max");
+  refused(w, max + " --compare" + w.arguments(), "--score-page and --carry are for a config");
+  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --score-page max", "--min-recall: recall is not known under --score-page max");
+  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --carry 0.5", "--min-recall: recall is not known under --carry");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --score-page mean", "--score-page");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --carry 1.5", "--carry");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --aggregate median", "cvar:0.1");
   refused(w, "calibrate " + w.trace, "--budget");
   refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");

@@ -36,7 +36,9 @@ calib::Choice greedy(const CalibrateOptions& o, const Problem& p, Development& d
   if (!dp) throw no_schedule(o, p);
   const auto found = development.search_greedily(p, dp->schedule);
   if (!found.schedule) throw no_schedule(o, p);
-  return {"greedy-nll", *found.schedule, calib::schedule::loss_of(p.edges, *found.schedule), found.attended};
+  config::Schedule schedule = *found.schedule;
+  schedule.score = p.score;
+  return {"greedy-nll", schedule, calib::schedule::loss_of(p.edges, schedule), found.attended};
 }
 
 nlohmann::ordered_json number(const std::optional<double>& x) {
@@ -64,6 +66,7 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   options.rules.attended = [&](const config::Schedule& s) {
     return calib::schedule::attended_by(p.steps, s);
   };
+  options.rules.carries = {0, 0.25, 0.5, 1};
   options.rules.solve_for = [&](std::span<const int> deltas) {
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
@@ -138,6 +141,11 @@ void write_alternatives(const CalibrateOptions& o, const Problem& p, long long a
   fs::create_directories(o.alternatives_dir, error);
   if (error) throw failure("cannot make the folder {}: {}", o.alternatives_dir, error.message());
   for (const std::string& method : trace_methods()) {
+    if (o.score_page != "sum" && needs_recall(method)) {
+      fmt::print(stderr, "{}: it chooses by recall, which is not known under --score-page {}\n", method,
+                 o.score_page);
+      continue;
+    }
     const auto found = choose(method, o, p, attended);
     if (!found) {
       fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
@@ -147,7 +155,21 @@ void write_alternatives(const CalibrateOptions& o, const Problem& p, long long a
   }
 }
 
+// Recall was recorded of the lists that DELTA's score makes.
+void check_score(const CalibrateOptions& o) {
+  const bool max = o.score_page != "sum";
+  const std::string why =
+      fmt::format("recall is not known under {}", max ? "--score-page " + o.score_page : "--carry");
+  if (max && needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
+  if (max && o.objective == "recall") throw bad_input("--objective recall: {}", why);
+  if ((max || o.carry > 0) && o.min_recall) throw bad_input("--min-recall: {}", why);
+  if ((max || o.carry > 0) && o.compare)
+    throw bad_input(
+        "--compare compares methods under DELTA's score: --score-page and --carry are for a config");
+}
+
 void check(const CalibrateOptions& o) {
+  check_score(o);
   const bool target = o.min_recall || o.max_kl;
   const char* name = o.min_recall ? "--min-recall" : "--max-kl";
   if (o.budget.empty() && !target)

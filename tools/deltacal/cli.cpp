@@ -183,6 +183,17 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("--method", o.method, fmt::format("{}", fmt::join(methods, ", ")))
       ->capture_default_str()
       ->check(CLI::IsMember(methods));
+  c->add_option("--score-page", o.score_page,
+                "what a page counts by: sum, of its positions' largest attention of any head (DELTA), or max "
+                "(needs profile --sensitivity --rankings max; recall is not known under it)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"sum", "max"}));
+  c->add_option(
+       "--carry", o.carry,
+       "share of the page scores of the delta layer before it that each delta layer adds, 0 to 1. The "
+       "predicted KL and recall know nothing of it: measure it (--rerank tries it, validate)")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--full-layers", o.full_layers,
                 "initial layers that are full in any case, or auto: as many as is best (2 for the methods "
                 "that do not choose; tidal has 2)")

@@ -88,7 +88,9 @@ calib::EvaluateSamples Development::gaps() {
 
 calib::Greedy Development::search_greedily(const Problem& p, const config::Schedule& like) {
   const int n = std::min<int>(greedy_samples, static_cast<int>(samples().size()));
-  const auto mean_gaps = [&](std::span<const config::Schedule> schedules) {
+  const auto mean_gaps = [&](std::span<const config::Schedule> searched) {
+    std::vector<config::Schedule> schedules(searched.begin(), searched.end());
+    for (auto& schedule : schedules) schedule.score = p.score;
     std::vector<double> means;
     for (const auto& losses : evaluations_->measure(schedules, 0, n)) {
       double sum = 0;

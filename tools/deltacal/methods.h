@@ -34,6 +34,7 @@ struct Problem {
   calib::schedule::Costs costs;  // in the goal's unit
   calib::schedule::Options solver;
   int n_layers = 0;
+  config::Score score = {};  // of every schedule chosen
 
   double ratio_of(long long attended) const;  // attended-token ratio
   double ratio_of(const config::Schedule& s) const {
@@ -58,6 +59,8 @@ Problem restricted(const CalibrateOptions&, const trace::Reader&, const Problem&
 
 // Methods that choose from the trace alone: dp, recall-dp, cosine-peaks, kascade, tidal, uniform, random.
 const std::vector<std::string>& trace_methods();
+// Whether a method chooses by recall, which is known of lists by the page score sum alone.
+bool needs_recall(const std::string& method);
 // Empty where none of the method's schedules meets the budget (positions). The loss is that of the objective.
 std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions&, const Problem&,
                                     long long budget);

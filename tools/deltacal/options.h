@@ -78,6 +78,8 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   std::string objective = "auto";            // auto, kl, recall
   std::string aggregate = "mean";            // mean, cvar:SHARE, max
   std::string method = "dp";
+  std::string score_page = "sum";  // sum, max: what a page counts by
+  double carry = 0;                // share of the previous Δ-layer's page scores that is added
   std::string full_layers = "auto";
   int candidates = 8;
   int context = 0;              // 0: the calibration samples' own lengths

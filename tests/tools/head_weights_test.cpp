@@ -114,7 +114,7 @@ TEST_CASE("bad input: head weights") {
   test::write_tiny_model({.n_layers = 5}, w / "smaller.gguf");
   refused(fit + (w / "smaller.gguf"), "n_layers");
   refused("calibrate " + w.trace + grid +
-              " --budget attended=1 --method uniform --fit-head-weights --dtype f32 --model " + w.model,
+              " --budget attended=1 --full-layers 5 --fit-head-weights --dtype f32 --model " + w.model,
           "no sparse layer");
   // Refused by name on a CPU that has no bf16.
   const auto bf16 =

@@ -4,6 +4,10 @@
 //   score[u]   = sum_{i in page u} max_h alpha[h,i]             DELTA (arXiv 2510.09883), section 3
 //   mass[u]    = mean_h sum_{i in page u} alpha[h,i]            sums to 1 over the row's pages
 //   group_mass[g,u] = like mass, the mean over the query heads of key/value head g alone
+//
+// A head of which any logit is NaN or +infinity (the arithmetic overflowed) has no softmax: its alpha is NaN at
+// every key, and so are the row's score, mass and the mass of its group on every page that the row sees. It is
+// not hidden behind the other heads; select_pages ranks such pages as -infinity.
 #pragma once
 #include <cstdint>
 

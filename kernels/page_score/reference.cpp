@@ -38,7 +38,8 @@ void reference(const Params& p) {
       for (int i = u * page_size; i < std::min((u + 1) * page_size, p.length[r]); ++i) {
         double max = 0;
         for (int h = 0; h < p.n_heads; ++h) {
-          max = std::max(max, alpha[size_t(h)][size_t(i)]);
+          const double a = alpha[size_t(h)][size_t(i)];
+          if (!(a <= max)) max = std::isnan(max) ? max : a;  // a NaN stays
           group_sum[size_t(h / group)] += alpha[size_t(h)][size_t(i)];
         }
         score += max;

@@ -1,75 +1,32 @@
 #include "sensitivity/sensitivity.h"
 
 #include <algorithm>
-#include <cassert>
-#include <cmath>
-
-#include "kernels/page_value/page_value.h"
 
 namespace deltacal::sensitivity {
 
 Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
                          const Options& options)
-    : model_(model),
-      options_(options),
-      steps_(steps.begin(), steps.end()),
-      hidden_{n_tokens, model.description().n_embd, {}},
+    : options_(options),
+      pass_(model, n_tokens, steps),
       edges_(model.info().n_layers, model.info().n_heads, steps, options.budgets, options.loss.n_gradients(),
-             options.position_bias, 1 + static_cast<int>(options.rankings.size())) {
-  const ModelInfo& info = model.info();
-  hidden_.layers.assign(info.n_layers, std::vector<float>(size_t(n_tokens) * size_t(hidden_.n_embd)));
-  q_.assign(info.n_layers, std::vector<float>(steps.size() * size_t(info.n_heads) * size_t(info.head_dim)));
-}
+             options.position_bias, 1 + static_cast<int>(options.rankings.size())) {}
 
 void Sensitivity::layer(const decode::LayerView& view) {
-  const int first_position = view.position.front();
-  std::copy_n(view.hidden, size_t(view.n_rows) * size_t(hidden_.n_embd),
-              hidden_.layers[view.layer].begin() + int64_t(first_position) * hidden_.n_embd);
-
-  // Rows are consecutive positions of one sequence, so the recorded ones are a slice of steps_.
-  const auto first = std::lower_bound(steps_.begin(), steps_.end(), first_position);
-  const auto last = std::upper_bound(first, steps_.end(), view.position.back());
-  if (first == last) return;
-  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim),
-               first_step = size_t(first - steps_.begin());
-  std::vector<int> rows;  // of the view
-  for (auto step = first; step != last; ++step) {
-    rows.push_back(*step - first_position);
-    std::copy_n(view.q + size_t(rows.back()) * row_size, row_size,
-                q_[view.layer].begin() + int64_t((first_step + rows.size() - 1) * row_size));
-  }
+  pass_.layer(view);
+  const auto [first_step, rows] = pass_.recorded(view);
+  if (rows.empty()) return;
   for (int ranking = 0; ranking <= static_cast<int>(options_.rankings.size()); ++ranking) {
     decode::score_rows(view, rows, false, scored_,
                        ranking == 0 ? PageScore::sum : options_.rankings[ranking - 1].page);
-    edges_.rank(ranking, view.layer, static_cast<int>(first_step), static_cast<int>(rows.size()),
-                scored_.n_pages, scored_.score);
+    edges_.rank(ranking, view.layer, first_step, static_cast<int>(rows.size()), scored_.n_pages, scored_.score);
   }
 }
 
 void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache) {
-  assert(std::ssize(ids) == hidden_.n_tokens);
-  const ModelInfo& info = model_.info();
-  std::vector<int32_t> length;  // [S]
-  for (const int32_t step : steps_) length.push_back(step + 1);
-  kernels::page_value::Params p;
-  p.n_rows = static_cast<int>(steps_.size());
-  p.n_heads = info.n_heads;
-  p.n_gradients = options_.loss.n_gradients();
-  p.scale = 1.0f / std::sqrt(static_cast<float>(info.head_dim));
-  p.length = length.data();
-  p.out_pages = pages_seen(steps_.back());
-  std::vector<float> mass(steps_.size() * size_t(p.n_heads) * size_t(p.out_pages));  // [S, H, U]
-  std::vector<float> value(mass.size() * size_t(p.n_gradients));                     // [n_gradients, S, H, U]
-  p.mass = mass.data();
-  p.value = value.data();
-  output_gradients(model_, hidden_, ids, n_prompt_tokens, steps_, options_.loss,
-                   [&](int layer, std::span<const float> gradient) {
-                     p.q = q_[layer].data();
-                     p.gradient = gradient.data();
-                     p.kv = cache.layer(layer);
-                     kernels::page_value::cpu(p);
-                     edges_.add(layer, p.out_pages, mass, value);
-                   });
+  pass_.finish(ids, n_prompt_tokens, options_.loss, cache,
+               [&](int layer, int n_pages, std::span<const float> mass, std::span<const float> value) {
+                 edges_.add(layer, n_pages, mass, value);
+               });
 }
 
 size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps, const Options& options) {

@@ -9,8 +9,10 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "development.h"
+#include "fit_heads.h"
 #include "methods.h"
 #include "options.h"
+#include "transfer.h"
 
 namespace deltacal::tools {
 namespace {
@@ -64,7 +66,7 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   options.rules.attended = [&](const config::Schedule& s) {
     return calib::schedule::attended_by(p.steps, s);
   };
-  options.rules.carries = {0, 0.25, 0.5, 1};
+  if (!o.fit_head_weights) options.rules.carries = {0, 0.25, 0.5, 1};  // head weights are fitted without one
   options.rules.solve_for = [&](std::span<const int> deltas) {
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
@@ -99,14 +101,19 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   return out;
 }
 
+// Empty unless asked for. The model is that of the re-ranking where it is loaded already.
+std::optional<HeadFits> fitted_heads(const CalibrateOptions& o, const trace::Reader& trace,
+                                     const Development* development, const config::Schedule& schedule) {
+  if (!o.fit_head_weights) return std::nullopt;
+  if (development) return fit_heads(o, trace, schedule, development->model());
+  return fit_heads(o, trace, schedule, load_model(o));
+}
+
 calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, const trace::Reader& trace) {
   calib::CalibrationRecord record;
   record.trace_path = o.trace;
   record.trace_sha256 = sha256_of_file(o.trace);
-  for (int i = 0; i < trace.n_samples(); ++i) {
-    const auto& s = trace.info(i);
-    record.samples.push_back({s.id, s.task, s.problem, s.sha256});
-  }
+  for (int i = 0; i < trace.n_samples(); ++i) record.samples.push_back(to_record(trace.info(i)));
   record.objective = o.method == "recall-dp" ? "recall" : p.objective;
   record.objective_reason = o.method == "recall-dp" ? "the method's own" : p.objective_reason;
   record.aggregate = o.aggregate;
@@ -156,9 +163,12 @@ void check_score(const CalibrateOptions& o) {
   if (max && needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
   if (max && o.objective == "recall") throw bad_input("--objective recall: {}", why);
   if ((max || o.carry > 0) && o.min_recall) throw bad_input("--min-recall: {}", why);
-  if ((max || o.carry > 0) && o.compare)
+  if ((max || o.carry > 0) && (o.compare || o.transfer))
     throw bad_input(
-        "--compare compares methods under DELTA's score: --score-page and --carry are for a config");
+        "--compare and --transfer measure under DELTA's score: --score-page and --carry are for a config");
+  if (o.carry > 0 && o.fit_head_weights)
+    throw bad_input(
+        "--fit-head-weights fits each Δ-layer by itself, but --carry adds the scores of the one before it");
 }
 
 void check(const CalibrateOptions& o) {
@@ -178,9 +188,20 @@ void check(const CalibrateOptions& o) {
     throw bad_input(
         "--compare has --methods and a --budget: --method, --alternatives-dir, --min-recall and --max-kl are "
         "for a config");
-  const bool runs = o.compare || o.rerank > 0 || o.method == "greedy-nll";
-  if (!runs && (!o.model.empty() || !o.data.empty()))
-    throw bad_input("calibrate: --model and --data are for --compare, --rerank and --method greedy-nll");
+  if (o.transfer && (target || o.method != "dp" || !o.alternatives_dir.empty()))
+    throw bad_input(
+        "--transfer measures the method dp at a --budget: --method, --alternatives-dir, --min-recall and "
+        "--max-kl "
+        "are for a config");
+  if (o.fit_head_weights && (o.compare || o.transfer))
+    throw bad_input("--fit-head-weights is for a config, not with --compare and --transfer");
+  const bool runs = o.compare || o.transfer || o.rerank > 0 || o.method == "greedy-nll";
+  if (o.fit_head_weights && o.model.empty())
+    throw bad_input("--fit-head-weights runs the trace's samples through its model: give --model M");
+  if (!runs && ((!o.model.empty() && !o.fit_head_weights) || !o.data.empty()))
+    throw bad_input(
+        "calibrate: --model and --data are for --compare, --transfer, --rerank and --method greedy-nll, "
+        "--model alone for --fit-head-weights");
   if (runs && (o.model.empty() || o.data.empty()))
     throw bad_input(
         "calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
@@ -193,6 +214,8 @@ int calibrate(const CalibrateOptions& o) {
   require_free_output(o.out, o.existing());
   const trace::Reader trace(o.trace);
   if (o.compare) return compare(o, trace);
+  if (o.transfer) return transfer(o, trace);
+  if (o.fit_head_weights) check_head_fit(o, trace);
 
   const Problem p = problem_of(o, trace);
   if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) &&
@@ -217,17 +240,21 @@ int calibrate(const CalibrateOptions& o) {
     if (!found) throw no_schedule(o, p);
     choices = {*found};
   }
+  const auto fits = fitted_heads(o, trace, development.get(), choices[0].schedule);
+  if (fits) choices[0].schedule.score.head_weights = fits->head_weights;
   const auto record = record_of(o, p, trace);
   const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path,
                          Existing existing) {
     config::Config config = calib::to_config(written, trace.model(), p.edges, p.steps, record);
     if (path == o.out && development) config.provenance["development"] = development->provenance(o);
     if (path == o.out && o.rerank > 0) config.provenance["rerank"] = reranked.log;
+    if (path == o.out && fits) config.provenance["head_weights"] = fits->provenance;
     config::write(config, path, existing, o.made);
   };
   if (!o.alternatives_dir.empty()) write_alternatives(o, p, choices[0].attended, write);
   write(choices, o.out, o.existing());
   print_summary(o, p, choices);
+  if (fits) print(*fits);
   return 0;
 }
 

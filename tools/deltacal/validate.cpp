@@ -49,7 +49,7 @@ std::vector<NamedConfig> read_configs(const std::vector<std::string>& arguments)
 void refuse_overlap(const std::vector<NamedConfig>& configs,
                     const std::vector<text::TokenizedSample>& samples) {
   std::vector<calib::SplitSample> ours;
-  for (const auto& s : samples) ours.push_back({s.task, s.problem, s.sha256});
+  for (const auto& s : samples) ours.push_back(to_split(s));
   for (const auto& c : configs) {
     const auto seen = calib::calibrated_on(c.config, c.path);
     if (seen.empty())

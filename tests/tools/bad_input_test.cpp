@@ -82,7 +82,9 @@ TEST_CASE("bad input: the command line") {
   for (const char* method : {"recall-dp", "kascade", "tidal"})
     refused(w, max + " --method " + method, std::string("--method ") + method + ": recall is not known under --score-page max");
   refused(w, max + " --objective recall", "--objective recall: recall is not known under --score-page max");
-  refused(w, max + " --compare" + w.arguments(), "--score-page and --carry are for a config");
+  for (const char* table : {" --compare", " --transfer"})
+    refused(w, max + table + w.arguments(), "--score-page and --carry are for a config");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --carry 0.5 --fit-head-weights --model " + w.model, "--fit-head-weights fits each");
   refused(w, "calibrate " + w.trace + " --min-recall 0.5 --score-page max", "--min-recall: recall is not known under --score-page max");
   refused(w, "calibrate " + w.trace + " --min-recall 0.5 --carry 0.5", "--min-recall: recall is not known under --carry");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --score-page mean", "--score-page");

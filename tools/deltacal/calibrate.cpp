@@ -66,7 +66,7 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   options.rules.attended = [&](const config::Schedule& s) {
     return calib::schedule::attended_by(p.steps, s);
   };
-  options.rules.carries = {0, 0.25, 0.5, 1};
+  if (!o.fit_head_weights) options.rules.carries = {0, 0.25, 0.5, 1};  // head weights are fitted without one
   options.rules.solve_for = [&](std::span<const int> deltas) {
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
@@ -163,9 +163,12 @@ void check_score(const CalibrateOptions& o) {
   if (max && needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
   if (max && o.objective == "recall") throw bad_input("--objective recall: {}", why);
   if ((max || o.carry > 0) && o.min_recall) throw bad_input("--min-recall: {}", why);
-  if ((max || o.carry > 0) && o.compare)
+  if ((max || o.carry > 0) && (o.compare || o.transfer))
     throw bad_input(
-        "--compare compares methods under DELTA's score: --score-page and --carry are for a config");
+        "--compare and --transfer measure under DELTA's score: --score-page and --carry are for a config");
+  if (o.carry > 0 && o.fit_head_weights)
+    throw bad_input(
+        "--fit-head-weights fits each Δ-layer by itself, but --carry adds the scores of the one before it");
 }
 
 void check(const CalibrateOptions& o) {

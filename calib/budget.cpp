@@ -76,7 +76,8 @@ Goal max_kl_goal(double target) {
 }
 
 // From k-1 to k pages, every step that sees at least k pages reads page_size positions more.
-StepCosts::StepCosts(std::span<const config::StepRange> sequences) {
+StepCosts::StepCosts(std::span<const config::StepRange> sequences)
+    : sequences_(sequences.begin(), sequences.end()) {
   int longest = 0;
   for (const auto& range : sequences) {
     if (range.first < 0 || range.end <= range.first)

@@ -41,12 +41,14 @@ class StepCosts {
   // The steps first..end-1 of each sequence. bad_input for a range that is empty or negative, or for no
   // range.
   explicit StepCosts(std::span<const config::StepRange> sequences);
+  const std::vector<config::StepRange>& sequences() const { return sequences_; }
   long long n_steps() const { return n_steps_; }
   long long full() const { return by_pages_.back(); }
   long long at(int k_pages) const;  // k_pages >= 1; full() from max_pages() on
   int max_pages() const { return static_cast<int>(by_pages_.size()); }  // of the longest sequence
 
  private:
+  std::vector<config::StepRange> sequences_;
   long long n_steps_ = 0;
   std::vector<long long> by_pages_;  // [max_pages] at k_pages - 1
 };

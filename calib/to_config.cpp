@@ -46,7 +46,9 @@ double ratio_of(const Choice& choice, const StepCosts& costs) {
   return all / static_cast<double>(choice.attended);
 }
 
+// None with adaptive refresh: a run alone tells it.
 std::map<std::string, double> expected_ratios(const config::Schedule& schedule, int max_context, int own) {
+  if (schedule.refresh) return {};
   std::set<int> contexts;
   for (int context : {2048, 8192, 32768})
     if (max_context <= 0 || context <= max_context) contexts.insert(context);

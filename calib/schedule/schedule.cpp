@@ -142,6 +142,11 @@ double loss_of(const EdgeCosts& edges, const config::Schedule& schedule) {
 
 long long attended_by(const StepCosts& costs, const config::Schedule& schedule) {
   long long attended = 0;
+  if (config::keeps_lists(schedule)) {
+    for (const auto& [first, end] : costs.sequences())
+      for (int t = first; t < end; ++t) attended += config::attended_positions(schedule, t, first);
+    return attended;
+  }
   for (const auto& plan : schedule.layers)
     attended += plan.role == config::Role::sparse ? costs.at(plan.k_pages) : costs.full();
   return attended;

@@ -70,7 +70,8 @@ std::optional<Candidate> cheapest(const EdgeCosts&, const LayerCosts&, const Opt
 // unknown.
 double loss_of(const EdgeCosts&, const config::Schedule&);
 
-// Positions attended by a schedule over the steps that `costs` was made for; any k and L.
+// Positions attended by a schedule over the steps that `costs` was made for; any k and L. bad_input with adaptive
+// refresh.
 long long attended_by(const StepCosts& costs, const config::Schedule&);
 
 }  // namespace deltacal::calib::schedule

@@ -150,8 +150,11 @@ TEST_CASE("bad input: configs") {
   changed["model"]["architecture"] = "qwen2";
   refused(w, with(changed), "architecture");
   changed = good;
+  changed["refresh_interval"] = 0;
+  refused(w, with(changed), "refresh_interval is 0");
   changed["refresh_interval"] = 4;
-  refused(w, with(changed), "refresh_interval");
+  changed["refresh"] = {{"signal", "query-cosine"}, {"threshold", 0.9}, {"max_interval", 8}};
+  refused(w, with(changed), "not both");
   changed = good;
   changed["colour"] = "blue";
   refused(w, with(changed), "colour");

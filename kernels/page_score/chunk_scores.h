@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+#include "kernels/page_score/page_score.h"
 #include "kernels/paged.h"
 
 namespace deltacal::kernels::page_score {
@@ -25,6 +26,8 @@ struct RowChunk {
   const float* factor = nullptr;  // [group], the next key/value head factor_stride further
   size_t factor_stride = 0;
   int n_pages = 0, group = 0, n_kv_heads = 0;
+  Page page = Page::sum;
+  const float* head_weight = nullptr;  // [n_kv_heads, group], optional
 };
 
 struct PageSums {

@@ -30,7 +30,9 @@ void score_softmax(const page_score::ChunkScores& s, const Chunk& chunk) {
 
 // Sums of one row over the pages of one chunk. p and factor are those of the row's first head; the heads of
 // the next key/value head lie p_stride and factor_stride further.
-void page_sums(const page_score::RowChunk& row, const page_score::PageSums& out) {
+template <page_score::Page page, bool weighted>
+void page_sums_of(const page_score::RowChunk& row, const page_score::PageSums& out) {
+  constexpr bool summed = page == page_score::Page::sum;
   const F f;
   for (int j = 0; j < row.n_pages; ++j) {
     V top[kPageVectors];
@@ -42,9 +44,10 @@ void page_sums(const page_score::RowChunk& row, const page_score::PageSums& out)
       V total = hn::Zero(f);
       for (int h = 0; h < row.group; ++h, p += chunk_keys) {
         const V scale = hn::Set(f, factor[h]);
+        const V weight = hn::Set(f, weighted ? row.head_weight[g * row.group + h] : 1.0f);
         for (int v = 0; v < kPageVectors; ++v) {
           const V alpha = hn::Mul(load(p + v * kLanes), scale);
-          top[v] = hn::Max(top[v], alpha);
+          top[v] = hn::Max(top[v], weighted ? hn::Mul(alpha, weight) : alpha);
           total = hn::Add(total, alpha);
         }
       }
@@ -53,9 +56,19 @@ void page_sums(const page_score::RowChunk& row, const page_score::PageSums& out)
         out.group_mass[size_t(g) * out.group_stride + size_t(j)] = group_sum / float(row.group);
       sum += group_sum;
     }
-    for (int v = 1; v < kPageVectors; ++v) top[0] = hn::Add(top[0], top[v]);
-    out.score[j] = hn::GetLane(hn::SumOfLanes(f, top[0]));
+    for (int v = 1; v < kPageVectors; ++v)
+      top[0] = summed ? hn::Add(top[0], top[v]) : hn::Max(top[0], top[v]);
+    out.score[j] = hn::GetLane(summed ? hn::SumOfLanes(f, top[0]) : hn::MaxOfLanes(f, top[0]));
     if (out.mass) out.mass[j] = sum / float(row.group * row.n_kv_heads);
+  }
+}
+
+void page_sums(const page_score::RowChunk& row, const page_score::PageSums& out) {
+  using page_score::Page;
+  if (row.page == Page::sum) {
+    row.head_weight ? page_sums_of<Page::sum, true>(row, out) : page_sums_of<Page::sum, false>(row, out);
+  } else {
+    row.head_weight ? page_sums_of<Page::max, true>(row, out) : page_sums_of<Page::max, false>(row, out);
   }
 }
 
@@ -160,7 +173,9 @@ class TileScores {
                         next_head,
                         std::min(chunk_pages, tile_->n_pages - first),
                         group_,
-                        p_.kv.n_kv_heads};
+                        p_.kv.n_kv_heads,
+                        p_.page,
+                        p_.head_weight};
     const size_t r = size_t(tile_->first_row + row), pages = size_t(p_.out_pages);
     const PageSums out{p_.score + r * pages + first, p_.mass ? p_.mass + r * pages + first : nullptr,
                        p_.group_mass ? p_.group_mass + r * size_t(p_.kv.n_kv_heads) * pages + first : nullptr,

@@ -38,10 +38,11 @@ void reference(const Params& p) {
       for (int i = u * page_size; i < std::min((u + 1) * page_size, p.length[r]); ++i) {
         double max = 0;
         for (int h = 0; h < p.n_heads; ++h) {
-          max = std::max(max, alpha[size_t(h)][size_t(i)]);
+          const double weight = p.head_weight ? p.head_weight[h] : 1;
+          max = std::max(max, weight * alpha[size_t(h)][size_t(i)]);
           group_sum[size_t(h / group)] += alpha[size_t(h)][size_t(i)];
         }
-        score += max;
+        score = p.page == Page::sum ? score + max : std::max(score, max);
       }
       double sum = 0;
       for (int g = 0; g < p.kv.n_kv_heads; ++g) {

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "decode/kept_lists.h"
 #include "decode/logits_tensor.h"
+#include "decode/scored_rows.h"
 #include "kernels/append_kv/append_kv.h"
 #include "kernels/page_score/page_score.h"
 #include "kernels/paged_attention/paged_attention.h"
@@ -54,6 +55,7 @@ struct Decoder::Impl {
   std::vector<int32_t> pages_of_row;  // [n_rows] U
   std::vector<uint8_t> prefilled;     // [n_rows] attends to everything under every policy
   PageLists ranked;                   // by the last layer that ranked
+  std::vector<float> score;           // [n_rows, score_pages()] that it ranked by; empty before the first one
   PageLists window;                   // of the layer at hand
   std::vector<int32_t> list_length;   // [n_rows] of the layer at hand
   at::Tensor hidden;                  // [n_rows, E] f32, normalised: what the output layer reads
@@ -77,6 +79,7 @@ struct Decoder::Impl {
       pages_of_row[r] = pages_seen(rows.position[r]);
       prefilled[r] = rows.position[r] < rows.prefilled_to[rows.sequence[r]];
     }
+    score.clear();
   }
 
   at::Tensor embed() const {
@@ -114,25 +117,42 @@ struct Decoder::Impl {
     kernels::append_kv::cpu(p);
   }
 
+  int score_pages() const { return *std::max_element(pages_of_row.begin(), pages_of_row.end()); }
+
+  // `score` becomes what this layer ranks by: its own scores, and a share of what the layer that ranked last had.
+  void score_pages_of(int layer, at::Tensor& q) {
+    std::vector<float> own(size_t(n_rows) * score_pages());
+    const config::Score& how = policy.score;
+    kernels::page_score::Params p;
+    p.n_rows = n_rows;
+    p.n_heads = info().n_heads;
+    p.scale = scale();
+    p.q = data(q);
+    p.kv = cache.layer(layer);
+    p.sequence = rows.sequence.data();
+    p.length = length.data();
+    p.page = kernel_page(how.page);
+    p.head_weight = how.head_weights.empty() || how.head_weights[layer].empty() ? nullptr : how.head_weights[layer].data();
+    p.out_pages = score_pages();
+    p.score = own.data();
+    kernels::page_score::cpu(p);
+    if (how.carry > 0 && !score.empty())
+      for (size_t i = 0; i < own.size(); ++i) own[i] += float(how.carry) * score[i];
+    score = std::move(own);
+  }
+
+  // With K = L the list needs no score, but a layer above may carry it on.
+  bool needs_score(const LayerPolicy& layer_policy) const {
+    return layer_policy.k_pages > layer_policy.l_pages || policy.score.carry > 0;
+  }
+
   // Scores every row's pages and ranks them (DELTA's Δ-layer).
   void rank(int layer, const LayerPolicy& layer_policy, at::Tensor& q) {
     kernels::select_pages::Params select;
-    std::vector<float> score;  // [n_rows, most pages]
-    if (layer_policy.k_pages > layer_policy.l_pages) {
-      kernels::page_score::Params p;
-      p.n_rows = n_rows;
-      p.n_heads = info().n_heads;
-      p.scale = scale();
-      p.q = data(q);
-      p.kv = cache.layer(layer);
-      p.sequence = rows.sequence.data();
-      p.length = length.data();
-      p.out_pages = *std::max_element(pages_of_row.begin(), pages_of_row.end());
-      score.resize(size_t(n_rows) * p.out_pages);
-      p.score = score.data();
-      kernels::page_score::cpu(p);
+    if (needs_score(layer_policy)) {
+      score_pages_of(layer, q);
       select.score = score.data();
-      select.score_stride = p.out_pages;
+      select.score_stride = score_pages();
     }
     ranked.stride = layer_policy.k_pages;
     ranked.pages.resize(size_t(n_rows) * ranked.stride);
@@ -194,7 +214,7 @@ struct Decoder::Impl {
       reads[layer].attended += n_pages < 0 ? t + 1 : (n_pages - 1LL) * page_size + t % page_size + 1;
       if (layer_policy.attend != Attend::all_rank || (!kept.empty() && !kept[layer].makes_list(r))) continue;
       ++reads[layer].lists;
-      if (layer_policy.k_pages > layer_policy.l_pages) reads[layer].ranked += t + 1;
+      if (needs_score(layer_policy)) reads[layer].ranked += t + 1;
     }
   }
 
@@ -269,10 +289,11 @@ struct Decoder::Impl {
 
 Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::vector<Observer*> observers)
     : impl_(new Impl{model, cache, std::move(policy), std::move(observers),
-                     model::inverse_frequencies(model.description()), {}, 0, {}, {}, {}, {}, {}, {}, {}}) {
+                     model::inverse_frequencies(model.description()), {}, 0, {}, {}, {}, {}, {}, {}, {}, {}}) {
   if (static_cast<int>(impl_->policy.layers.size()) != model.info().n_layers)
     throw bad_input("the schedule has {} layers, the model {} has {}", impl_->policy.layers.size(), model.info().name,
                     model.info().n_layers);
+  config::check_heads(impl_->policy.score, model.info().n_heads, "the schedule");
   impl_->reads.resize(impl_->policy.layers.size());
   if (impl_->policy.keeps_lists())
     for (const LayerPolicy& layer : impl_->policy.layers)

@@ -4,11 +4,12 @@
 
 namespace deltacal::decode {
 
-Policy full_policy(int n_layers) { return {std::vector<LayerPolicy>(n_layers), 0}; }
+Policy full_policy(int n_layers) { return {std::vector<LayerPolicy>(n_layers), 0, {}}; }
 
 Policy delta_policy(const config::Schedule& schedule) {
   Policy policy;
   policy.position_bias = schedule.position_bias;
+  policy.score = schedule.score;
   policy.refresh_interval = schedule.refresh_interval;
   policy.refresh = schedule.refresh;
   for (const auto& layer : schedule.layers) {

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 
-#include "kernels/page_score/page_score.h"
-
 namespace deltacal::decode {
 
-void score_rows(const LayerView& view, std::span<const int> rows, bool group_mass, ScoredRows& out) {
+void score_rows(const LayerView& view, std::span<const int> rows, bool group_mass, ScoredRows& out,
+                PageScore page) {
   const size_t n = rows.size(), row_size = size_t(view.n_heads) * view.head_dim;
   std::vector<float> q(n * row_size);           // [n, n_heads, head_dim]
   std::vector<int32_t> length(n), sequence(n);  // [n]
@@ -28,6 +27,7 @@ void score_rows(const LayerView& view, std::span<const int> rows, bool group_mas
   p.kv = view.kv;
   p.sequence = sequence.data();
   p.length = length.data();
+  p.page = kernel_page(page);
   p.out_pages = out.n_pages;
   p.score = out.score.data();
   p.mass = out.mass.data();

@@ -4,9 +4,15 @@
 #include <span>
 #include <vector>
 
+#include "core/ranking.h"
 #include "decode/decoder.h"
+#include "kernels/page_score/page_score.h"
 
 namespace deltacal::decode {
+
+constexpr kernels::page_score::Page kernel_page(PageScore page) {
+  return page == PageScore::sum ? kernels::page_score::Page::sum : kernels::page_score::Page::max;
+}
 
 struct ScoredRows {
   int n_pages = 0;                // pages of the longest row
@@ -16,6 +22,7 @@ struct ScoredRows {
 };
 
 // `rows`: indices into the view, not empty. The memory of `out` is used again.
-void score_rows(const LayerView&, std::span<const int> rows, bool group_mass, ScoredRows& out);
+void score_rows(const LayerView&, std::span<const int> rows, bool group_mass, ScoredRows& out,
+                PageScore page = PageScore::sum);
 
 }  // namespace deltacal::decode

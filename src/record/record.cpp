@@ -37,7 +37,9 @@ void append_nll(std::vector<float>& nll, const decode::Logits& logits, std::span
 void write_sensitivity(sensitivity::Sensitivity& pass, const sensitivity::Options& options, std::span<const int32_t> ids,
                        int n_prompt_tokens, decode::KvCache& cache, trace::SampleWriter& out) {
   pass.finish(ids, n_prompt_tokens, cache);
-  const trace::EdgeSensitivity edges{options.budgets, options.loss.n_gradients(), pass.edges().edge_kl()};
+  trace::EdgeSensitivity edges{options.budgets, options.loss.n_gradients(), pass.edges().edge_kl(), {}};
+  for (const Ranking& ranking : options.rankings)
+    edges.rankings.push_back({ranking, pass.edges().edge_kl(1 + static_cast<int>(edges.rankings.size()))});
   out.write_sensitivity(edges, pass.edges().delta());
 }
 

@@ -10,10 +10,12 @@
 namespace deltacal::sensitivity {
 
 EdgeDeltas::EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps,
-                       std::vector<PageBudget> budgets, int n_gradients, double position_bias)
+                       std::vector<PageBudget> budgets, int n_gradients, double position_bias,
+                       int n_rankings)
     : n_layers_(n_layers),
       n_heads_(n_heads),
       n_gradients_(n_gradients),
+      n_rankings_(n_rankings),
       position_bias_(position_bias),
       steps_(steps.begin(), steps.end()),
       budgets_(std::move(budgets)) {
@@ -29,21 +31,25 @@ EdgeDeltas::EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps
   for (Length& length : lengths_)
     std::sort(length.budgets.begin(), length.budgets.end(),
               [&](size_t a, size_t b) { return budgets_[a].k_pages < budgets_[b].k_pages; });
-  lists_.resize(size_t(n_layers_) * lengths_.size() * steps_.size() * size_t(max_k_));
-  delta_.assign(size_t(n_gradients_) * budgets_.size() * n_pairs() * steps_.size(), 0.0f);
+  lists_.resize(size_t(n_rankings_) * size_t(n_layers_) * lengths_.size() * steps_.size() * size_t(max_k_));
+  delta_.assign(size_t(n_rankings_) * n_deltas(), 0.0f);
 }
 
-const int32_t* EdgeDeltas::list(int layer, size_t l_index, int step) const {
-  return &lists_[((size_t(layer) * lengths_.size() + l_index) * steps_.size() + size_t(step)) *
-                 size_t(max_k_)];
+const int32_t* EdgeDeltas::list(int ranking, int layer, size_t l_index, int step) const {
+  const size_t of_layer = size_t(ranking) * size_t(n_layers_) + size_t(layer);
+  return &lists_[((of_layer * lengths_.size() + l_index) * steps_.size() + size_t(step)) * size_t(max_k_)];
 }
 
-float& EdgeDeltas::at(int gradient, size_t budget, size_t pair, int step) {
-  return delta_[((size_t(gradient) * budgets_.size() + budget) * n_pairs() + pair) * steps_.size() +
-                size_t(step)];
+float& EdgeDeltas::at(int ranking, int gradient, size_t budget, size_t pair, int step) {
+  const size_t row = (size_t(gradient) * budgets_.size() + budget) * n_pairs() + pair;
+  return delta_[size_t(ranking) * n_deltas() + row * steps_.size() + size_t(step)];
 }
 
-void EdgeDeltas::rank(int layer, int first, int rows, int n_pages, std::span<const float> score) {
+std::span<const float> EdgeDeltas::delta(int ranking) const {
+  return std::span(delta_).subspan(size_t(ranking) * n_deltas(), n_deltas());
+}
+
+void EdgeDeltas::rank(int ranking, int layer, int first, int rows, int n_pages, std::span<const float> score) {
   std::vector<int32_t> seen(rows);  // pages
   for (int r = 0; r < rows; ++r) seen[r] = pages_seen(steps_[first + r]);
   kernels::select_pages::Params select;
@@ -55,7 +61,7 @@ void EdgeDeltas::rank(int layer, int first, int rows, int n_pages, std::span<con
   select.n_pages = seen.data();
   for (size_t l = 0; l < lengths_.size(); ++l) {
     select.l_pages = lengths_[l].l_pages;
-    select.list = const_cast<int32_t*>(list(layer, l, first));
+    select.list = const_cast<int32_t*>(list(ranking, layer, l, first));
     kernels::select_pages::cpu(select);
   }
 }
@@ -87,12 +93,19 @@ void EdgeDeltas::add_step(int layer, int step, int n_pages, std::span<const floa
     }
   }
 
+  for (int ranking = 0; ranking < n_rankings_; ++ranking) add_lists(ranking, layer, step, cells, whole);
+}
+
+void EdgeDeltas::add_lists(int ranking, int layer, int step, std::span<const double> cells,
+                           std::span<const double> whole) {
+  const int seen = pages_seen(steps_[step]);
+  const size_t heads = size_t(n_heads_), width = heads * size_t(1 + n_gradients_);
   std::vector<double> chosen(width);  // sums of cells over the first pages of a list
   for (int source = 0; source <= layer; ++source) {
     const size_t pair = size_t(layer) * size_t(layer + 1) / 2 + size_t(source);
     for (size_t l = 0; l < lengths_.size(); ++l) {
       std::fill(chosen.begin(), chosen.end(), 0.0);
-      const int32_t* pages = list(source, l, step);
+      const int32_t* pages = list(ranking, source, l, step);
       int used = 0;
       for (const size_t budget : lengths_[l].budgets) {
         if (budgets_[budget].k_pages >= seen) break;
@@ -106,14 +119,15 @@ void EdgeDeltas::add_step(int layer, int step, int n_pages, std::span<const floa
             const size_t c = size_t(n) * heads + h;
             delta += chosen[h] > 0 ? chosen[heads + c] / chosen[h] : -whole[c];
           }
-          at(n, budget, pair, step) = static_cast<float>(delta);
+          at(ranking, n, budget, pair, step) = static_cast<float>(delta);
         }
       }
     }
   }
 }
 
-std::vector<float> EdgeDeltas::edge_kl() const {
+std::vector<float> EdgeDeltas::edge_kl(int ranking) const {
+  const std::span<const float> deltas = delta(ranking);
   const size_t n_layers = size_t(n_layers_), n_steps = steps_.size();
   std::vector<float> kl(budgets_.size() * n_layers * n_layers, std::numeric_limits<float>::quiet_NaN());
   for (size_t e = 0; e < budgets_.size(); ++e)
@@ -122,7 +136,7 @@ std::vector<float> EdgeDeltas::edge_kl() const {
         double sum = 0;
         for (size_t n = 0; n < size_t(n_gradients_); ++n) {
           const float* delta =
-              &delta_[((n * budgets_.size() + e) * n_pairs() + target * (target + 1) / 2 + source) * n_steps];
+              &deltas[((n * budgets_.size() + e) * n_pairs() + target * (target + 1) / 2 + source) * n_steps];
           for (size_t s = 0; s < n_steps; ++s) sum += double(delta[s]) * double(delta[s]);
         }
         kl[(e * n_layers + target) * n_layers + source] =

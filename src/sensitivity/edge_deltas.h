@@ -6,7 +6,8 @@
 // (method.md, "Predicted KL of an edge"), from page mass and page value (kernels/page_value) without touching
 // keys or values again. Per head, with c[u] = value[u] - (g.o) mass[u], which sums to 0 over all pages, g.(o~
 // - o) = (sum of c over the chosen pages) / (sum of mass over them): no difference of nearly equal numbers.
-// A head whose chosen pages all have mass 0 in f32 counts with o~ = 0.
+// A head whose chosen pages all have mass 0 in f32 counts with o~ = 0. All of it once for each of several ways
+// to rank the pages (rankings), which share everything but the lists.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -18,41 +19,45 @@ namespace deltacal::sensitivity {
 
 class EdgeDeltas {
  public:
-  // steps [S] ascending positions; budgets [E].
+  // steps [S] ascending positions; budgets [E]; n_rankings at least 1.
   EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps, std::vector<PageBudget> budgets,
-             int n_gradients, double position_bias);
+             int n_gradients, double position_bias, int n_rankings = 1);
 
-  // The ranking of steps first.. of a source layer by their page scores [rows, n_pages].
-  void rank(int layer, int first, int rows, int n_pages, std::span<const float> score);
+  // The lists of steps first.. of a source layer by their page scores [rows, n_pages] under one ranking.
+  void rank(int ranking, int layer, int first, int rows, int n_pages, std::span<const float> score);
 
-  // One target layer, after rank() of every step of every layer up to it.
+  // One target layer, after rank() of every step of every layer up to it, under every ranking.
   // mass [S, n_heads, n_pages], value [n_gradients, S, n_heads, n_pages] as of kernels/page_value.
   void add(int layer, int n_pages, std::span<const float> mass, std::span<const float> value);
 
   // [n_gradients, E, pairs, S], pairs a <= l in row order: l (l + 1) / 2 + a. 0 where the step sees no more
   // than K pages.
-  const std::vector<float>& delta() const { return delta_; }
+  std::span<const float> delta(int ranking = 0) const;
   // [E, N target, N source] D; NaN where a > l.
-  std::vector<float> edge_kl() const;
+  std::vector<float> edge_kl(int ranking = 0) const;
 
  private:
   size_t n_pairs() const { return size_t(n_layers_) * size_t(n_layers_ + 1) / 2; }
-  float& at(int gradient, size_t budget, size_t pair, int step);
-  const int32_t* list(int layer, size_t l_index, int step) const;
+  // Of one ranking.
+  size_t n_deltas() const { return size_t(n_gradients_) * budgets_.size() * n_pairs() * steps_.size(); }
+  float& at(int ranking, int gradient, size_t budget, size_t pair, int step);
+  const int32_t* list(int ranking, int layer, size_t l_index, int step) const;
   void add_step(int layer, int step, int n_pages, std::span<const float> mass, std::span<const float> value);
+  // One step of a target layer for every source's list of one ranking; cells and whole as add_step() has them.
+  void add_lists(int ranking, int layer, int step, std::span<const double> cells, std::span<const double> whole);
   // Of one list: the budgets that it serves, K ascending.
   struct Length {
     int l_pages = 0;
     std::vector<size_t> budgets;
   };
 
-  int n_layers_, n_heads_, n_gradients_, max_k_ = 0;
+  int n_layers_, n_heads_, n_gradients_, n_rankings_, max_k_ = 0;
   double position_bias_;
   std::vector<int32_t> steps_;       // [S]
   std::vector<PageBudget> budgets_;  // [E]
   std::vector<Length> lengths_;      // by L
-  std::vector<int32_t> lists_;       // [N, n_l, S, max_k]
-  std::vector<float> delta_;
+  std::vector<int32_t> lists_;       // [n_rankings, N, n_l, S, max_k]
+  std::vector<float> delta_;         // [n_rankings, n_gradients, E, pairs, S]
 };
 
 }  // namespace deltacal::sensitivity

@@ -15,7 +15,7 @@ Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<cons
       steps_(steps.begin(), steps.end()),
       hidden_{n_tokens, model.description().n_embd, {}},
       edges_(model.info().n_layers, model.info().n_heads, steps, options.budgets, options.loss.n_gradients(),
-             options.position_bias) {
+             options.position_bias, 1 + static_cast<int>(options.rankings.size())) {
   const ModelInfo& info = model.info();
   hidden_.layers.assign(info.n_layers, std::vector<float>(size_t(n_tokens) * size_t(hidden_.n_embd)));
   q_.assign(info.n_layers, std::vector<float>(steps.size() * size_t(info.n_heads) * size_t(info.head_dim)));
@@ -38,9 +38,12 @@ void Sensitivity::layer(const decode::LayerView& view) {
     std::copy_n(view.q + size_t(rows.back()) * row_size, row_size,
                 q_[view.layer].begin() + int64_t((first_step + rows.size() - 1) * row_size));
   }
-  decode::score_rows(view, rows, false, scored_);
-  edges_.rank(view.layer, static_cast<int>(first_step), static_cast<int>(rows.size()), scored_.n_pages,
-              scored_.score);
+  for (int ranking = 0; ranking <= static_cast<int>(options_.rankings.size()); ++ranking) {
+    decode::score_rows(view, rows, false, scored_,
+                       ranking == 0 ? PageScore::sum : options_.rankings[ranking - 1].page);
+    edges_.rank(ranking, view.layer, static_cast<int>(first_step), static_cast<int>(rows.size()),
+                scored_.n_pages, scored_.score);
+  }
 }
 
 void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache) {
@@ -80,7 +83,9 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
     if (std::find(l_pages.begin(), l_pages.end(), b.l_pages) == l_pages.end()) l_pages.push_back(b.l_pages);
   }
   const size_t hidden = N * T * size_t(d.n_embd), queries = N * S * row;
-  const size_t lists = N * l_pages.size() * S * size_t(max_k), deltas = n * E * N * (N + 1) / 2 * S;
+  const size_t n_rankings = 1 + options.rankings.size();
+  const size_t lists = n_rankings * N * l_pages.size() * S * size_t(max_k);
+  const size_t deltas = n_rankings * n * E * N * (N + 1) / 2 * S;
   const size_t pages = (1 + n) * S * size_t(d.info.n_heads) * size_t(pages_for(n_tokens));
   // One layer: q, k, v for every query head, their gradients and the output's; the residual stream's
   // gradients; 512 rows of the feed-forward part and 256 of the logits, each several times over.

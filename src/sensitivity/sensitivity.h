@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/pages.h"
+#include "core/ranking.h"
 #include "decode/decoder.h"
 #include "decode/scored_rows.h"
 #include "sensitivity/edge_deltas.h"
@@ -17,6 +18,7 @@ struct Options {
   std::vector<PageBudget> budgets;  // [E]
   LossOptions loss;
   double position_bias = 1e-7;
+  std::vector<Ranking> rankings = {};  // besides {sum, 1}, which always comes first; refresh_interval 1
 };
 
 class Sensitivity : public decode::Observer {
@@ -29,6 +31,7 @@ class Sensitivity : public decode::Observer {
   // After the whole sequence went by; `cache` still holds its keys and values. failure as in
   // output_gradients().
   void finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache);
+  // Rankings in the order of the options, after {sum, 1}.
   const EdgeDeltas& edges() const { return edges_; }
 
   // Memory of the pass beside that of the forward pass.

@@ -200,6 +200,21 @@ int count_links(hid_t group) {
   return static_cast<int>(info.nlinks);
 }
 
+std::vector<std::string> link_names(hid_t group) {
+  std::vector<std::string> names;
+  const int n = count_links(group);
+  for (int i = 0; i < n; ++i) {
+    const auto index = static_cast<hsize_t>(i);
+    const ssize_t length =
+        H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, index, nullptr, 0, H5P_DEFAULT);
+    if (length < 0) throw Fault("the names in a group cannot be read");
+    std::string name(static_cast<size_t>(length), '\0');
+    H5Lget_name_by_idx(group, ".", H5_INDEX_NAME, H5_ITER_INC, index, name.data(), name.size() + 1, H5P_DEFAULT);
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
 void copy(hid_t from, const std::string& path, hid_t to, const std::string& new_path) {
   be_quiet();
   require(H5Ocopy(from, path.c_str(), to, new_path.c_str(), H5P_DEFAULT, H5P_DEFAULT), "copying " + path);

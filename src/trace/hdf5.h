@@ -68,6 +68,7 @@ bool exists(hid_t where, const std::string& name);  // one link, not a path
 Id open_group(hid_t where, const std::string& path);
 Id create_group(hid_t where, const std::string& path);
 int count_links(hid_t group);
+std::vector<std::string> link_names(hid_t group);  // ascending
 // The object with all that is below it and its attributes; chunks are copied as they are.
 void copy(hid_t from, const std::string& path, hid_t to, const std::string& new_path);
 

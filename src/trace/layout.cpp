@@ -106,6 +106,12 @@ std::string sample_name(int index) {
   return fmt::format("{:06}", index);
 }
 
+std::string group_name(const Ranking& ranking) {
+  std::string name = name_of(ranking);
+  std::ranges::replace(name, ':', '-');
+  return name;
+}
+
 std::string steps_fault(std::span<const int32_t> steps, std::span<const int32_t> burst,
                         const SampleInfo& info) {
   for (size_t i = 0; i < steps.size(); ++i) {

@@ -24,6 +24,8 @@ SampleInfo read_info(hid_t sample);
 
 std::string sample_name(int index);  // "000003"
 
+std::string group_name(const Ranking&);  // "max", "refresh-4": its name without a colon
+
 // What is wrong with a sample's lists of recorded steps and bursts (of one length): out of range, not
 // ascending, a burst that is no run. Empty if nothing is.
 std::string steps_fault(std::span<const int32_t> steps, std::span<const int32_t> burst, const SampleInfo&);

@@ -26,6 +26,7 @@ struct Sample {
   int n_steps = 0;
   bool has_group_mass = false;
   std::vector<PageBudget> edge_budgets;  // [E]; empty without sensitivities
+  std::vector<Ranking> rankings;         // with an edge_kl of their own
   int n_gradients = 0;
 };
 
@@ -52,29 +53,57 @@ int length_of(hid_t group, const char* name, h5::Type type) {
   return static_cast<int>(dataset.shape()[0]);
 }
 
-// The sensitivities of a sample, if it has some.
-void check_sensitivity(hid_t group, const ModelInfo& model, Sample& sample) {
-  if (!h5::exists(group, "edge_kl")) return;
+// K and L of an edge_kl, whose shape they decide.
+std::vector<PageBudget> check_edge_kl(hid_t group, const ModelInfo& model) {
   const h5::Dataset kl = h5::Dataset::open(group, "edge_kl", h5::Type::f32);
   const auto k_pages = h5::read_integers(kl.get(), "k_pages"),
              l_pages = h5::read_integers(kl.get(), "l_pages");
   if (k_pages.size() != l_pages.size() || k_pages.empty())
     throw h5::Fault(
         fmt::format("edge_kl: {} values of k_pages, {} of l_pages", k_pages.size(), l_pages.size()));
+  std::vector<PageBudget> budgets;
   for (size_t e = 0; e < k_pages.size(); ++e) {
     if (l_pages[e] < 1 || l_pages[e] > k_pages[e] || k_pages[e] > (1 << 26))
       throw h5::Fault(
           fmt::format("edge_kl: K = {}, L = {} is no selection of pages", k_pages[e], l_pages[e]));
-    sample.edge_budgets.push_back({static_cast<int>(k_pages[e]), static_cast<int>(l_pages[e])});
+    budgets.push_back({static_cast<int>(k_pages[e]), static_cast<int>(l_pages[e])});
   }
   const hsize_t layers = extent(model.n_layers);
   require_shape(kl, "edge_kl", {k_pages.size(), layers, layers});
+  return budgets;
+}
+
+// The rankings recorded beside {sum, 1}, each for the same K and L.
+void check_rankings(hid_t group, const ModelInfo& model, Sample& sample) {
+  if (!h5::exists(group, "rankings")) return;
+  const h5::Id all = h5::open_group(group, "rankings");
+  for (const std::string& name : h5::link_names(all.get())) {
+    const h5::Id of_name = h5::open_group(all.get(), name);
+    const std::string page = h5::read_text(of_name.get(), "page");
+    const int64_t interval = h5::read_integer(of_name.get(), "refresh_interval");
+    const Ranking ranking{page == name_of(PageScore::max) ? PageScore::max : PageScore::sum,
+                          static_cast<int>(std::clamp<int64_t>(interval, 1, 1 << 20))};
+    if (page != name_of(ranking.page) || interval != ranking.refresh_interval || name != group_name(ranking))
+      throw h5::Fault(fmt::format("rankings/{}: page \"{}\" and refresh_interval {} are not what it is named",
+                                  name, page, interval));
+    if (check_edge_kl(of_name.get(), model) != sample.edge_budgets)
+      throw h5::Fault(fmt::format("rankings/{}: its K and L are not those of edge_kl", name));
+    sample.rankings.push_back(ranking);
+  }
+}
+
+// The sensitivities of a sample, if it has some.
+void check_sensitivity(hid_t group, const ModelInfo& model, Sample& sample) {
+  if (!h5::exists(group, "edge_kl")) return;
+  sample.edge_budgets = check_edge_kl(group, model);
+  check_rankings(group, model, sample);
+  const hsize_t layers = extent(model.n_layers);
   const h5::Dataset delta = h5::Dataset::open(group, "edge_delta", h5::Type::f16);
   if (delta.shape().empty() || delta.shape()[0] < 1 || delta.shape()[0] > (1 << 16))
     throw h5::Fault(fmt::format("dataset edge_delta has shape {}", h5::text(delta.shape())));
   sample.n_gradients = static_cast<int>(delta.shape()[0]);
   require_shape(delta, "edge_delta",
-                {delta.shape()[0], k_pages.size(), layers * (layers + 1) / 2, extent(sample.n_steps)});
+                {delta.shape()[0], sample.edge_budgets.size(), layers * (layers + 1) / 2, extent(sample.n_steps)});
 }
 
 // Every dataset is there, of its type, and of the shape that the attributes ask for.
@@ -199,6 +228,20 @@ struct Reader::Impl {
     return open_maps = std::move(opened);
   }
 
+  // [E, n_layers, n_layers]
+  std::vector<float> edge_kl(hid_t from, const Sample& of) const {
+    const size_t n = static_cast<size_t>(model.n_layers);
+    std::vector<float> kl(of.edge_budgets.size() * n * n);
+    h5::Dataset::open(from, "edge_kl", h5::Type::f32).read({0, 0, 0}, {of.edge_budgets.size(), n, n}, kl.data());
+    for (size_t i = 0; i < kl.size(); ++i) {
+      const size_t target = i / n % n, source = i % n;
+      if (source <= target && !(kl[i] >= 0 && std::isfinite(kl[i])))
+        throw h5::Fault(fmt::format("dataset edge_kl: layer {} under the list of layer {} has {}", target,
+                                    source, kl[i]));
+    }
+    return kl;
+  }
+
   // A block [n_layers, n_steps, row...] of a map, as floats.
   static std::vector<float> read_halves(const h5::Dataset& map, const h5::Shape& offset,
                                         const h5::Shape& count, const char* name) {
@@ -297,18 +340,14 @@ bool Reader::has_sensitivity(int sample) const {
 EdgeSensitivity Reader::sensitivity(int sample) const {
   const Sample& of = impl_->at(sample);
   assert(of.n_gradients > 0);
-  const size_t n = static_cast<size_t>(impl_->model.n_layers);
-  EdgeSensitivity edges{of.edge_budgets, of.n_gradients, std::vector<float>(of.edge_budgets.size() * n * n)};
+  EdgeSensitivity edges{of.edge_budgets, of.n_gradients, {}, {}};
   const std::lock_guard lock(impl_->mutex);
   impl_->guarded(sample, [&] {
     const h5::Id group = impl_->group(sample);
-    h5::Dataset::open(group.get(), "edge_kl", h5::Type::f32)
-        .read({0, 0, 0}, {of.edge_budgets.size(), n, n}, edges.kl.data());
-    for (size_t i = 0; i < edges.kl.size(); ++i) {
-      const size_t target = i / n % n, source = i % n;
-      if (source <= target && !(edges.kl[i] >= 0 && std::isfinite(edges.kl[i])))
-        throw h5::Fault(fmt::format("dataset edge_kl: layer {} under the list of layer {} has {}", target,
-                                    source, edges.kl[i]));
+    edges.kl = impl_->edge_kl(group.get(), of);
+    for (const Ranking& ranking : of.rankings) {
+      const h5::Id of_ranking = h5::open_group(group.get(), "rankings/" + group_name(ranking));
+      edges.rankings.push_back({ranking, impl_->edge_kl(of_ranking.get(), of)});
     }
   });
   return edges;

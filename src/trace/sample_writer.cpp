@@ -61,6 +61,31 @@ void require_rows(const SampleWriter::Impl& to, int layer, int first_row, int n_
   require_use(values == values_expected, info, "the values are not those of its rows");
 }
 
+// [E, n_layers, n_layers] with its attributes.
+void write_edge_kl(hid_t group, int n_layers, const std::vector<PageBudget>& budgets,
+                   const std::vector<float>& kl) {
+  std::vector<int64_t> k_pages, l_pages;
+  for (const PageBudget& budget : budgets)
+    k_pages.push_back(budget.k_pages), l_pages.push_back(budget.l_pages);
+  const hsize_t layers = extent(n_layers);
+  const h5::Shape shape{budgets.size(), layers, layers};
+  h5::Dataset dataset = h5::Dataset::create(group, "edge_kl", h5::Type::f32, shape, {1, layers, layers});
+  dataset.write({0, 0, 0}, shape, kl.data());
+  h5::write_attribute(dataset.get(), "k_pages", k_pages);
+  h5::write_attribute(dataset.get(), "l_pages", l_pages);
+}
+
+void write_rankings(hid_t sample, int n_layers, const EdgeSensitivity& edges) {
+  if (edges.rankings.empty()) return;
+  const h5::Id all = h5::create_group(sample, "rankings");
+  for (const auto& [ranking, kl] : edges.rankings) {
+    const h5::Id group = h5::create_group(all.get(), group_name(ranking));
+    h5::write_attribute(group.get(), "page", name_of(ranking.page));
+    h5::write_attribute(group.get(), "refresh_interval", int64_t{ranking.refresh_interval});
+    write_edge_kl(group.get(), n_layers, edges.budgets, kl);
+  }
+}
+
 }  // namespace
 
 SampleWriter::Impl::Impl(std::string path_, std::string temporary_, const SamplePlan& plan_,
@@ -141,6 +166,9 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
   require_use(n_rows > 0 && !delta.empty() && delta.size() % n_rows == 0 &&
                   edges.kl.size() == n_budgets * n_layers * n_layers,
               to.plan.info, "its sensitivities are not those of its layers and budgets");
+  for (const RankedKl& other : edges.rankings)
+    require_use(other.kl.size() == edges.kl.size(), to.plan.info,
+                "a ranking's sensitivities are not those of its layers and budgets");
   std::vector<uint16_t> halves(delta.size());
   to_half(delta, halves);
   for (size_t i = 0; i < delta.size(); ++i)
@@ -149,18 +177,11 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
           "sample {}: a page selection is predicted to change a step's loss by {} nats: the model's "
           "arithmetic overflowed. Try --dtype f32.",
           to.plan.info.id, delta[i]);
-  std::vector<int64_t> k_pages, l_pages;
-  for (const PageBudget& budget : edges.budgets)
-    k_pages.push_back(budget.k_pages), l_pages.push_back(budget.l_pages);
   to.sensitivity_steps = static_cast<int>(delta.size() / n_rows);
-  const hsize_t steps = extent(to.sensitivity_steps), layers = extent(to.n_layers);
+  const hsize_t steps = extent(to.sensitivity_steps);
   writing(to.path, [&] {
-    const h5::Shape shape{n_budgets, layers, layers};
-    h5::Dataset kl =
-        h5::Dataset::create(to.group.get(), "edge_kl", h5::Type::f32, shape, {1, layers, layers});
-    kl.write({0, 0, 0}, shape, edges.kl.data());
-    h5::write_attribute(kl.get(), "k_pages", k_pages);
-    h5::write_attribute(kl.get(), "l_pages", l_pages);
+    write_edge_kl(to.group.get(), to.n_layers, edges.budgets, edges.kl);
+    write_rankings(to.group.get(), to.n_layers, edges);
     const h5::Shape all{extent(edges.n_gradients), n_budgets, n_edges, steps};
     const h5::Shape chunk{1, 1, extent(steps_in_chunk(steps * sizeof(uint16_t), static_cast<int>(n_edges))),
                           steps};

@@ -12,6 +12,7 @@
 #include "core/model_info.h"
 #include "core/pages.h"
 #include "core/provenance.h"
+#include "core/ranking.h"
 
 namespace deltacal::trace {
 
@@ -33,12 +34,19 @@ struct PageMaps {
   std::span<const float> mass_at(int layer, int step) const;   // [n_pages]
 };
 
+// Predicted KL under another ranking than {sum, 1}.
+struct RankedKl {
+  Ranking ranking;
+  std::vector<float> kl;  // as EdgeSensitivity::kl
+};
+
 // Predicted KL of every edge a -> l (method.md, "Predicted KL of an edge"): what the sensitivity pass found
 // in one sample. E pairs of K and L, edges a <= l in row order: number l (l + 1) / 2 + a.
 struct EdgeSensitivity {
   std::vector<PageBudget> budgets;  // [E]
   int n_gradients = 0;              // sets of labels, one backward pass each
   std::vector<float> kl;  // [E, n_layers target, n_layers source] nats a token; NaN where source > target
+  std::vector<RankedKl> rankings = {};  // those recorded besides, in the order of their names
 };
 
 // ---- reading ----
@@ -91,8 +99,8 @@ class SampleWriter {
                    std::span<const float> mass);
   // group_mass [n_rows, n_kv_heads, n_pages]; only if the plan asked for it.
   void write_group_mass(int layer, int first_row, int n_rows, int n_pages, std::span<const float> group_mass);
-  // Once, for the steps that finish() is given: delta [n_gradients, E, n_edges, S]. failure if a value is not
-  // finite.
+  // Once, for the steps that finish() is given: delta [n_gradients, E, n_edges, S], of the ranking {sum, 1}.
+  // failure if a value is not finite.
   void write_sensitivity(const EdgeSensitivity&, std::span<const float> delta);
   // Cuts the datasets to the steps given (every layer must have rows for them) and closes the file. token_ids
   // [T], steps/burst [S], nll [T-1].

@@ -28,6 +28,7 @@ Config example() {
   c.schedule.layers = {
       {Role::full, 0, 0}, {Role::delta, 32, 4}, {Role::sparse, 16, 0}, {Role::sparse, 32, 0}};
   c.schedule.position_bias = 0;
+  c.schedule.score = {Score::Page::max, 0.3, {{}, {0.1f, 1, 0, 2, 1, 1, 1, 1, 1e-3f}, {}, {}}};
   c.expected.attended_ratio = {{"8192", 2.5}, {"16384", 3.25}};
   c.expected.recall = {{2, {0.9, 0.85, 0.95}}, {3, {0.8, {}, {}}}};
   c.expected.nll_gap = Interval{0.01, -0.002, {}};
@@ -201,6 +202,7 @@ TEST_CASE("config: refresh is read as it is written") {
   CHECK(read(folder / "interval.json").schedule == c.schedule);
   c.schedule.refresh_interval = 1;
   c.schedule.refresh = AdaptiveRefresh{0.875, 16};
+  c.schedule.score.carry = 0;
   write(c, folder / "adaptive.json", Existing::refuse, {"deltacal", 1});
   CHECK(read(folder / "adaptive.json").schedule == c.schedule);
 }
@@ -223,14 +225,29 @@ TEST_CASE("config: a refresh that cannot be is refused by field") {
 TEST_CASE("config: options of later versions are refused by name") {
   CHECK_THAT(error_with("/page_size", 32),
              ContainsSubstring("page_size 32 is not supported by this version"));
-  CHECK_THAT(error_with("/score", Json{{"page", "max"}}),
-             ContainsSubstring("score.page \"max\" is not supported"));
-  CHECK_THAT(error_with("/score", Json{{"carry", 0.5}}),
-             ContainsSubstring("score.carry 0.5 is not supported"));
-  CHECK_THAT(error_with("/score", Json{{"head_weights", {1}}}),
-             ContainsSubstring("score.head_weights [1] is not supported"));
   CHECK_THAT(error_with("/schema_version", 2), ContainsSubstring("schema_version 2 is not supported"));
   CHECK_THAT(error_with("/format", "deltacal-analysis"), ContainsSubstring("holds \"deltacal-analysis\""));
+}
+
+TEST_CASE("config: the score's fields are read, and refused by name where they are wrong") {
+  Json json = minimal();
+  json["score"] = Json::parse(R"({"page": "max", "head_weights": [null, [0,1,2,3,4,5,6,7,0.5], null, null]})");
+  const Score found = read_json(json.dump()).schedule.score;
+  CHECK(found == Score{Score::Page::max, 0, {{}, {0, 1, 2, 3, 4, 5, 6, 7, 0.5f}, {}, {}}});
+  const auto refused = [](const char* score) { return error_with("/score", Json::parse(score)); };
+  CHECK_THAT(refused(R"({"page": "mean"})"), ContainsSubstring("score.page is \"mean\", expected \"sum\" or"));
+  CHECK_THAT(refused(R"({"carry": 2})"), ContainsSubstring("score.carry is 2, expected 0 to 1"));
+  CHECK_THAT(refused(R"({"carry": "0.5"})"), ContainsSubstring("score.carry"));
+  CHECK_THAT(refused(R"({"head_weights": []})"), ContainsSubstring("score.head_weights is []"));
+  CHECK_THAT(refused(R"({"head_weights": [null, 1, null, null]})"),
+             ContainsSubstring("score.head_weights[1] holds 1, expected null"));
+  CHECK_THAT(refused(R"({"head_weights": [null, ["x"], null, null]})"),
+             ContainsSubstring("score.head_weights[1] holds \"x\", expected numbers"));
+  CHECK_THAT(refused(R"({"head_weights": [null, [1, 2], null, null]})"),
+             ContainsSubstring("score.head_weights[1] has 2 numbers, one for each of the 9 query heads"));
+  CHECK_THAT(refused(R"({"head_weights": [null, [1, 1, 1, 1, 1, 1, 1, 1, 1e300], null, null]})"),
+             ContainsSubstring("score.head_weights[1] holds inf"));
+  CHECK_THAT(refused(R"({"heads": 1})"), ContainsSubstring("unknown field score.heads"));
 }
 
 TEST_CASE("config: a file that is cut short or no JSON is refused") {

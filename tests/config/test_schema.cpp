@@ -63,6 +63,8 @@ TEST_CASE("config schema: accepts what is written, and the least that is read") 
                                "refresh_interval", "refresh", "score", "expected", "provenance"})
     document.erase(optional);
   CHECK((judge(document).schema && judge(document).reader));
+  document["score"] = {{"page", "max"}, {"carry", 1}, {"head_weights", {nullptr, json(9, 0.5), nullptr}}};
+  CHECK((judge(document).schema && judge(document).reader));
   document["layers"][1].erase("k_pages");
   CHECK((judge(document).schema && judge(document).reader));
 }
@@ -84,8 +86,11 @@ TEST_CASE("config schema: refuses what the reader refuses") {
                                                           {"/refresh_interval", 0},
                                                           {"/refresh", "query-cosine"},
                                                           {"/refresh", {{"signal", "query-cosine"}}},
-                                                          {"/score/carry", 1},
-                                                          {"/score/page", "max"},
+                                                          {"/score/carry", 1.5},
+                                                          {"/score/page", "mean"},
+                                                          {"/score/head_weights", json::array()},
+                                                          {"/score/head_weights", {nullptr, {-1}, nullptr}},
+                                                          {"/score/head_weights", {nullptr, 1, nullptr}},
                                                           {"/layers/2/role", "dense"},
                                                           {"/layers/2/k_page", 3},
                                                           {"/layers/2/l_pages", 3},

@@ -42,7 +42,8 @@ struct Setting {
 
   struct Found {
     std::vector<std::vector<float>> gradient;  // [N] of [n_gradients, S, H d]
-    std::vector<float> delta, kl;
+    std::vector<float> delta, kl;             // of the ranking {sum, 1}
+    std::vector<std::vector<float>> other_delta, other_kl;  // of the options' rankings
   };
   Found run(const sensitivity::Options& options, int chunk = 64) const {
     decode::KvCache cache(model, 1, int(ids.size()));
@@ -61,8 +62,15 @@ struct Setting {
     decode::replay(
         decoder, ids, n_prompt, [](int, int) {}, chunk);
     pass.finish(ids, n_prompt, cache);
-    Found found{std::vector<std::vector<float>>(model.info().n_layers), pass.edges().delta(),
-                pass.edges().edge_kl()};
+    const auto delta = [&](int ranking) {
+      const auto of_ranking = pass.edges().delta(ranking);
+      return std::vector<float>(of_ranking.begin(), of_ranking.end());
+    };
+    Found found{std::vector<std::vector<float>>(model.info().n_layers), delta(0), pass.edges().edge_kl(), {}, {}};
+    for (int i = 1; i <= int(options.rankings.size()); ++i) {
+      found.other_delta.push_back(delta(i));
+      found.other_kl.push_back(pass.edges().edge_kl(i));
+    }
     sensitivity::output_gradients(
         model, hidden, ids, n_prompt, steps, options.loss,
         [&](int layer, std::span<const float> g) { found.gradient[layer].assign(g.begin(), g.end()); });
@@ -109,10 +117,12 @@ TEST_CASE("sensitivity: gradients of the attention outputs equal finite differen
   }
 }
 
-TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the attention output") {
-  const Setting s("llama");
-  const std::vector<PageBudget> budgets{{2, 1}, {4, 1}, {4, 3}, {6, 2}};
-  const auto found = s.run({budgets, {}, 1e-7});
+namespace {
+
+// Every edge of one ranking against the reference's own DELTA pass.
+void require_direct(const Setting& s, const std::vector<PageBudget>& budgets, const Setting::Found& found,
+                    const config::Score& score, const std::vector<float>& deltas,
+                    const std::vector<float>& kls) {
   const auto full = test::reference_run(s.path, s.ids, {s.n_prompt, {}, false});
   const size_t S = s.steps.size(), n_pairs = 10;
   for (size_t e = 0; e < budgets.size(); ++e)
@@ -122,6 +132,7 @@ TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the
         // attention.
         config::Schedule schedule;
         schedule.layers.resize(4);
+        schedule.score = score;
         schedule.layers[source] = {Role::delta, budgets[e].k_pages, budgets[e].l_pages};
         schedule.layers[target] = {Role::sparse, budgets[e].k_pages, 0};
         const auto sparse = test::reference_run(s.path, s.ids, {s.n_prompt, schedule, false});
@@ -136,15 +147,27 @@ TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the
             magnitude += std::abs(term);
           }
           sum += expected * expected;
-          const float delta = found.delta[(e * n_pairs + target * (target + 1) / 2 + source) * S + step];
+          const float delta = deltas[(e * n_pairs + target * (target + 1) / 2 + source) * S + step];
           CAPTURE(e, source, target, s.steps[step], expected, delta);
           CHECK(std::abs(delta - expected) < 1e-3 * magnitude + 1e-7);
           if (pages_seen(s.steps[step]) <= budgets[e].k_pages) CHECK(delta == 0);
         }
-        const float kl = found.kl[(e * 4 + target) * 4 + source];
+        const float kl = kls[(e * 4 + target) * 4 + source];
         CHECK(std::abs(kl - 0.5 * sum / double(S)) < 2e-3 * kl);
-        CHECK(std::isnan(found.kl[(e * 4 + source) * 4 + target]));
+        CHECK(std::isnan(kls[(e * 4 + source) * 4 + target]));
       }
+}
+
+}  // namespace
+
+TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the attention output, by ranking") {
+  const Setting s("llama");
+  const std::vector<PageBudget> budgets{{2, 1}, {4, 1}, {4, 3}, {6, 2}};
+  const auto found = s.run({budgets, {}, 1e-7, {{PageScore::max, 1}}});
+  require_direct(s, budgets, found, {}, found.delta, found.kl);
+  require_direct(s, budgets, found, {config::Score::Page::max, 0, {}}, found.other_delta[0], found.other_kl[0]);
+  CHECK(found.other_delta[0] != found.delta);
+  CHECK(s.run({budgets, {}, 1e-7}).delta == found.delta);  // other rankings leave the first as it is
 }
 
 TEST_CASE(

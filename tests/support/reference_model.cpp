@@ -86,6 +86,21 @@ std::vector<int> in_force(const std::vector<int>& made, int l, int t0, int t) {
   return list;
 }
 
+// What a delta layer adds to the scores of a step, alpha [H, t + 1]: from the words of the config's fields.
+std::vector<double> page_scores(const Matrix& alpha, const config::Score& how, int layer) {
+  std::vector<double> score((alpha.cols() + 15) / 16, 0.0);
+  for (Eigen::Index i = 0; i < alpha.cols(); ++i) {
+    double largest = 0;
+    for (Eigen::Index h = 0; h < alpha.rows(); ++h) {
+      const bool weighted = !how.head_weights.empty() && !how.head_weights[layer].empty();
+      largest = std::max(largest, alpha(h, i) * (weighted ? how.head_weights[layer][h] : 1));
+    }
+    double& page = score[i / 16];
+    page = how.page == config::Score::Page::max ? std::max(page, largest) : page + largest;
+  }
+  return score;
+}
+
 }  // namespace
 
 ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids, const ReferenceOptions& options) {
@@ -100,7 +115,8 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
   for (int t = 0; t < T; ++t) x.row(t) = embedding.row(ids[t]);
 
   ReferenceRun run;
-  std::vector<std::vector<int>> lists(T);  // of the last delta layer
+  std::vector<std::vector<int>> lists(T);   // of the last delta layer
+  Matrix ranked_by = Matrix::Zero(T, U);    // by the last delta layer: its own scores and those it carried on
   for (int layer = 0; layer < d.info.n_layers; ++layer) {
     const Matrix normed = rms_norm(x, file.weight(layer, "attn_norm.weight"), d.rms_eps);
     const auto project = [&](const std::string& name) {
@@ -114,7 +130,6 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
     rotate(k, D, d.rope.base, interleaved);
 
     const config::LayerPlan plan = options.schedule ? options.schedule->layers[layer] : config::LayerPlan{};
-    const bool needs_pages = options.pages || plan.role == config::Role::delta;
     Matrix score = Matrix::Zero(T, U), mass = Matrix::Zero(T, U), out(T, H * D);
     int t0 = -1;             // of the last list of a delta layer
     std::vector<int> made;   // that list
@@ -128,23 +143,27 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
         logits = (logits.array() - logits.maxCoeff()).exp();
         alpha.row(h) = logits / logits.sum();
       }
-      if (needs_pages)
+      if (options.pages)
         for (int i = 0; i <= t; ++i) {
           score(t, i / 16) += alpha.col(i).maxCoeff();
           mass(t, i / 16) += alpha.col(i).mean();
         }
       const bool is_step = t >= options.n_prompt_tokens;
       bool sparse = plan.role == config::Role::sparse;
-      if (plan.role == config::Role::delta && is_step) {
-        sparse = !is_refreshed(*options.schedule, plain_q, H, options.n_prompt_tokens, t, t0);
-        if (!sparse) {
-          std::vector<double> of_pages(n_pages);
-          for (int u = 0; u < n_pages; ++u) of_pages[u] = score(t, u);
+      if (plan.role == config::Role::delta) {
+        const std::vector<double> own = page_scores(alpha, options.schedule->score, layer);
+        std::vector<double> of_pages(n_pages);
+        for (int u = 0; u < n_pages; ++u) {
+          ranked_by(t, u) = own[u] + options.schedule->score.carry * ranked_by(t, u);
+          of_pages[u] = ranked_by(t, u);
+        }
+        sparse = is_step && !is_refreshed(*options.schedule, plain_q, H, options.n_prompt_tokens, t, t0);
+        if (is_step && !sparse) {
           made = select(of_pages, n_pages, plan.k_pages, plan.l_pages, options.schedule->position_bias);
           t0 = t;
           ++n_lists;
         }
-        lists[t] = in_force(made, plan.l_pages, t0, t);
+        if (is_step) lists[t] = in_force(made, plan.l_pages, t0, t);
       }
       if (sparse && plan.k_pages < n_pages && is_step) {
         std::vector<bool> kept(n_pages, false);

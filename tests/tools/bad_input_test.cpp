@@ -70,7 +70,11 @@ TEST_CASE("bad input: the command line") {
   refused(w, "profile" + w.arguments() + " --threads 100000", "--threads 100000");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --context 100000",
           "the model's context is 512");
-  refused(w, "profile" + w.arguments() + " --draws 2", "--sensitivity");
+  for (const char* unused : {" --draws 2", " --k-pages 4,8", " --l-pages 1", " --rankings max"})
+    refused(w, "profile" + w.arguments() + unused,
+            "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records");
+  refused(w, "profile" + w.arguments() + " --sensitivity --rankings mean", "ranking \"mean\": give max");
+  refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:4", "\"refresh:4\" is not supported");
   refused(w, "profile" + w.arguments() + " --sensitivity --k-pages 2 --l-pages 4", "L <= K");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --objective kl", "profile with --sensitivity");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --aggregate median", "cvar:0.1");

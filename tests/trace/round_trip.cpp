@@ -179,11 +179,17 @@ namespace {
 // Sensitivities of a sample: multiples of 2^-11, exact as halves.
 EdgeSensitivity make_sensitivity(int n_layers, int n_steps, std::vector<float>& delta) {
   std::mt19937 random(8);
-  EdgeSensitivity edges{{{4, 1}, {4, 2}, {8, 1}}, 2, {}};
-  for (size_t e = 0; e < edges.budgets.size(); ++e)
-    for (int target = 0; target < n_layers; ++target)
-      for (int source = 0; source < n_layers; ++source)
-        edges.kl.push_back(source > target ? NAN : exact_value(random));
+  EdgeSensitivity edges{{{4, 1}, {4, 2}, {8, 1}}, 2, {}, {}};
+  const auto make_kl = [&] {
+    std::vector<float> kl;
+    for (size_t e = 0; e < edges.budgets.size(); ++e)
+      for (int target = 0; target < n_layers; ++target)
+        for (int source = 0; source < n_layers; ++source)
+          kl.push_back(source > target ? NAN : exact_value(random));
+    return kl;
+  };
+  edges.kl = make_kl();
+  edges.rankings = {{{PageScore::max, 1}, make_kl()}, {{PageScore::sum, 4}, make_kl()}};
   const size_t n_edges = size_t(n_layers * (n_layers + 1) / 2);
   delta.resize(2 * edges.budgets.size() * n_edges * size_t(n_steps));
   for (float& d : delta) d = exact_value(random) - 0.5f;
@@ -216,9 +222,16 @@ TEST_CASE("trace: sensitivities come back by sample, budget and edge, also after
   const EdgeSensitivity found = trace.sensitivity(1);
   CHECK(found.budgets == edges.budgets);
   CHECK(found.n_gradients == 2);
-  REQUIRE(found.kl.size() == edges.kl.size());
-  for (size_t i = 0; i < found.kl.size(); ++i)
-    CHECK((found.kl[i] == edges.kl[i] || (std::isnan(found.kl[i]) && std::isnan(edges.kl[i]))));
+  const auto equal = [](const std::vector<float>& a, const std::vector<float>& b) {
+    return std::ranges::equal(a, b, [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); });
+  };
+  CHECK(equal(found.kl, edges.kl));
+  REQUIRE(found.rankings.size() == 2);
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(found.rankings[i].ranking == edges.rankings[i].ranking);
+    CHECK(equal(found.rankings[i].kl, edges.rankings[i].kl));
+  }
+  CHECK_FALSE(equal(edges.rankings[0].kl, edges.kl));
   const auto part = trace.edge_delta(1, 1, 2, 3, 2);  // second set of labels, third budget, edges 3 and 4
   const auto first = delta.begin() + (1 * 3 + 2) * 6 * n_steps + 3 * n_steps;
   CHECK(part == std::vector<float>(first, first + 2 * n_steps));
@@ -248,6 +261,7 @@ TEST_CASE("trace: sensitivities of other steps, layers or without a value are no
   CHECK_THAT(refused([](auto&, auto& delta) { delta.resize(delta.size() - 6 * 2 * 3); }), ContainsSubstring("other steps"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta.pop_back(); }), ContainsSubstring("not those of its layers"));
   CHECK_THAT(refused([](auto& edges, auto&) { edges.kl.pop_back(); }), ContainsSubstring("not those of its layers"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].kl.pop_back(); }), ContainsSubstring("a ranking's"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = INFINITY; }), ContainsSubstring("overflowed"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = 1e6f; }), ContainsSubstring("1000000 nats"));
 }

@@ -93,19 +93,30 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")
       ->capture_default_str()
       ->check(CLI::IsMember({"none", "heads"}));
-  auto* sensitivity = c->add_flag(
+  const CLI::Option* sensitivity = c->add_flag(
       "--sensitivity", o.sensitivity,
       "also the predicted KL of every edge over the grid of K and L: a backward pass of the model");
   c->add_option(
        "--draws", o.draws,
        "labels of the backward pass: 0, the trace's own next tokens; n, so many draws from the model")
       ->capture_default_str()
-      ->needs(sensitivity)
       ->check(CLI::Range(0, 64));
+  c->add_option("--rankings", o.rankings,
+                "also the predicted KL under other rankings of the pages: max (a page counts by its largest "
+                "attention, not by the sum)")
+      ->delimiter(',');
   add_grid(c, o);
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
   const auto sampling = add_sampling(c, o);
-  c->callback([&o, sampling] {
+  std::vector<const CLI::Option*> of_sensitivity;
+  for (const char* name : {"--k-pages", "--l-pages", "--rankings", "--draws"})
+    of_sensitivity.push_back(c->get_option(name));
+  c->callback([&o, sampling, sensitivity, of_sensitivity] {
+    for (const CLI::Option* option : of_sensitivity)
+      if (option->count() > 0 && sensitivity->count() == 0)
+        throw CLI::ValidationError(
+            option->get_name(),
+            "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records: they need it");
     for (const CLI::Option* option : sampling)
       if (o.mode == "replay" && option->count() > 0)
         throw CLI::ValidationError(option->get_name(), "decides new tokens: it needs --mode decode");

@@ -48,7 +48,9 @@ Json sensitivity_of(const trace::Reader& trace, int sample) {
   const trace::EdgeSensitivity edges = trace.sensitivity(sample);
   std::set<int> k, l;
   for (const PageBudget& b : edges.budgets) k.insert(b.k_pages), l.insert(b.l_pages);
-  return {{"k_pages", k}, {"l_pages", l}, {"labels", edges.n_gradients}};
+  Json rankings = Json::array({name_of(Ranking{})});
+  for (const auto& other : edges.rankings) rankings.push_back(name_of(other.ranking));
+  return {{"k_pages", k}, {"l_pages", l}, {"labels", edges.n_gradients}, {"rankings", rankings}};
 }
 
 Json of_trace(const std::string& path) {

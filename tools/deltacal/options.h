@@ -52,6 +52,7 @@ struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments, Gr
   std::string shard = "0/1";
   bool sensitivity = false;
   int draws = 0;  // 0: the trace's own next tokens
+  std::vector<std::string> rankings;  // besides DELTA's: "max", "refresh:4"
   bool resume = false, dry_run = false;
 };
 

@@ -48,6 +48,7 @@ nlohmann::json plan_of(const ProfileOptions& o, const Inputs& in) {
   if (o.sensitivity) {
     plan.update({{"sensitivity", true}, {"draws", o.draws}, {"k_pages", o.k_pages}, {"l_pages", o.l_pages}});
     if (o.draws > 0) plan["seed"] = o.made.seed;
+    if (!o.rankings.empty()) plan["rankings"] = o.rankings;
   }
   if (o.mode == "decode")
     plan.update({{"max_new_tokens", o.max_new_tokens},
@@ -63,7 +64,9 @@ std::optional<sensitivity::Options> sensitivity_of(const ProfileOptions& o) {
   if (!o.sensitivity) return std::nullopt;
   const calib::Grid grid{o.k_pages, o.l_pages};
   calib::check(grid);
-  return sensitivity::Options{grid.pairs(), {o.draws, o.made.seed}};
+  sensitivity::Options options{grid.pairs(), {o.draws, o.made.seed}};
+  options.rankings = parse_rankings(o.rankings);
+  return options;
 }
 
 int tokens_of(const ProfileOptions& o, const text::TokenizedSample& sample) {

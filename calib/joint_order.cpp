@@ -1,0 +1,55 @@
+#include "calib/joint_order.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace deltacal::calib {
+namespace {
+
+// Unknown losses after all others.
+double key_of(double predicted) {
+  return std::isnan(predicted) ? std::numeric_limits<double>::infinity() : predicted;
+}
+
+}  // namespace
+
+Order parse_order(std::string_view text) {
+  if (text == "additive") return Order::additive;
+  if (text == "layers") return Order::layers;
+  if (text == "steps") return Order::steps;
+  throw bad_input("order {}: unknown; give additive, layers or steps", text);
+}
+
+double value_of(const JointKl& kl, Order order) {
+  return order == Order::additive ? kl.additive : order == Order::layers ? kl.layers : kl.steps;
+}
+
+void order_by(std::vector<config::Schedule>& schedules, const PredictedLoss& predicted) {
+  std::vector<double> keys;
+  for (const auto& s : schedules) keys.push_back(key_of(predicted(s)));
+  std::vector<std::size_t> order(schedules.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return keys[i]; });
+  std::vector<config::Schedule> sorted;
+  for (const std::size_t i : order) sorted.push_back(std::move(schedules[i]));
+  schedules = std::move(sorted);
+}
+
+config::Schedule descend(config::Schedule from, const NeighbourRules& rules, const PredictedLoss& predicted) {
+  for (double least = key_of(predicted(from));;) {
+    const config::Schedule* best = nullptr;
+    const auto neighbours = neighbours_of(from, rules);
+    for (const Neighbour& n : neighbours) {
+      const double loss = key_of(predicted(n.schedule));
+      if (loss < least) least = loss, best = &n.schedule;
+    }
+    if (!best) return from;
+    from = *best;
+  }
+}
+
+}  // namespace deltacal::calib

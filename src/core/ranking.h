@@ -1,0 +1,28 @@
+// How the pages of a step are ranked, for what records or predicts under several rankings.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace deltacal {
+
+// A page's score, of max_h alpha over its positions: their sum (DELTA, arXiv 2510.09883), or the largest.
+enum class PageScore { sum, max };
+std::string name_of(PageScore);  // "sum", "max"
+
+struct Ranking {
+  PageScore page = PageScore::sum;
+  int refresh_interval = 1;  // steps between two lists
+  bool operator==(const Ranking&) const = default;
+};
+
+// "sum", "max", "refresh:4", "max+refresh:4": a name for each.
+std::string name_of(const Ranking&);
+
+// One name as above. bad_input: what is accepted.
+Ranking parse_ranking(const std::string& name);
+
+// What is recorded beside the ranking {sum, 1}, which always is: bad_input for that one, and for one named
+// twice.
+std::vector<Ranking> parse_rankings(const std::vector<std::string>& names);
+
+}  // namespace deltacal

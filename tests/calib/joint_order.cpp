@@ -1,0 +1,73 @@
+// Candidates ordered and improved by a prediction that is not a sum over edges.
+#include "calib/joint_order.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <limits>
+#include <map>
+
+#include "calib/budget.h"
+
+using namespace deltacal;
+using namespace deltacal::calib;
+using config::Role;
+
+namespace {
+
+// Layer 0 ranks, layers 1.. are sparse with these k; L = 1.
+config::Schedule with(const std::vector<int>& k) {
+  config::Schedule s;
+  s.layers.push_back({Role::delta, *std::ranges::max_element(k), 1});
+  for (const int pages : k) s.layers.push_back({Role::sparse, pages, 0});
+  return s;
+}
+
+std::vector<int> k_of(const config::Schedule& s) {
+  std::vector<int> k;
+  for (size_t i = 1; i < s.layers.size(); ++i) k.push_back(s.layers[i].k_pages);
+  return k;
+}
+
+}  // namespace
+
+TEST_CASE("order: least predicted loss first, equal ones as they were, unknown ones last") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::map<std::vector<int>, double> loss{{{1}, nan}, {{2}, 3}, {{3}, 1}, {{4}, 3}, {{5}, 2}};
+  std::vector<config::Schedule> schedules;
+  for (const int k : {1, 2, 3, 4, 5}) schedules.push_back(with({k}));
+  order_by(schedules, [&](const config::Schedule& s) { return loss.at(k_of(s)); });
+  std::vector<int> order;
+  for (const auto& s : schedules) order.push_back(k_of(s)[0]);
+  CHECK(order == std::vector<int>{3, 5, 2, 4, 1});
+}
+
+TEST_CASE("order: the descent finds what cross terms prefer and stays within the budget") {
+  // Layers 1 and 2 lose with opposite signs, so together they lose nothing where they lose the same; the sum
+  // of squares would rather give both the same pages as layer 3.
+  const auto delta = [](int k) { return 1.0 / k; };
+  const auto joint = [&](const config::Schedule& s) {
+    const auto k = k_of(s);
+    const double sum = delta(k[0]) - delta(k[1]) + delta(k[2]);
+    return sum * sum;
+  };
+  const std::vector<config::StepRange> steps{{0, 16 * 32}};
+  const StepCosts costs(steps);
+  const config::Schedule start = with({4, 4, 4});
+  NeighbourRules rules;
+  rules.full_layers = 1;
+  rules.k_pages = {1, 2, 4, 8, 16};
+  rules.attended = [&](const config::Schedule& s) { return schedule::attended_by(costs, s); };
+  rules.budget = rules.attended(start) + 200;
+  const config::Schedule found = descend(start, rules, joint);
+  CHECK(joint(found) < joint(start));
+  CHECK(rules.attended(found) <= rules.budget);
+  for (const Neighbour& n : neighbours_of(found, rules)) CHECK(joint(n.schedule) >= joint(found));
+  CHECK(descend(found, rules, joint) == found);
+}
+
+TEST_CASE("order: names and the form they stand for") {
+  const JointKl kl{1, 2, 3};
+  CHECK(value_of(kl, parse_order("additive")) == 1);
+  CHECK(value_of(kl, parse_order("layers")) == 2);
+  CHECK(value_of(kl, parse_order("steps")) == 3);
+  CHECK_THROWS(parse_order("both"));
+}

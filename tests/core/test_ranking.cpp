@@ -1,0 +1,35 @@
+#include "core/ranking.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "support/scratch.h"
+
+using namespace deltacal;
+using Catch::Matchers::ContainsSubstring;
+
+TEST_CASE("ranking: each has a name that is read back") {
+  CHECK(name_of(Ranking{PageScore::sum, 1}) == "sum");
+  CHECK(name_of(Ranking{PageScore::max, 1}) == "max");
+  CHECK(name_of(Ranking{PageScore::sum, 4}) == "refresh:4");
+  CHECK(name_of(Ranking{PageScore::max, 16}) == "max+refresh:16");
+  for (const PageScore page : {PageScore::sum, PageScore::max})
+    for (const int interval : {1, 2, 64})
+      CHECK(parse_ranking(name_of(Ranking{page, interval})) == Ranking{page, interval});
+}
+
+TEST_CASE("ranking: other names are refused with what is accepted") {
+  for (const char* name : {"", "mean", "refresh", "refresh:", "refresh:1", "refresh:0", "refresh:-4", "refresh:4x",
+                           "refresh:99999999999", "max+", "max:4"})
+    CHECK_THAT(test::error_of([&] { parse_ranking(name); }),
+               ContainsSubstring("2: ranking \"" + std::string(name) + "\": give max"));
+}
+
+TEST_CASE("ranking: a list holds what is not recorded anyway, each once") {
+  CHECK(parse_rankings({}).empty());
+  CHECK(parse_rankings({"max"}) == std::vector<Ranking>{{PageScore::max, 1}});
+  CHECK_THAT(test::error_of([] { parse_rankings({"sum"}); }), ContainsSubstring("recorded in any case"));
+  CHECK_THAT(test::error_of([] { parse_rankings({"max", "max"}); }), ContainsSubstring("named twice"));
+  CHECK_THAT(test::error_of([] { parse_rankings({"refresh:4"}); }),
+             ContainsSubstring("\"refresh:4\" is not supported by this version"));
+}

@@ -7,15 +7,25 @@
 #include "kernels/page_value/page_value.h"
 
 namespace deltacal::sensitivity {
+namespace {
+
+// {sum, 1} first, then those asked for.
+std::vector<int> refresh_intervals(const Options& options) {
+  std::vector<int> intervals{1};
+  for (const Ranking& ranking : options.rankings) intervals.push_back(ranking.refresh_interval);
+  return intervals;
+}
+
+}  // namespace
 
 Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
-                         const Options& options)
+                         const Options& options, int first_step)
     : model_(model),
       options_(options),
       steps_(steps.begin(), steps.end()),
       hidden_{n_tokens, model.description().n_embd, {}},
       edges_(model.info().n_layers, model.info().n_heads, steps, options.budgets, options.loss.n_gradients(),
-             options.position_bias, 1 + static_cast<int>(options.rankings.size())) {
+             options.position_bias, refresh_intervals(options), first_step) {
   const ModelInfo& info = model.info();
   hidden_.layers.assign(info.n_layers, std::vector<float>(size_t(n_tokens) * size_t(hidden_.n_embd)));
   q_.assign(info.n_layers, std::vector<float>(steps.size() * size_t(info.n_heads) * size_t(info.head_dim)));
@@ -26,24 +36,27 @@ void Sensitivity::layer(const decode::LayerView& view) {
   std::copy_n(view.hidden, size_t(view.n_rows) * size_t(hidden_.n_embd),
               hidden_.layers[view.layer].begin() + int64_t(first_position) * hidden_.n_embd);
 
+  for (int ranking = 0; ranking <= static_cast<int>(options_.rankings.size()); ++ranking)
+    rank(view, ranking, ranking == 0 ? PageScore::sum : options_.rankings[ranking - 1].page);
+
   // Rows are consecutive positions of one sequence, so the recorded ones are a slice of steps_.
-  const auto first = std::lower_bound(steps_.begin(), steps_.end(), first_position);
-  const auto last = std::upper_bound(first, steps_.end(), view.position.back());
+  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
+  auto step = std::lower_bound(steps_.begin(), steps_.end(), first_position);
+  for (; step != steps_.end() && *step <= view.position.back(); ++step)
+    std::copy_n(view.q + size_t(*step - first_position) * row_size, row_size,
+                q_[view.layer].begin() + (step - steps_.begin()) * int64_t(row_size));
+}
+
+// The lists of the rows at which this ranking makes those that recorded steps use: the steps themselves, or earlier.
+void Sensitivity::rank(const decode::LayerView& view, int ranking, PageScore page) {
+  const auto& positions = edges_.list_positions(ranking);
+  const auto first = std::lower_bound(positions.begin(), positions.end(), view.position.front());
+  const auto last = std::upper_bound(first, positions.end(), view.position.back());
   if (first == last) return;
-  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim),
-               first_step = size_t(first - steps_.begin());
   std::vector<int> rows;  // of the view
-  for (auto step = first; step != last; ++step) {
-    rows.push_back(*step - first_position);
-    std::copy_n(view.q + size_t(rows.back()) * row_size, row_size,
-                q_[view.layer].begin() + int64_t((first_step + rows.size() - 1) * row_size));
-  }
-  for (int ranking = 0; ranking <= static_cast<int>(options_.rankings.size()); ++ranking) {
-    decode::score_rows(view, rows, false, scored_,
-                       ranking == 0 ? PageScore::sum : options_.rankings[ranking - 1].page);
-    edges_.rank(ranking, view.layer, static_cast<int>(first_step), static_cast<int>(rows.size()),
-                scored_.n_pages, scored_.score);
-  }
+  for (auto position = first; position != last; ++position) rows.push_back(*position - view.position.front());
+  decode::score_rows(view, rows, false, scored_, page);
+  edges_.rank(ranking, view.layer, {first, last}, scored_.n_pages, scored_.score);
 }
 
 void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache) {

@@ -74,7 +74,7 @@ TEST_CASE("bad input: the command line") {
     refused(w, "profile" + w.arguments() + unused,
             "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records");
   refused(w, "profile" + w.arguments() + " --sensitivity --rankings mean", "ranking \"mean\": give max");
-  refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:4", "\"refresh:4\" is not supported");
+  refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:1", "\"refresh:1\": give max");
   refused(w, "profile" + w.arguments() + " --sensitivity --k-pages 2 --l-pages 4", "L <= K");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --objective kl", "profile with --sensitivity");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --aggregate median", "cvar:0.1");

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/pages.h"
+#include "core/refresh.h"
 
 namespace deltacal::calib {
 namespace {
@@ -108,10 +108,20 @@ long long StepCosts::at(int k_pages) const {
   return by_pages_[std::min(k_pages, max_pages()) - 1];
 }
 
-LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages) {
+long long StepCosts::listed(int k_pages, int refresh_interval) const {
+  long long sum = at(k_pages);
+  for (const auto& [first, end] : sequences_)
+    for (int t = first; t < end; ++t)
+      if (list_made_at(t, first, refresh_interval) == t) sum += t + 1 - positions_attended(k_pages, {k_pages, 1}, t, t);
+  return sum;
+}
+
+LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages, int refresh_interval) {
   LayerCosts costs;
   costs.full = costs.delta = steps.full();
   for (int k : k_pages) costs.sparse.push_back(steps.at(k));
+  if (refresh_interval > 1)
+    for (int k : k_pages) costs.listed.push_back(steps.listed(k, refresh_interval));
   return costs;
 }
 

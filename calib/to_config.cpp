@@ -18,9 +18,11 @@ std::optional<double> known(double value) {
   return std::isnan(value) ? std::nullopt : std::optional<double>(value);
 }
 
-// Sparse layers whose K and L were measured, with the recall of their edge.
+// Sparse layers whose K and L were measured, with the recall of their edge; that of lists that serve several steps
+// is not known.
 std::vector<config::LayerRecall> recall_of(const config::Schedule& schedule, const EdgeCosts& edges) {
   std::vector<config::LayerRecall> recall;
+  if (config::keeps_lists(schedule)) return recall;
   for (int layer = 0; layer < edges.n_layers; ++layer) {
     const auto& plan = schedule.layers[layer];
     if (plan.role != Role::sparse) continue;

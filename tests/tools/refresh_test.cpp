@@ -2,7 +2,9 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/files.h"
 #include "program.h"
@@ -128,4 +130,71 @@ TEST_CASE("refresh: generate, bench, inspect and report know it") {
                                  " --contexts 256 --prefill-tokens 64 --repeats 1 --decode-steps 4 --out " + (w / "b.json"));
   CAPTURE(bench.output);
   CHECK(bench.status == 0);
+}
+
+TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace has, or the best interval") {
+  const Workplace w;
+  const std::string grid = " --k-pages 2,4,8 --l-pages 1,2";
+  const auto profiled = run_program("profile --dtype f32 --model " + w.model + " --data " + w.data + " --limit 3 --steps 64 --sensitivity --rankings refresh:4,refresh:8,max" +
+                                    grid + " --out " + (w / "t.h5"));
+  CAPTURE(profiled.output);
+  REQUIRE(profiled.status == 0);
+  const auto calibrate = [&](const std::string& rest, const std::string& out) {
+    return run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.5 " + rest + " --out " + (w / out));
+  };
+  std::map<std::string, Json> config;
+  for (const std::string refresh : {"1", "4", "8", "auto"}) {
+    const auto outcome = calibrate("--refresh " + refresh, refresh + ".json");
+    CAPTURE(refresh, outcome.output);
+    REQUIRE(outcome.status == 0);
+    config[refresh] = Json::parse(read_file(w / (refresh + ".json")));
+    CHECK(config[refresh]["provenance"]["attended_ratio"].get<double>() >= 1.5 - 1e-6);
+  }
+  const auto loss = [&](const std::string& refresh) { return config[refresh]["provenance"]["loss"].get<double>(); };
+  CHECK(config["1"]["refresh_interval"] == 1);
+  CHECK(config["4"]["refresh_interval"] == 4);
+  CHECK(loss("auto") == std::min({loss("1"), loss("4"), loss("8")}));
+  CHECK(config["4"]["expected"]["recall"].empty());
+  std::set<int> lengths;  // of lists: one for all
+  for (const Json& layer : config["4"]["layers"])
+    if (layer["role"] == "delta") lengths.insert(layer["k_pages"].get<int>());
+  CHECK(lengths.size() == 1);
+  // What it is said to attend to is what it attends to.
+  const Json policies = w.validate("--allow-overlap --limit 3 --config " + (w / "4.json"), w / "v.json");
+  for (const Json& p : policies)
+    if (p["name"] == "delta")
+      CHECK(p["attended_ratio"].get<double>() == Catch::Approx(config["4"]["provenance"]["attended_ratio"].get<double>()).epsilon(1e-5));
+
+  const auto refused = [&](const std::string& arguments, const std::string& words) {
+    const auto outcome = calibrate(arguments, "x.json");
+    CAPTURE(arguments, outcome.output);
+    CHECK(outcome.status == 2);
+    CHECK(outcome.output.find(words) != std::string::npos);
+  };
+  refused("--refresh 2", "profile with --sensitivity --rankings refresh:2");
+  refused("--refresh often", "give the steps that a list serves");
+  refused("--refresh 0", "give the steps that a list serves");
+  refused("--refresh 4 --objective recall", "objective recall");
+  refused("--refresh 4 --method uniform", "goes with --method dp");
+  CHECK(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --refresh 4 --out " + (w / "x.json")).output.find("or to --max-kl") != std::string::npos);
+
+  std::ofstream(w / "dev.jsonl") << [&] {
+    std::ifstream in(w.data);
+    std::string line, last;
+    for (int i = 0; std::getline(in, line); ++i)
+      if (i >= 3) last += line + "\n";
+    return last;
+  }();
+  const auto compared = calibrate("--compare --methods dp,uniform --candidates 2 --dtype f32 --model " + w.model + " --data " + (w / "dev.jsonl"), "compare.json");
+  CAPTURE(compared.output);
+  REQUIRE(compared.status == 0);
+  std::vector<std::string> rows;
+  const Json table = Json::parse(read_file(w / "compare.json"));
+  for (const Json& row : table["methods"]) {
+    rows.push_back(row["name"]);
+    CHECK(row["attended_ratio"].get<double>() >= 1.5 - 1e-6);
+    CHECK(row["nll_gap"]["mean"].is_number());
+  }
+  CHECK(rows == std::vector<std::string>{"dp", "uniform", "dp-refresh-4", "dp-refresh-8"});
+  CHECK(table["methods"][2]["recall"].is_null());
 }

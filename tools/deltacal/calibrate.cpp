@@ -11,6 +11,7 @@
 #include "development.h"
 #include "methods.h"
 #include "options.h"
+#include "refresh.h"
 
 namespace deltacal::tools {
 namespace {
@@ -168,11 +169,12 @@ void check(const CalibrateOptions& o) {
 
 int calibrate(const CalibrateOptions& o) {
   check(o);
+  check_refresh(o);
   require_free_output(o.out, o.existing());
   const trace::Reader trace(o.trace);
   if (o.compare) return compare(o, trace);
 
-  const Problem p = problem_of(o, trace);
+  const Problem p = choose_refresh(problem_of(o, trace), o, trace);
   if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) &&
       !o.budget.empty())
     throw bad_input("--budget {}: times are for --method dp alone, without --rerank and --alternatives-dir",

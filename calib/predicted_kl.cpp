@@ -28,6 +28,15 @@ bool has_sensitivity(const trace::Reader& trace, const Grid& grid) {
   return true;
 }
 
+bool has_ranking(const trace::Reader& trace, const deltacal::Ranking& ranking) {
+  if (!has_sensitivity(trace)) return false;
+  for (int sample = 0; sample < trace.n_samples() && ranking != deltacal::Ranking{}; ++sample) {
+    const auto recorded = trace.sensitivity(sample).rankings;
+    if (std::ranges::find(recorded, ranking, &trace::RankedKl::ranking) == recorded.end()) return false;
+  }
+  return true;
+}
+
 namespace {
 
 // "K 4, 8, 16 and L 1, 2": for the message that names what was profiled.
@@ -37,13 +46,16 @@ std::string text(const std::vector<PageBudget>& budgets) {
   return fmt::format("--k-pages {} --l-pages {}", fmt::join(k, ","), fmt::join(l, ","));
 }
 
-// Empty where it was not recorded.
-const std::vector<float>& kl_under(const trace::EdgeSensitivity& edges, const deltacal::Ranking& ranking) {
+// edge_kl under one ranking.
+const std::vector<float>& kl_of(const trace::EdgeSensitivity& edges, const deltacal::Ranking& ranking,
+                                const std::string& path, const std::string& id) {
   if (ranking == deltacal::Ranking{}) return edges.kl;
-  for (const trace::RankedKl& other : edges.rankings)
-    if (other.ranking == ranking) return other.kl;
-  static const std::vector<float> none;
-  return none;
+  const auto found = std::ranges::find(edges.rankings, ranking, &trace::RankedKl::ranking);
+  if (found == edges.rankings.end())
+    throw bad_input(
+        "trace {}: sample {} has no predicted KL of ranking {}: profile with --sensitivity --rankings {}",
+        path, id, name_of(ranking), name_of(ranking));
+  return found->kl;
 }
 
 }  // namespace
@@ -62,21 +74,15 @@ std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid,
           trace.path(), info.id);
     const trace::EdgeSensitivity edges =
         trace.has_sensitivity(sample) ? trace.sensitivity(sample) : trace::EdgeSensitivity{};
-    const std::vector<float>& of_ranking = kl_under(edges, ranking);
-    if (of_ranking.empty())
-      throw bad_input(
-          "trace {}: sample {} was recorded without predicted KL under the ranking {}: profile with "
-          "--sensitivity --rankings {}",
-          trace.path(), info.id, name_of(ranking), name_of(ranking));
+    const std::vector<float>& recorded = kl_of(edges, ranking, trace.path(), info.id);
     SampleKl kl{info.id, info.problem, static_cast<int>(n_layers), {}};
     for (const Budget& pair : pairs) {
       const auto found = std::ranges::find(edges.budgets, pair);
       if (found == edges.budgets.end())
         throw bad_input("trace {}: sample {} has no predicted KL for K = {}, L = {}; it was profiled with {}",
                         trace.path(), info.id, pair.k_pages, pair.l_pages, text(edges.budgets));
-      const auto first =
-          of_ranking.begin() +
-          static_cast<std::ptrdiff_t>(n * static_cast<std::size_t>(found - edges.budgets.begin()));
+      const auto first = recorded.begin() + static_cast<std::ptrdiff_t>(
+                                                n * static_cast<std::size_t>(found - edges.budgets.begin()));
       kl.kl.insert(kl.kl.end(), first, first + static_cast<std::ptrdiff_t>(n));
     }
     out.push_back(std::move(kl));

@@ -18,11 +18,11 @@ std::optional<double> known(double value) {
   return std::isnan(value) ? std::nullopt : std::optional<double>(value);
 }
 
-// Sparse layers whose K and L were measured, with the recall of their edge: of lists by DELTA's score, so
-// that of a schedule with another score none is known.
+// Sparse layers whose K and L were measured, with the recall of their edge: of lists by DELTA's score, made at
+// every step, so that of a schedule with other ones none is known.
 std::vector<config::LayerRecall> recall_of(const config::Schedule& schedule, const EdgeCosts& edges) {
   std::vector<config::LayerRecall> recall;
-  if (schedule.score != config::Score{}) return recall;
+  if (schedule.score != config::Score{} || config::keeps_lists(schedule)) return recall;
   for (int layer = 0; layer < edges.n_layers; ++layer) {
     const auto& plan = schedule.layers[layer];
     if (plan.role != Role::sparse) continue;
@@ -50,7 +50,9 @@ double ratio_of(const Choice& choice, const StepCosts& costs) {
   return all / static_cast<double>(choice.attended);
 }
 
+// None with adaptive refresh: a run alone tells it.
 std::map<std::string, double> expected_ratios(const config::Schedule& schedule, int max_context, int own) {
+  if (schedule.refresh) return {};
   std::set<int> contexts;
   for (int context : {2048, 8192, 32768})
     if (max_context <= 0 || context <= max_context) contexts.insert(context);

@@ -244,6 +244,9 @@ Config parse_config(const Field& root) {
   c.model = parse_model(root);
   c.page_size = count_or(root, "page_size", 16);
   c.refresh_interval = count_or(root, "refresh_interval", 1);
+  if (const auto refresh = root.find("refresh"))
+    c.refresh = fmt::format("{} below {}, at least every {} steps", refresh->at("signal").text(),
+                            refresh->at("threshold").number(), refresh->at("max_interval").count());
   c.strip = parse_layers(root.at("layers"), c.model.n_layers);
   if (const auto expected = root.find("expected")) {
     if (const auto ratio = expected->find("attended_ratio"))

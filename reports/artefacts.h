@@ -85,6 +85,7 @@ struct Config {
   Head head;
   Model model;
   int page_size = 16, refresh_interval = 1;
+  std::string refresh;  // by a signal, in words; empty: by the interval
   Strip strip;
   std::vector<std::pair<std::string, double>> attended_ratio;  // lengths -> ratio
   std::vector<std::pair<int, Estimate>> recall;                // layer -> expected recall

@@ -57,7 +57,7 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
   std::vector<decode::Observer*> observers{&recorder};
   std::optional<sensitivity::Sensitivity> pass;
   if (options.sensitivity)
-    observers.push_back(&pass.emplace(model, n_tokens, recorded.steps, *options.sensitivity));
+    observers.push_back(&pass.emplace(model, n_tokens, recorded.steps, *options.sensitivity, sample.n_prompt_tokens));
   decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), observers);
 
   std::vector<float> nll;
@@ -120,7 +120,7 @@ bool record_decode(const model::Model& model, const text::TokenizedSample& sampl
   recorded.steps.resize(n_steps);
   recorded.burst.resize(n_steps);
   if (options.sensitivity) {  // the backward pass needs the hidden states of every position: once more, in chunks
-    sensitivity::Sensitivity pass(model, n_tokens, recorded.steps, *options.sensitivity);
+    sensitivity::Sensitivity pass(model, n_tokens, recorded.steps, *options.sensitivity, n_prompt);
     cache.release(0);
     decode::Decoder replay(model, cache, decode::full_policy(model.info().n_layers), {&pass});
     decode::replay(replay, ids, n_prompt, [](int, int) {}, options.chunk);

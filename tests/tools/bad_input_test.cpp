@@ -74,7 +74,7 @@ TEST_CASE("bad input: the command line") {
     refused(w, "profile" + w.arguments() + unused,
             "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records");
   refused(w, "profile" + w.arguments() + " --sensitivity --rankings mean", "ranking \"mean\": give max");
-  refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:4", "\"refresh:4\" is not supported");
+  refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:1", "\"refresh:1\": give max");
   refused(w, "profile" + w.arguments() + " --sensitivity --k-pages 2 --l-pages 4", "L <= K");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --objective kl", "profile with --sensitivity");
   const std::string max = "calibrate " + w.trace + " --budget attended=1.1 --score-page max";
@@ -166,8 +166,11 @@ TEST_CASE("bad input: configs") {
   changed["model"]["architecture"] = "qwen2";
   refused(w, with(changed), "architecture");
   changed = good;
+  changed["refresh_interval"] = 0;
+  refused(w, with(changed), "refresh_interval is 0");
   changed["refresh_interval"] = 4;
-  refused(w, with(changed), "refresh_interval");
+  changed["refresh"] = {{"signal", "query-cosine"}, {"threshold", 0.9}, {"max_interval", 8}};
+  refused(w, with(changed), "not both");
   changed = good;
   changed["colour"] = "blue";
   refused(w, with(changed), "colour");

@@ -340,7 +340,7 @@ TEST_CASE("calibrate: a sample too short to lose anything counts as 0, in the lo
   for (int i = 0; std::getline(in, line); ++i)
     if (i % 2 == 0 && i < 12) out << line << "\n";
   out.close();
-  const std::string record = "profile --model " + w.model + " --dtype f32 --sensitivity --steps 32 --rankings max --k-pages 4,8 --l-pages 1";
+  const std::string record = "profile --model " + w.model + " --dtype f32 --sensitivity --steps 32 --rankings max,refresh:4 --k-pages 4,8 --l-pages 1";
   check_done(run_program(record + " --data " + w.data + " --limit 12 --out " + (w / "long.h5")));
   check_done(run_program(record + " --data " + (w / "short.jsonl") + " --max-tokens 40 --out " + (w / "short.h5")));
   check_done(run_program("merge " + (w / "long.h5") + " " + (w / "short.h5") + " --out " + (w / "both.h5")));
@@ -355,5 +355,5 @@ TEST_CASE("calibrate: a sample too short to lose anything counts as 0, in the lo
   CHECK(b["loss"].get<double>() >= 0.4 * a["loss"].get<double>());
   const auto inspected = Json::parse(run_program("inspect --json " + (w / "both.h5")).output);
   CHECK(inspected["samples"][0]["sensitivity"]["k_pages"] == Json{4, 8});
-  CHECK(inspected["samples"][0]["sensitivity"]["rankings"] == Json{"sum", "max"});
+  CHECK(inspected["samples"][0]["sensitivity"]["rankings"] == Json{"sum", "max", "refresh:4"});
 }

@@ -12,6 +12,7 @@
 #include "fit_heads.h"
 #include "methods.h"
 #include "options.h"
+#include "refresh.h"
 #include "transfer.h"
 
 namespace deltacal::tools {
@@ -211,13 +212,14 @@ void check(const CalibrateOptions& o) {
 
 int calibrate(const CalibrateOptions& o) {
   check(o);
+  check_refresh(o);
   require_free_output(o.out, o.existing());
   const trace::Reader trace(o.trace);
   if (o.compare) return compare(o, trace);
   if (o.transfer) return transfer(o, trace);
   if (o.fit_head_weights) check_head_fit(o, trace);
 
-  const Problem p = problem_of(o, trace);
+  const Problem p = choose_refresh(problem_of(o, trace), o, trace);
   if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) &&
       !o.budget.empty())
     throw bad_input("--budget {}: times are for --method dp alone, without --rerank and --alternatives-dir",

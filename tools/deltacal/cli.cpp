@@ -112,7 +112,7 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
       ->check(CLI::Range(0, 64));
   c->add_option("--rankings", o.rankings,
                 "also the predicted KL under other rankings of the pages: max (a page counts by its largest "
-                "attention, not by the sum)")
+                "attention, not by the sum), refresh:N (a list every N steps), max+refresh:N")
       ->delimiter(',');
   add_grid(c, o);
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
@@ -210,12 +210,16 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
                 "DELTA paper has it")
       ->capture_default_str()
       ->check(CLI::IsMember({"layer", "segment", "schedule"}));
+  c->add_option("--refresh", o.refresh,
+                "steps that a list serves, of those the trace has (profile --rankings refresh:N), or auto: the one "
+                "that loses least")
+      ->capture_default_str();
   c->add_option("--alternatives-dir", o.alternatives_dir,
                 "write the schedule of every method as a config into this folder");
   auto* compare = c->add_flag(
       "--compare", o.compare,
       "instead of a config: every method's schedule measured on --data, into OUT (JSON) and beside "
-      "it as Markdown");
+      "it as Markdown; dp-refresh-N for every ranking refresh:N of the trace");
   c->add_option("--methods", o.methods, "rows of --compare; the others are compared with the first")
       ->delimiter(',')
       ->capture_default_str()

@@ -279,6 +279,7 @@ std::vector<double> sample_loss(const Problem& p, size_t sample) {
 }
 
 double mean_recall_of(const Problem& p, const config::Schedule& schedule) {
+  if (config::keeps_lists(schedule)) return std::nan("");
   const auto n = static_cast<double>(calib::entries_of(p.edges, schedule).size());
   return n > 0 ? 1 - calib::baselines::summed_recall_lost(p.edges, schedule) / n : std::nan("");
 }

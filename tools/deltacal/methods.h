@@ -77,7 +77,7 @@ Error no_schedule(const CalibrateOptions&, const Problem&);
 std::vector<double> sample_loss(const Problem&, size_t sample);
 
 // Mean over the sparse layers of mean recall, k and L rounded down to the grid; NaN where unknown or without
-// any.
+// any, and for lists that serve several steps.
 double mean_recall_of(const Problem&, const config::Schedule&);
 
 // L of the methods that have none to choose it by: the grid's value nearest below the paper's window of 4

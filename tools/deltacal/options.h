@@ -83,6 +83,7 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   std::string full_layers = "auto";
   int candidates = 8;
   int context = 0;              // 0: the calibration samples' own lengths
+  std::string refresh = "1";    // steps that a list serves, or auto
   std::string k_per = "layer";  // layer, segment, schedule: what has a k of its own
   int resamples = 2000;
   std::string alternatives_dir;

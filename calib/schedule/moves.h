@@ -54,7 +54,8 @@ class Moves {
   double full_cost() const { return full_cost_; }
   double delta_cost() const { return delta_cost_; }
   bool may_be_delta(int layer) const { return may_be_delta_[layer]; }
-  // Ascending in cost, descending in loss; empty if layer l cannot use the list of a in this mode.
+  // Ascending in cost, descending in loss; empty if layer l cannot use the list of a in this mode, or if
+  // another mode of a does as well at every layer.
   std::span<const Move> sparse(int layer, int source, int mode) const {
     const size_t i = at(layer, source, mode);
     return std::span(moves_).subspan(first_[i], first_[i + 1] - first_[i]);
@@ -73,6 +74,8 @@ class Moves {
   std::vector<Move> usable(const EdgeCosts&, const LayerCosts&, const Allowed&, int layer, int source,
                            const Mode&) const;
   bool serves(int source, int layer, const Allowed&) const;
+  void drop_matched_modes();
+  bool matches(int source, int better, int worse) const;
 
   int n_layers_;
   double full_cost_, delta_cost_, largest_loss_ = 0;

@@ -101,3 +101,11 @@ TEST_CASE("comparison: an overlap is found by tokens and by problem, and empty k
   CHECK((found[2].ours == 3 && found[2].same_tokens && found[2].same_problem));
   CHECK(overlaps(heldout, {}).empty());
 }
+
+TEST_CASE("comparison: development samples are taken problem by problem, so that any first few are mixed") {
+  std::vector<SplitSample> samples;
+  for (const char* problem : {"a", "a", "b", "a", "c", "b", "c"}) samples.push_back({"", problem, ""});
+  CHECK(round_robin_by_problem(samples, 100) == std::vector{0, 2, 4, 1, 5, 6, 3});
+  CHECK(round_robin_by_problem(samples, 4) == std::vector{0, 2, 4, 1});
+  CHECK(round_robin_by_problem({}, 4).empty());
+}

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <set>
 
 #include "calib/split.h"
 #include "core/error.h"
@@ -34,6 +35,23 @@ void refuse_overlap(const trace::Reader& trace, const std::vector<text::Tokenize
       overlap[0].same_tokens ? "tokens" : "problem");
 }
 
+// The --rerank-samples that are used: of as many problems as can be, also in the first few.
+void take_mixed(std::vector<text::TokenizedSample>& samples, const CalibrateOptions& o) {
+  std::vector<calib::SplitSample> all;
+  for (const auto& s : samples) all.push_back({s.task, s.problem, s.sha256});
+  std::vector<text::TokenizedSample> taken;
+  std::string ids;
+  std::set<std::string> problems;
+  for (const int i : calib::round_robin_by_problem(all, o.rerank_samples)) {
+    ids += (taken.empty() ? "" : ", ") + samples[i].id;
+    problems.insert(samples[i].problem);
+    taken.push_back(std::move(samples[i]));
+  }
+  fmt::print(stderr, "{}: {} of {} samples, of {} problems: {}\n", o.data, taken.size(), samples.size(),
+             problems.size(), ids);
+  samples = std::move(taken);
+}
+
 std::string evaluations_path(const CalibrateOptions& o) {
   return o.evaluations.empty() ? o.out + ".evaluations.jsonl" : o.evaluations;
 }
@@ -41,9 +59,8 @@ std::string evaluations_path(const CalibrateOptions& o) {
 }  // namespace
 
 Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
-  DataOptions data = o;
-  data.limit = o.limit > 0 ? std::min(o.limit, o.rerank_samples) : o.rerank_samples;
-  inputs_ = read_inputs(o, data);
+  inputs_ = read_inputs(o, o);
+  take_mixed(inputs_.data.samples, o);
   for (const auto& s : inputs_.data.samples)
     if (static_cast<int>(s.ids.size()) - s.n_prompt_tokens < 2)
       throw bad_input(

@@ -7,6 +7,7 @@
 
 #include "calib/joint.h"
 #include "calib/neighbours.h"
+#include "calib/schedule/schedule.h"
 #include "config/schedule.h"
 
 namespace deltacal::calib {
@@ -19,7 +20,7 @@ double value_of(const JointKl&, Order);
 using PredictedLoss = std::function<double(const config::Schedule&)>;  // NaN: unknown
 
 // Best first; equal and unknown ones keep their order, unknown ones last.
-void order_by(std::vector<config::Schedule>&, const PredictedLoss&);
+void order_by(std::vector<schedule::Candidate>&, const PredictedLoss&);
 
 // The neighbour of least predicted loss is taken as long as it is better than the schedule itself.
 config::Schedule descend(config::Schedule from, const NeighbourRules&, const PredictedLoss&);

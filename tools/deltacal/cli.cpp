@@ -198,9 +198,15 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
                 "initial layers that are full in any case, or auto: as many as is best (2 for the methods "
                 "that do not choose; tidal has 2)")
       ->capture_default_str();
-  c->add_option("--candidates", o.candidates, "schedules named in the config, best first")
+  c->add_option("--candidates", o.candidates,
+                "the solver's best sets of delta layers: named in the config, put into order by --order")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  c->add_option("--order", o.order,
+                "form of the predicted KL that orders the candidates under a budget: steps (cross terms of layers and "
+                "of 16 steps), layers (of layers), additive (what the solver minimises)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"additive", "layers", "steps"}));
   c->add_option("--context", o.context,
                 "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")
       ->capture_default_str()

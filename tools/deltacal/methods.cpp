@@ -56,11 +56,26 @@ std::pair<std::string, std::string> objective_of(const CalibrateOptions& o, cons
   return {"recall", "not every sample of the trace has its predicted KL (profile --sensitivity records it)"};
 }
 
-std::optional<calib::Choice> best_of_solver(const Problem& p, const calib::EdgeCosts& edges,
-                                            const std::string& method, long long budget) {
+// The solver's options where so many candidates are wanted: more are looked at where they are put into order.
+calib::schedule::Options options_for(const Problem& p, int candidates) {
   calib::schedule::Options options = p.solver;
-  options.candidates = 1;
-  const auto found = calib::schedule::k_best(edges, p.layers, budget, options);
+  options.candidates = p.joint ? std::max(candidates, options.candidates) : candidates;
+  return options;
+}
+
+void put_in_order(const Problem& p, std::vector<calib::schedule::Candidate>& found) {
+  if (p.joint)
+    calib::order_by(found, [&](const config::Schedule& s) {
+      return calib::value_of(p.joint->predict(s, p.samples), p.order);
+    });
+}
+
+// dp by the predicted KL or the objective's loss, recall-dp by the recall lost.
+std::optional<calib::Choice> best_of_solver(const Problem& p, const std::string& method, long long budget) {
+  const bool recall = method == "recall-dp";
+  const calib::EdgeCosts& edges = recall ? p.recall_edges : p.edges;
+  auto found = calib::schedule::k_best(edges, p.layers, budget, options_for(p, 1));
+  if (!recall) put_in_order(p, found);
   if (found.empty()) return std::nullopt;
   return calib::Choice{method, found[0].schedule, calib::schedule::loss_of(p.edges, found[0].schedule),
                        found[0].cost};
@@ -119,8 +134,7 @@ double upper_kl(const Problem& p, const config::Schedule& schedule) {
 // The method's schedule, with DELTA's score.
 std::optional<calib::Choice> chosen_by(const std::string& method, const CalibrateOptions& o, const Problem& p,
                                        long long budget) {
-  if (method == "dp") return best_of_solver(p, p.edges, method, budget);
-  if (method == "recall-dp") return best_of_solver(p, p.recall_edges, method, budget);
+  if (method == "dp" || method == "recall-dp") return best_of_solver(p, method, budget);
   const calib::BaselineOptions options{p.full_layers(), usual_l_pages(p), o.made.seed};
   std::optional<calib::BaselineSchedule> found;
   if (method == "kascade") {
@@ -184,6 +198,12 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
   p.drift.assign(drift.data(), drift.data() + drift.size());
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
+  p.samples.resize(trace.n_samples());
+  std::iota(p.samples.begin(), p.samples.end(), 0);
+  p.order = calib::parse_order(o.order);
+  // The changes of the loss by steps are those of DELTA's ranking, and means over samples.
+  if (objective == "kl" && p.order != calib::Order::additive && p.score == config::Score{} && o.aggregate == "mean")
+    p.joint = std::make_shared<calib::JointPredictor>(trace, grid);
   return p;
 }
 
@@ -192,6 +212,7 @@ Problem restricted(const CalibrateOptions& o, const trace::Reader& trace, const 
   Problem p = whole;
   p.recalls.clear();
   p.kl.clear();
+  p.samples = samples;
   for (const int i : samples) {
     p.recalls.push_back(whole.recalls[i]);
     if (!whole.kl.empty()) p.kl.push_back(whole.kl[i]);
@@ -209,8 +230,7 @@ Problem restricted(const CalibrateOptions& o, const trace::Reader& trace, const 
 }
 
 std::vector<calib::Choice> solve(const Problem& p, int candidates) {
-  calib::schedule::Options options = p.solver;
-  options.candidates = candidates;
+  const calib::schedule::Options options = options_for(p, candidates);
   calib::Goal goal = p.goal;
   auto found = calib::schedule::best_for(goal, p.edges, p.costs, options);
   if (goal.kind == calib::Goal::Kind::max_kl && p.goal.value > 0)
@@ -222,6 +242,8 @@ std::vector<calib::Choice> solve(const Problem& p, int candidates) {
       if (i == 39)
         throw failure("--max-kl {}: no schedule was found whose upper bound meets it", p.goal.value);
     }
+  if (goal.kind != calib::Goal::Kind::max_kl && goal.kind != calib::Goal::Kind::min_recall) put_in_order(p, found);
+  if (static_cast<int>(found.size()) > candidates) found.resize(candidates);
   std::vector<calib::Choice> choices;
   for (auto& c : found) {
     c.schedule.score = p.score;

@@ -36,6 +36,7 @@ Problem with_refresh(const Problem& of, const CalibrateOptions& o, const trace::
   p.kl = calib::predicted_kl(trace, p.grid, {of.score.page, interval});
   p.edges = calib::kl_costs(p.grid, p.recalls, p.kl, calib::parse_aggregate(o.aggregate), p.bootstrap);
   p.solver.refresh_interval = interval;
+  p.joint = nullptr;
   p.layers = p.costs.layers = calib::layer_costs(p.steps, p.grid.k_pages, interval);
   return p;
 }

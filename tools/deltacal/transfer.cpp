@@ -95,6 +95,7 @@ class LearningCurve {
         Point point{{trace_.n_samples(), n, {}, 0}, {}};
         Problem p = whole_;
         p.kl = calib::predicted_kl_of_steps(trace_, p.grid, n);
+        p.joint = nullptr;  // it has all steps
         add(restricted(o_, trace_, p, all_), point);
         points.push_back(std::move(point));
       }

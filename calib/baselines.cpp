@@ -139,12 +139,13 @@ std::optional<BaselineSchedule> baseline(Baseline method, const EdgeCosts& edges
   return best;
 }
 
-StreamingPages streaming_pages(const StepCosts& costs, const config::Schedule& reference) {
+StreamingPages streaming_pages(const StepCosts& costs, const config::Schedule& reference,
+                               std::optional<long long> attended) {
   const int n_layers = static_cast<int>(reference.layers.size());
   int first = 0;
   while (first < n_layers && reference.layers[first].role == config::Role::full) ++first;
   const int n = n_layers - first;
-  const long long wanted = schedule::attended_by(costs, reference);
+  const long long wanted = attended ? *attended : schedule::attended_by(costs, reference);
   const long long rest = wanted - first * costs.full();
   StreamingPages streaming;
   streaming.pages.assign(n_layers, 0);

@@ -75,7 +75,9 @@ struct StreamingPages {
   double excess = 0;  // attended / that of the schedule - 1, >= 0: above 0.01 the comparison needs a warning
 };
 // The cheapest window that attends to no fewer positions than `reference` does. The full layers that
-// `reference` begins with are full here too.
-StreamingPages streaming_pages(const StepCosts&, const config::Schedule& reference);
+// `reference` begins with are full here too. `attended`: the positions that it attends to over the steps of the
+// costs, where a run alone tells them (adaptive refresh).
+StreamingPages streaming_pages(const StepCosts&, const config::Schedule& reference,
+                               std::optional<long long> attended = {});
 
 }  // namespace deltacal::calib

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/pages.h"
+#include "core/refresh.h"
 
 namespace deltacal::calib {
 namespace {
@@ -76,7 +76,8 @@ Goal max_kl_goal(double target) {
 }
 
 // From k-1 to k pages, every step that sees at least k pages reads page_size positions more.
-StepCosts::StepCosts(std::span<const config::StepRange> sequences) {
+StepCosts::StepCosts(std::span<const config::StepRange> sequences)
+    : sequences_(sequences.begin(), sequences.end()) {
   int longest = 0;
   for (const auto& range : sequences) {
     if (range.first < 0 || range.end <= range.first)
@@ -107,10 +108,20 @@ long long StepCosts::at(int k_pages) const {
   return by_pages_[std::min(k_pages, max_pages()) - 1];
 }
 
-LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages) {
+long long StepCosts::listed(int k_pages, int refresh_interval) const {
+  long long sum = at(k_pages);
+  for (const auto& [first, end] : sequences_)
+    for (int t = first; t < end; ++t)
+      if (list_made_at(t, first, refresh_interval) == t) sum += t + 1 - positions_attended(k_pages, {k_pages, 1}, t, t);
+  return sum;
+}
+
+LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages, int refresh_interval) {
   LayerCosts costs;
   costs.full = costs.delta = steps.full();
   for (int k : k_pages) costs.sparse.push_back(steps.at(k));
+  if (refresh_interval > 1)
+    for (int k : k_pages) costs.listed.push_back(steps.listed(k, refresh_interval));
   return costs;
 }
 

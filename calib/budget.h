@@ -41,12 +41,16 @@ class StepCosts {
   // The steps first..end-1 of each sequence. bad_input for a range that is empty or negative, or for no
   // range.
   explicit StepCosts(std::span<const config::StepRange> sequences);
+  const std::vector<config::StepRange>& sequences() const { return sequences_; }
   long long n_steps() const { return n_steps_; }
   long long full() const { return by_pages_.back(); }
   long long at(int k_pages) const;  // k_pages >= 1; full() from max_pages() on
+  // Of a Δ-layer: everything at the steps that make a list, k_pages of them at the others.
+  long long listed(int k_pages, int refresh_interval) const;
   int max_pages() const { return static_cast<int>(by_pages_.size()); }  // of the longest sequence
 
  private:
+  std::vector<config::StepRange> sequences_;
   long long n_steps_ = 0;
   std::vector<long long> by_pages_;  // [max_pages] at k_pages - 1
 };
@@ -56,9 +60,13 @@ struct LayerCosts {
   long long full = 0;
   long long delta = 0;            // attends to all pages and ranks them
   std::vector<long long> sparse;  // [n_k] in the order of the grid's k_pages
+  // [n_k] a Δ-layer whose list of that length serves several steps; empty where lists serve one
+  std::vector<long long> listed = {};
 };
-// In positions: a Δ-layer costs what a full one does.
-LayerCosts layer_costs(const StepCosts&, std::span<const int> k_pages);
+// In positions: a Δ-layer costs what a full one does. With a refresh interval above 1 also `listed`; lists in
+// force count as complete there, which they are for intervals up to 16 (core/refresh.h), and else costs no
+// less.
+LayerCosts layer_costs(const StepCosts&, std::span<const int> k_pages, int refresh_interval = 1);
 
 // The most positions that `n_layers` layers may attend to at an attended-token ratio of at least `ratio`.
 long long attended_budget(const LayerCosts&, int n_layers, double ratio);

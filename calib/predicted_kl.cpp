@@ -28,6 +28,15 @@ bool has_sensitivity(const trace::Reader& trace, const Grid& grid) {
   return true;
 }
 
+bool has_ranking(const trace::Reader& trace, const deltacal::Ranking& ranking) {
+  if (!has_sensitivity(trace)) return false;
+  for (int sample = 0; sample < trace.n_samples() && ranking != deltacal::Ranking{}; ++sample) {
+    const auto recorded = trace.sensitivity(sample).rankings;
+    if (std::ranges::find(recorded, ranking, &trace::RankedKl::ranking) == recorded.end()) return false;
+  }
+  return true;
+}
+
 namespace {
 
 // "K 4, 8, 16 and L 1, 2": for the message that names what was profiled.
@@ -37,27 +46,42 @@ std::string text(const std::vector<PageBudget>& budgets) {
   return fmt::format("--k-pages {} --l-pages {}", fmt::join(k, ","), fmt::join(l, ","));
 }
 
+// edge_kl under one ranking.
+const std::vector<float>& kl_of(const trace::EdgeSensitivity& edges, const deltacal::Ranking& ranking,
+                                const std::string& path, const std::string& id) {
+  if (ranking == deltacal::Ranking{}) return edges.kl;
+  const auto found = std::ranges::find(edges.rankings, ranking, &trace::RankedKl::ranking);
+  if (found == edges.rankings.end())
+    throw bad_input(
+        "trace {}: sample {} has no predicted KL of ranking {}: profile with --sensitivity --rankings {}",
+        path, id, name_of(ranking), name_of(ranking));
+  return found->kl;
+}
+
 }  // namespace
 
-std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid) {
+std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid,
+                                   const deltacal::Ranking& ranking) {
   const auto pairs = grid.pairs();
   const std::size_t n_layers = static_cast<std::size_t>(trace.model().n_layers), n = n_layers * n_layers;
   std::vector<SampleKl> out;
   for (int sample = 0; sample < trace.n_samples(); ++sample) {
     const auto& info = trace.info(sample);
-    if (!trace.has_sensitivity(sample))
+    if (!trace.has_sensitivity(sample) && ranking == deltacal::Ranking{})
       throw bad_input(
           "trace {}: sample {} was recorded without predicted KL: profile with --sensitivity, or calibrate "
           "with --objective recall",
           trace.path(), info.id);
-    const trace::EdgeSensitivity edges = trace.sensitivity(sample);
+    const trace::EdgeSensitivity edges =
+        trace.has_sensitivity(sample) ? trace.sensitivity(sample) : trace::EdgeSensitivity{};
+    const std::vector<float>& recorded = kl_of(edges, ranking, trace.path(), info.id);
     SampleKl kl{info.id, info.problem, static_cast<int>(n_layers), {}};
     for (const Budget& pair : pairs) {
       const auto found = std::ranges::find(edges.budgets, pair);
       if (found == edges.budgets.end())
         throw bad_input("trace {}: sample {} has no predicted KL for K = {}, L = {}; it was profiled with {}",
                         trace.path(), info.id, pair.k_pages, pair.l_pages, text(edges.budgets));
-      const auto first = edges.kl.begin() + static_cast<std::ptrdiff_t>(
+      const auto first = recorded.begin() + static_cast<std::ptrdiff_t>(
                                                 n * static_cast<std::size_t>(found - edges.budgets.begin()));
       kl.kl.insert(kl.kl.end(), first, first + static_cast<std::ptrdiff_t>(n));
     }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "calib/recall.h"
+#include "core/ranking.h"
 #include "trace/trace.h"
 
 namespace deltacal::calib {
@@ -25,9 +26,13 @@ struct SampleKl {
 bool has_sensitivity(const trace::Reader&);               // every sample has it
 bool has_sensitivity(const trace::Reader&, const Grid&);  // and all of the grid's pairs in it
 
+// Whether every sample has it under this ranking of the pages.
+bool has_ranking(const trace::Reader&, const deltacal::Ranking&);
+
 // One entry a sample, pairs in the order of grid.pairs(). bad_input that names the flag where a sample was
-// recorded without sensitivities, and the pair where one of the grid's was not recorded.
-std::vector<SampleKl> predicted_kl(const trace::Reader&, const Grid&);
+// recorded without sensitivities or without this ranking, and the pair where one of the grid's was not
+// recorded.
+std::vector<SampleKl> predicted_kl(const trace::Reader&, const Grid&, const deltacal::Ranking& = {});
 
 // How an edge's loss is made of the samples'.
 struct Aggregate {

@@ -18,9 +18,11 @@ std::optional<double> known(double value) {
   return std::isnan(value) ? std::nullopt : std::optional<double>(value);
 }
 
-// Sparse layers whose K and L were measured, with the recall of their edge.
+// Sparse layers whose K and L were measured, with the recall of their edge: of lists by DELTA's score, made at
+// every step, so that of a schedule with other ones none is known.
 std::vector<config::LayerRecall> recall_of(const config::Schedule& schedule, const EdgeCosts& edges) {
   std::vector<config::LayerRecall> recall;
+  if (schedule.score != config::Score{} || config::keeps_lists(schedule)) return recall;
   for (int layer = 0; layer < edges.n_layers; ++layer) {
     const auto& plan = schedule.layers[layer];
     if (plan.role != Role::sparse) continue;
@@ -48,7 +50,9 @@ double ratio_of(const Choice& choice, const StepCosts& costs) {
   return all / static_cast<double>(choice.attended);
 }
 
+// None with adaptive refresh: a run alone tells it.
 std::map<std::string, double> expected_ratios(const config::Schedule& schedule, int max_context, int own) {
+  if (schedule.refresh) return {};
   std::set<int> contexts;
   for (int context : {2048, 8192, 32768})
     if (max_context <= 0 || context <= max_context) contexts.insert(context);
@@ -75,9 +79,7 @@ Json alternative(const Choice& choice, const EdgeCosts& edges, const StepCosts& 
 Json provenance(std::span<const Choice> choices, const EdgeCosts& edges, const StepCosts& costs,
                 const CalibrationRecord& record) {
   Json samples = Json::array(), alternatives = Json::array();
-  for (const auto& sample : record.samples)
-    samples.push_back(
-        {{"id", sample.id}, {"task", sample.task}, {"problem", sample.problem}, {"sha256", sample.sha256}});
+  for (const auto& sample : record.samples) samples.push_back(json_sample(sample));
   for (const Choice& choice : choices) alternatives.push_back(alternative(choice, edges, costs));
   return {
       {"trace", {{"path", record.trace_path}, {"sha256", record.trace_sha256}}},
@@ -99,6 +101,12 @@ Json provenance(std::span<const Choice> choices, const EdgeCosts& edges, const S
 
 }  // namespace
 
+Json json_sample(const CalibrationSample& sample) {
+  Json json{{"id", sample.id}, {"task", sample.task}, {"problem", sample.problem}, {"sha256", sample.sha256}};
+  if (!sample.parts.empty()) json["parts"] = sample.parts;
+  return json;
+}
+
 config::Config to_config(std::span<const Choice> choices, const ModelInfo& model, const EdgeCosts& edges,
                          const StepCosts& costs, const CalibrationRecord& record) {
   assert(!choices.empty());
@@ -119,10 +127,19 @@ std::vector<SplitSample> calibrated_on(const config::Config& config, const std::
       if (!sample[field].is_string()) throw bad_input("{}: {}[].{} is not a text", where, name, field);
       return sample[field].get<std::string>();
     };
+    const auto parts = [&](const Json& sample) {
+      std::vector<std::string> problems;
+      for (const Json& part : sample.value("parts", Json::array())) {
+        if (!part.is_string()) throw bad_input("{}: {}[].parts is not a list of texts", where, name);
+        problems.push_back(part);
+      }
+      return problems;
+    };
     if (!list.is_array()) throw bad_input("{}: {} is not a list", where, name);
     for (const Json& sample : list) {
       if (!sample.is_object()) throw bad_input("{}: {} holds something that is no sample", where, name);
-      samples.push_back({text(sample, "task"), text(sample, "problem"), text(sample, "sha256")});
+      samples.push_back(
+          {text(sample, "task"), text(sample, "problem"), text(sample, "sha256"), parts(sample)});
     }
   };
   const Json& made = config.provenance;

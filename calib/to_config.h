@@ -23,7 +23,11 @@ struct Choice {
 
 struct CalibrationSample {
   std::string id, task, problem, sha256;  // sha256 of the token ids
+  std::vector<std::string> parts{};       // of a packed sample: SplitSample
 };
+
+// As the provenance of an artefact lists a sample.
+nlohmann::ordered_json json_sample(const CalibrationSample&);
 
 struct CalibrationRecord {
   std::string trace_path, trace_sha256;
@@ -36,9 +40,9 @@ struct CalibrationRecord {
 };
 
 // choices[0] is written; all of them are listed as alternatives with their figures, best first. Expected
-// recall is given for the sparse layers whose K and L lie on the grid and whose Δ-layer has no head weights;
-// the expected attended-token ratio for the steps 0..C-1 of one sequence, C = 2048, 8192 and 32768 as far as
-// the model goes, and the record's own context.
+// recall is given for the sparse layers whose K and L lie on the grid, under DELTA's score alone; the
+// expected attended-token ratio for the steps 0..C-1 of one sequence, C = 2048, 8192 and 32768 as far as the
+// model goes, and the record's own context.
 config::Config to_config(std::span<const Choice> choices, const ModelInfo&, const EdgeCosts&,
                          const StepCosts&, const CalibrationRecord&);
 

@@ -27,29 +27,70 @@ void keep_best(std::vector<Move>& moves) {
 
 Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& allowed)
     : n_layers_(edges.n_layers),
+      list_k_(allowed.list_k),
       full_cost_(static_cast<double>(costs.full)),
-      delta_cost_(static_cast<double>(costs.delta)),
-      unit_(std::abs(costs.delta - costs.full)),
+      delta_cost_(static_cast<double>(list_k_ < 0 ? costs.delta : costs.listed[list_k_])),
+      unit_(static_cast<long long>(std::abs(delta_cost_ - full_cost_))),
       first_{0} {
   if (largest_cost() >= 0x1p53)
     throw bad_input("a schedule costs up to {}: too large to add up exactly; take fewer steps",
                     largest_cost());
   set_deltas(allowed);
   set_modes(edges, allowed);
+  set_delta_losses(edges);
   for (int layer = 0; layer < n_layers_; ++layer) {
-    double worst = 0;
+    double worst = 0;  // sparse or a Δ-layer
+    for (int mode = 0; mode < n_modes(); ++mode) worst = std::max(worst, delta_loss(layer, mode));
     for (int source = 0; source < n_layers_; ++source)
       for (const Mode& mode : modes_) {
         if (serves(source, layer, allowed)) {
           const auto moves = usable(edges, costs, allowed, layer, source, mode);
           if (!moves.empty()) worst = std::max(worst, moves.front().loss);
-          for (const Move& move : moves) unit_ = std::gcd(unit_, costs.full - costs.sparse[move.k_index]);
           moves_.insert(moves_.end(), moves.begin(), moves.end());
         }
         first_.push_back(moves_.size());
       }
     largest_loss_ += worst;
   }
+  drop_matched_modes();
+}
+
+// Whether at every layer each move of mode `worse` has one of `better` that costs and loses no more: then
+// whatever is served in `worse` can be served in `better`.
+bool Moves::matches(int source, int better, int worse) const {
+  for (int layer = source + 1; layer < n_layers_; ++layer) {
+    const auto moves = sparse(layer, source, better);
+    for (const Move& move : sparse(layer, source, worse))
+      if (std::none_of(moves.begin(), moves.end(),
+                       [&](const Move& m) { return m.cost <= move.cost && m.loss <= move.loss; }))
+        return false;
+  }
+  return true;
+}
+
+// Modes that only repeat what another one offers multiply the work by their number: k of equal loss where a
+// segment shares one, or L that make no difference. Of equal modes the first stays.
+void Moves::drop_matched_modes() {
+  const size_t n = modes_.size();
+  std::vector<bool> dropped(n_layers_ * n);
+  for (int source = 0; source < n_layers_; ++source)
+    for (size_t mode = 0; mode < n; ++mode)
+      for (size_t other = 0; other < n && !dropped[source * n + mode]; ++other)
+        dropped[source * n + mode] =
+            other != mode && !dropped[source * n + other] && matches(source, other, mode);
+  std::vector<Move> kept;
+  std::vector<size_t> first{0};
+  for (int layer = 0; layer < n_layers_; ++layer)
+    for (int source = 0; source < n_layers_; ++source)
+      for (size_t mode = 0; mode < n; ++mode) {
+        const auto moves = sparse(layer, source, static_cast<int>(mode));
+        if (!dropped[source * n + mode]) kept.insert(kept.end(), moves.begin(), moves.end());
+        first.push_back(kept.size());
+      }
+  moves_ = std::move(kept);
+  first_ = std::move(first);
+  // Of those that are left alone: the coarser the unit, the closer the bounds come to what can be had.
+  for (const Move& move : moves_) unit_ = std::gcd(unit_, static_cast<long long>(full_cost_ - move.cost));
 }
 
 void Moves::set_deltas(const Allowed& allowed) {
@@ -69,6 +110,19 @@ void Moves::set_modes(const EdgeCosts& edges, const Allowed& allowed) {
   }
 }
 
+// 0 also where it is unknown: usable() has no moves there.
+void Moves::set_delta_losses(const EdgeCosts& edges) {
+  delta_loss_.assign(static_cast<size_t>(n_layers_) * modes_.size(), 0);
+  for (int layer = 0; list_k_ >= 0 && layer < n_layers_; ++layer)
+    for (int mode = 0; mode < n_modes(); ++mode) {
+      const double loss = edges.loss[edges.at(layer, layer, list_k_, modes_[mode].l_index)];
+      if (std::isnan(loss)) continue;
+      if (!(loss >= 0 && std::isfinite(loss)))
+        throw bad_input("the loss of layer {} between its lists is {}: expected 0 or more", layer, loss);
+      delta_loss_[static_cast<size_t>(layer) * modes_.size() + mode] = loss;
+    }
+}
+
 bool Moves::serves(int source, int layer, const Allowed& allowed) const {
   if (source >= layer || !may_be_delta_[source]) return false;
   if (!allowed.delta_layers) return true;
@@ -79,7 +133,9 @@ bool Moves::serves(int source, int layer, const Allowed& allowed) const {
 std::vector<Move> Moves::usable(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& allowed,
                                 int layer, int source, const Mode& mode) const {
   std::vector<Move> moves;
+  if (list_k_ >= 0 && std::isnan(edges.loss[edges.at(source, source, list_k_, mode.l_index)])) return moves;
   for (int k = 0; k < static_cast<int>(edges.k_pages.size()); ++k) {
+    if (list_k_ >= 0 && k > list_k_) break;
     const size_t edge = edges.at(layer, source, k, mode.l_index);
     const double loss = edges.loss[edge];
     if (std::isnan(loss) || edges.k_pages[k] < edges.l_pages[mode.l_index]) continue;

@@ -62,7 +62,8 @@ class Pass {
     for (int mode = 0; mode < unserved; ++mode)
       for (const Move& move : moves_.sparse(layer, source, mode)) {
         append(layer, mode, mode, move);
-        append(layer, unserved, mode, move);
+        // Now the list's L is known, and with it what the Δ-layer itself loses.
+        append(layer, unserved, mode, {move.cost, move.loss + moves_.delta_loss(source, mode), move.k_index});
       }
   }
 
@@ -126,7 +127,7 @@ class Pass {
   }
 
   Path path_to(const Label& end) const {
-    Path path{{}, {}, set_.deltas(), end.cost, end.loss};
+    Path path{{}, {}, set_.deltas(), end.cost, end.loss, moves_.list_k()};
     const Label* label = &end;
     for (int layer = 0; layer < moves_.n_layers(); ++layer, label = &arena_[label->parent]) {
       path.choice.push_back(label->choice);
@@ -179,7 +180,7 @@ void OneSet::add_rest() {
       const auto after = rest(layer + 1, mode), own = relaxation_.layer(layer, source, mode);
       for (size_t i = 0; i < n_prices_; ++i) {
         here[i] = own[i] + after[i];
-        unserved[i] = std::min(unserved[i], here[i]);
+        unserved[i] = std::min(unserved[i], prices[i].of(0, moves_.delta_loss(source, mode)) + here[i]);
       }
     }
   }

@@ -17,9 +17,13 @@ void check(const LayerCosts& costs, size_t n_k) {
     throw bad_input("a full layer costs {}, a Δ-layer {}: expected at least 1", costs.full, costs.delta);
   for (long long cost : costs.sparse)
     if (cost < 0) throw bad_input("a sparse layer costs {}: expected at least 0", cost);
+  for (long long cost : costs.listed)
+    if (cost < 1) throw bad_input("a Δ-layer between its lists costs {}: expected at least 1", cost);
 }
 
 void check(const Options& o, int n_layers) {
+  if (o.refresh_interval < 1)
+    throw bad_input("a list every {} steps: at least 1 is needed", o.refresh_interval);
   if (o.candidates < 1) throw bad_input("{} candidates: at least 1 is needed", o.candidates);
   if (o.full_layers && (*o.full_layers < 0 || *o.full_layers > n_layers))
     throw bad_input("{} full layers: the model has {}; give 0 to {}, or auto", *o.full_layers, n_layers,
@@ -48,17 +52,32 @@ std::vector<Moves> moves_of(const EdgeCosts& edges, const LayerCosts& costs, con
   if (edges.n_layers < 1) throw bad_input("no layers to choose a schedule for");
   check(costs, edges.k_pages.size());
   check(options, edges.n_layers);
-  Allowed allowed{options.full_layers.value_or(0), options.budgets == Budgets::per_segment, -1, min_recall,
+  const bool keeps = options.refresh_interval > 1;
+  const int n_k = static_cast<int>(edges.k_pages.size());
+  if (keeps && costs.listed.size() != edges.k_pages.size())
+    throw bad_input("costs of Δ-layers for {} lengths of lists, losses for {}", costs.listed.size(), n_k);
+  if (keeps && min_recall >= 0)
+    throw bad_input("the recall of lists that serve several steps is not known: work to a budget or a loss");
+  Allowed allowed{options.full_layers.value_or(0),
+                  options.budgets == Budgets::per_segment,
+                  -1,
+                  -1,
+                  min_recall,
                   options.delta_layers};
   std::vector<Moves> moves;
-  if (options.budgets != Budgets::one) return {Moves(edges, costs, allowed)};
-  for (allowed.only_k = 0; allowed.only_k < static_cast<int>(edges.k_pages.size()); ++allowed.only_k)
-    moves.emplace_back(edges, costs, allowed);
+  for (allowed.list_k = keeps ? 0 : -1; allowed.list_k < (keeps ? n_k : 0); ++allowed.list_k) {
+    if (options.budgets != Budgets::one)
+      moves.emplace_back(edges, costs, allowed);
+    else
+      for (allowed.only_k = 0; allowed.only_k < n_k; ++allowed.only_k)
+        moves.emplace_back(edges, costs, allowed);
+  }
   return moves;
 }
 
-config::Schedule to_schedule(const EdgeCosts& edges, const Path& path) {
+config::Schedule to_schedule(const EdgeCosts& edges, const Options& options, const Path& path) {
   config::Schedule schedule;
+  schedule.refresh_interval = options.refresh_interval;
   schedule.layers.resize(edges.n_layers);
   config::LayerPlan* list = nullptr;
   for (int layer = 0; layer < edges.n_layers; ++layer) {
@@ -66,6 +85,7 @@ config::Schedule to_schedule(const EdgeCosts& edges, const Path& path) {
     if (path.choice[layer] == Path::full) continue;
     if (path.choice[layer] == Path::delta) {
       plan.role = config::Role::delta;
+      if (path.list_k >= 0) plan.k_pages = edges.k_pages[path.list_k];
       list = &plan;
       continue;
     }
@@ -77,10 +97,10 @@ config::Schedule to_schedule(const EdgeCosts& edges, const Path& path) {
   return schedule;
 }
 
-std::vector<Candidate> candidates(const EdgeCosts& edges, const Best& best) {
+std::vector<Candidate> candidates(const EdgeCosts& edges, const Options& options, const Best& best) {
   std::vector<Candidate> found;
   for (const Path& path : best.paths())
-    found.push_back({to_schedule(edges, path), path.loss, static_cast<long long>(path.cost)});
+    found.push_back({to_schedule(edges, options, path), path.loss, static_cast<long long>(path.cost)});
   return found;
 }
 
@@ -91,7 +111,7 @@ std::vector<Candidate> k_best(const EdgeCosts& edges, const LayerCosts& costs, l
   Best best(Goal::loss, options.candidates);
   for (const Moves& moves : moves_of(edges, costs, options))
     search(moves, Goal::loss, static_cast<double>(budget), n_deltas(options), best);
-  return candidates(edges, best);
+  return candidates(edges, options, best);
 }
 
 std::vector<std::optional<Candidate>> pareto(const EdgeCosts& edges, const LayerCosts& costs,
@@ -103,7 +123,7 @@ std::vector<std::optional<Candidate>> pareto(const EdgeCosts& edges, const Layer
     for (const Moves& moves : by_k)
       search(moves, Goal::loss, static_cast<double>(budget), n_deltas(options), best);
     found.emplace_back();
-    if (best.full()) found.back() = candidates(edges, best)[0];
+    if (best.full()) found.back() = candidates(edges, options, best)[0];
   }
   return found;
 }
@@ -115,7 +135,7 @@ std::vector<Candidate> cheapest_with_loss(const EdgeCosts& edges, const LayerCos
   Best best(Goal::cost, options.candidates);
   for (const Moves& moves : moves_of(edges, costs, options))
     search(moves, Goal::cost, target, n_deltas(options), best);
-  return candidates(edges, best);
+  return candidates(edges, options, best);
 }
 
 std::vector<Candidate> cheapest_with_recall(const EdgeCosts& edges, const LayerCosts& costs,
@@ -123,25 +143,38 @@ std::vector<Candidate> cheapest_with_recall(const EdgeCosts& edges, const LayerC
   Best best(Goal::cost, options.candidates);
   for (const Moves& moves : moves_of(edges, costs, options, min_recall))
     search_cheapest(moves, n_deltas(options), best);
-  return candidates(edges, best);
+  return candidates(edges, options, best);
 }
 
 std::optional<Candidate> cheapest(const EdgeCosts& edges, const LayerCosts& costs, const Options& options) {
   Best best(Goal::cost, 1);
   for (const Moves& moves : moves_of(edges, costs, options)) search_cheapest(moves, n_deltas(options), best);
   if (!best.full()) return std::nullopt;
-  return candidates(edges, best)[0];
+  return candidates(edges, options, best)[0];
 }
 
 double loss_of(const EdgeCosts& edges, const config::Schedule& schedule) {
   double loss = 0;
   for (const size_t entry : entries_of(edges, schedule))
     loss += entry == EdgeCosts::none ? std::numeric_limits<double>::quiet_NaN() : edges.loss[entry];
+  if (!config::keeps_lists(schedule)) return loss;
+  for (int layer = 0; layer < edges.n_layers; ++layer) {
+    const auto& plan = schedule.layers[layer];
+    if (plan.role != config::Role::delta) continue;
+    const int k = edges.k_floor(plan.k_pages);
+    const int l = k < 0 ? -1 : edges.l_floor(std::min(plan.l_pages, edges.k_pages[k]));
+    loss += l < 0 ? std::numeric_limits<double>::quiet_NaN() : edges.loss[edges.at(layer, layer, k, l)];
+  }
   return loss;
 }
 
 long long attended_by(const StepCosts& costs, const config::Schedule& schedule) {
   long long attended = 0;
+  if (config::keeps_lists(schedule)) {
+    for (const auto& [first, end] : costs.sequences())
+      for (int t = first; t < end; ++t) attended += config::attended_positions(schedule, t, first);
+    return attended;
+  }
   for (const auto& plan : schedule.layers)
     attended += plan.role == config::Role::sparse ? costs.at(plan.k_pages) : costs.full();
   return attended;

@@ -57,6 +57,11 @@ Figure alternatives(const Config& config) {
           .body = std::move(table)};
 }
 
+std::string between_lists(const Config& config) {
+  const bool keeps = config.refresh_interval > 1 || !config.refresh.empty();
+  return keeps ? ", a \u0394-layer at the steps where it makes its list and to the list at the others" : "";
+}
+
 }  // namespace
 
 Section schedule_section(const Config& config) {
@@ -68,8 +73,9 @@ Section schedule_section(const Config& config) {
                     config.budget.empty() ? "" : ", budget " + config.budget);
   section.figures.push_back({.id = "schedule-strip",
                              .title = "Roles of the layers",
-                             .caption = "Full layers (F) and \u0394-layers (\u0394) attend to all pages; a "
-                                        "sparse layer (S) attends to the first k "
+                             .caption = "Full layers (F) and \u0394-layers (\u0394) attend to all pages" +
+                                        between_lists(config) +
+                                        "; a sparse layer (S) attends to the first k "
                                         "pages of the list of the \u0394-layer below it. Bars: k in pages, "
                                         "on a logarithmic scale. Brackets: which "
                                         "layers each \u0394-layer serves, with its list and L in pages.",

@@ -24,16 +24,21 @@ Facts::Fact verdict(const Validation* validation) {
   return fact;
 }
 
+std::string made_when(const Config& config) {
+  if (!config.refresh.empty()) return "at " + config.refresh;
+  return config.refresh_interval == 1 ? "every step" : fmt::format("every {} steps", config.refresh_interval);
+}
+
 Facts::Fact schedule(const Config& config) {
   const auto deltas = delta_layers(config.strip);
   int sparse = 0;
   for (const auto& layer : config.strip.layers) sparse += layer.role == Role::sparse ? 1 : 0;
   return {
       quantity::text("Schedule"), "\u0394 at " + (deltas.empty() ? std::string("no layer") : joined(deltas)),
-      fmt::format("{} \u0394-layers, {} sparse, {} full; pages of {} positions; lists made every {}",
+      fmt::format("{} \u0394-layers, {} sparse, {} full; pages of {} positions; lists made {}",
                   deltas.size(), sparse,
                   config.strip.layers.size() - deltas.size() - static_cast<size_t>(sparse), config.page_size,
-                  config.refresh_interval == 1 ? "step" : fmt::format("{} steps", config.refresh_interval))};
+                  made_when(config))};
 }
 
 void add_delta_facts(std::vector<Facts::Fact>& facts, const Validation& validation,

@@ -116,6 +116,15 @@ Score read_score(const Json& json, const std::string& file) {
   return score;
 }
 
+constexpr const char* query_cosine = "query-cosine";
+
+std::optional<AdaptiveRefresh> read_refresh(const Json& json, const std::string& file) {
+  if (json.is_null()) return std::nullopt;
+  const Fields f(json, file, "refresh", {"signal", "threshold", "max_interval"});
+  if (f.text("signal") != query_cosine) throw f.wrong("signal", fmt::format("\"{}\"", query_cosine));
+  return AdaptiveRefresh{f.number("threshold"), f.integer("max_interval", 1)};
+}
+
 Interval read_interval(const Fields& f) {
   const auto bound = [&](const char* name) -> std::optional<double> {
     if (!f.has(name) || f.required(name).is_null()) return std::nullopt;
@@ -179,6 +188,11 @@ Json to_json(const Expected& expected) {
           {"nll_gap", expected.nll_gap ? to_json(*expected.nll_gap) : Json()}};
 }
 
+Json to_json(const std::optional<AdaptiveRefresh>& refresh) {
+  if (!refresh) return Json();
+  return {{"signal", query_cosine}, {"threshold", refresh->threshold}, {"max_interval", refresh->max_interval}};
+}
+
 Json to_json(const Score& score) {
   Json rows = nullptr;
   for (const auto& row : score.head_weights) rows.push_back(row.empty() ? Json() : Json(row));
@@ -199,13 +213,14 @@ Config read(const std::string& path) {
   const Fields f(
       json, path, "",
       {"format", "schema_version", "tool_version", "command", "seed", "created", "model", "page_size",
-       "position_bias", "refresh_interval", "score", "layers", "expected", "provenance"});
+       "position_bias", "refresh_interval", "refresh", "score", "layers", "expected", "provenance"});
   if (const int size = f.integer("page_size", 1); size != page_size)
     throw bad_input("{}: page_size {} is not supported by this version, only {} is", path, size, page_size);
   Config config;
   config.model = read_model(f.required("model"), path);
   if (f.has("position_bias")) config.schedule.position_bias = f.number("position_bias");
   if (f.has("refresh_interval")) config.schedule.refresh_interval = f.integer("refresh_interval", 1);
+  if (f.has("refresh")) config.schedule.refresh = read_refresh(f.required("refresh"), path);
   if (f.has("score")) config.schedule.score = read_score(f.required("score"), path);
   config.schedule.layers = read_layers(f.array("layers"), path, config.model.n_layers);
   check(config.schedule, path);
@@ -226,6 +241,7 @@ nlohmann::ordered_json to_json(const Config& config, const Provenance& made) {
   json["page_size"] = page_size;
   json["position_bias"] = config.schedule.position_bias;
   json["refresh_interval"] = config.schedule.refresh_interval;
+  json["refresh"] = to_json(config.schedule.refresh);
   json["score"] = to_json(config.schedule.score);
   json["layers"] = Json::array();
   for (const LayerPlan& layer : config.schedule.layers) json["layers"].push_back(to_json(layer));

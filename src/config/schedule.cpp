@@ -8,6 +8,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "core/refresh.h"
 
 namespace deltacal::config {
 namespace {
@@ -20,13 +21,23 @@ int limit_of(const LayerPlan& layer) {
   return layer.role == Role::sparse ? layer.k_pages : no_limit;
 }
 
-int attended(int k_pages, int t) {
-  if (k_pages == no_limit || k_pages >= pages_seen(t)) return t + 1;
-  return (k_pages - 1) * page_size + t % page_size + 1;
+// Positions that one layer attends to at step t, its list made at t0.
+long long attended(const Schedule& schedule, int index, int t0, int t) {
+  const LayerPlan& layer = schedule.layers[static_cast<size_t>(index)];
+  if (layer.role == Role::full || (layer.role == Role::delta && t0 == t)) return t + 1;
+  const LayerPlan& list =
+      layer.role == Role::delta ? layer : schedule.layers[static_cast<size_t>(source_of(schedule, index))];
+  return positions_attended(layer.k_pages, {list.k_pages, list.l_pages}, t0, t);
 }
 
-// Sum of attended(k_pages, t) over the steps t < end, in closed form: t + 1 up to k pages, then k - 1 full
-// pages and the newest as far as it is filled.
+void check_known(const Schedule& schedule) {
+  if (schedule.refresh)
+    throw bad_input(
+        "what a schedule with adaptive refresh attends to shows in a run alone: measure it with validate");
+}
+
+// Positions that a layer with a list made at every step attends to over the steps t < end, in closed form: t
+// + 1 up to k pages, then k - 1 full pages and the newest as far as it is filled.
 Wide attended_before(int k_pages, Wide end) {
   const Wide all = k_pages == no_limit ? end : std::min(end, Wide{k_pages} * page_size);
   const Wide steps = end - all, rest = steps % page_size;
@@ -82,6 +93,26 @@ void check_layer(const Schedule& schedule, size_t index, int source, const std::
                     layer.k_pages, source, list.k_pages);
 }
 
+void check_refresh(const Schedule& schedule, const std::string& where) {
+  if (schedule.refresh_interval < 1)
+    throw bad_input("{}: refresh_interval is {}, expected 1 or more", where, schedule.refresh_interval);
+  if (!schedule.refresh) return;
+  const AdaptiveRefresh& adaptive = *schedule.refresh;
+  if (schedule.refresh_interval != 1)
+    throw bad_input(
+        "{}: refresh_interval {} and refresh: lists are made at an interval or by a signal, not both", where,
+        schedule.refresh_interval);
+  if (!(adaptive.threshold >= -1 && adaptive.threshold <= 1))
+    throw bad_input("{}: refresh.threshold is {}, expected a cosine from -1 to 1", where, adaptive.threshold);
+  if (schedule.score.carry > 0)
+    throw bad_input(
+        "{}: refresh and score.carry {}: a delta layer may need scores of a step at which the one before it "
+        "makes no list; carry goes with refresh_interval",
+        where, schedule.score.carry);
+  if (adaptive.max_interval < 1)
+    throw bad_input("{}: refresh.max_interval is {}, expected 1 or more", where, adaptive.max_interval);
+}
+
 void check_score(const Schedule& schedule, const std::string& where) {
   const Score& score = schedule.score;
   if (!(score.carry >= 0 && score.carry <= 1))
@@ -119,17 +150,16 @@ std::string describe(const Score& score) {
 void check_heads(const Score& score, int n_heads, const std::string& where) {
   for (size_t i = 0; i < score.head_weights.size(); ++i)
     if (const auto& row = score.head_weights[i]; !row.empty() && row.size() != static_cast<size_t>(n_heads))
-      throw bad_input("{}: score.head_weights[{}] has {} numbers, one for each of the {} query heads is expected",
-                      where, i, row.size(), n_heads);
+      throw bad_input(
+          "{}: score.head_weights[{}] has {} numbers, one for each of the {} query heads is expected", where,
+          i, row.size(), n_heads);
 }
 
 void check(const Schedule& schedule, const std::string& where) {
   if (schedule.layers.empty()) throw bad_input("{}: layers is empty", where);
   if (!std::isfinite(schedule.position_bias) || schedule.position_bias < 0)
     throw bad_input("{}: position_bias is {}, expected 0 or more", where, schedule.position_bias);
-  if (schedule.refresh_interval != 1)
-    throw bad_input("{}: refresh_interval {} is not supported by this version, only 1 is", where,
-                    schedule.refresh_interval);
+  check_refresh(schedule, where);
   check_score(schedule, where);
   int source = -1;
   for (size_t i = 0; i < schedule.layers.size(); ++i) {
@@ -158,16 +188,29 @@ std::string describe(const Schedule& schedule) {
   if (!windows.empty()) texts.push_back("delta " + ranges_of(layers[Role::delta]));
   if (!budgets.empty()) texts.push_back(fmt::format("sparse k {}, L {}", span_of(budgets), span_of(windows)));
   if (const std::string score = describe(schedule.score); !score.empty()) texts.push_back(score);
+  if (schedule.refresh_interval > 1)
+    texts.push_back(fmt::format("lists every {} steps", schedule.refresh_interval));
+  if (schedule.refresh)
+    texts.push_back(fmt::format("lists at query cosine below {}, at least every {} steps",
+                                schedule.refresh->threshold, schedule.refresh->max_interval));
   return fmt::format("{}", fmt::join(texts, " · "));
 }
 
-long long attended_positions(const Schedule& schedule, int t) {
+bool keeps_lists(const Schedule& schedule) {
+  return schedule.refresh_interval > 1 || schedule.refresh;
+}
+
+long long attended_positions(const Schedule& schedule, int t, int first_step) {
+  check_known(schedule);
+  const int t0 = list_made_at(t, first_step, schedule.refresh_interval);
   long long sum = 0;
-  for (const LayerPlan& layer : schedule.layers) sum += attended(limit_of(layer), t);
+  for (int layer = 0; layer < static_cast<int>(schedule.layers.size()); ++layer)
+    sum += attended(schedule, layer, t0, t);
   return sum;
 }
 
 double attended_ratio(const Schedule& schedule, const std::vector<StepRange>& sequences) {
+  check_known(schedule);
   std::map<int, int> layers;  // by page limit
   for (const LayerPlan& layer : schedule.layers) ++layers[limit_of(layer)];
   Wide all = 0, kept = 0;
@@ -175,8 +218,11 @@ double attended_ratio(const Schedule& schedule, const std::vector<StepRange>& se
     if (first < 0 || first > end) throw bad_input("steps {} to {} are no range", first, end);
     for (const auto& [limit, count] : layers) {
       all += count * (attended_before(no_limit, end) - attended_before(no_limit, first));
-      kept += count * (attended_before(limit, end) - attended_before(limit, first));
+      if (!keeps_lists(schedule))
+        kept += count * (attended_before(limit, end) - attended_before(limit, first));
     }
+    if (keeps_lists(schedule))
+      for (int t = first; t < end; ++t) kept += attended_positions(schedule, t, first);
   }
   if (kept == 0)
     throw bad_input("an attended-token ratio needs at least one step and one layer, there are none");

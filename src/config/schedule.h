@@ -1,5 +1,6 @@
 // A DELTA schedule: what each layer attends to (arXiv 2510.09883, section 3; this project's k per layer).
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,7 @@ namespace deltacal::config {
 
 enum class Role {
   full,    // attends to all pages
-  delta,   // attends to all pages and ranks them: the list
+  delta,   // attends to all pages and ranks them: the list; between two lists to the list in force (core/refresh.h)
   sparse,  // attends to a prefix of the list of the nearest delta layer below it
 };
 
@@ -33,11 +34,21 @@ struct Score {
   bool operator==(const Score&) const = default;
 };
 
+// A Δ-layer makes a list where its queries have turned away from those of its last one, made at t0: at step t where
+//   mean over heads of cosine(q[t,h], q[t0,h]) < threshold, or t - t0 >= max_interval
+// with q before the rotary embedding, which alone would turn two equal queries by the angle of t - t0 positions.
+struct AdaptiveRefresh {
+  double threshold = 0;  // of the cosine, -1 to 1
+  int max_interval = 1;  // steps
+  bool operator==(const AdaptiveRefresh&) const = default;
+};
+
 struct Schedule {
   std::vector<LayerPlan> layers;  // [n_layers]
   double position_bias = 1e-7;    // b of select(): pages are ranked by S[u] - b u
   Score score = {};
-  int refresh_interval = 1;       // steps between two lists; only 1 is supported
+  int refresh_interval = 1;       // lists are made at the first step and at every multiple of it
+  std::optional<AdaptiveRefresh> refresh = std::nullopt;  // instead of an interval
   bool operator==(const Schedule&) const = default;
 };
 
@@ -52,16 +63,19 @@ void check_heads(const Score&, int n_heads, const std::string& where);
 int source_of(const Schedule&, int layer);
 
 // "full 0-1 · delta 2, 14, 22 · sparse k 16-64, L 4": one line for people. Where the score is not DELTA's, also
-// "score max, carry 0.5, head weights at 2, 14".
+// "score max, carry 0.5, head weights at 2, 14"; where lists serve several steps, "lists every 8 steps".
 std::string describe(const Schedule&);
 
-// Positions attended by one step at 0-based position t over all layers; the last page counts as far as it is
-// filled. Every list contains the newest page (l_pages >= 1), so min(k, U) pages hold (k-1) full ones and the
-// newest.
-long long attended_positions(const Schedule&, int t);
+// Whether a Δ-layer may keep a list for more than a step.
+bool keeps_lists(const Schedule&);
+
+// Positions attended by the step at 0-based position t over all layers, in a sequence whose first step is
+// `first_step`; the last page counts as far as it is filled. bad_input with adaptive refresh: what is attended to
+// shows in a run alone.
+long long attended_positions(const Schedule&, int t, int first_step);
 
 // Sum over layers and steps of t+1, divided by the positions attended, over the steps first..end-1 of each
-// sequence.
+// sequence. bad_input without steps, and with adaptive refresh.
 struct StepRange {
   int first = 0, end = 0;
 };

@@ -58,10 +58,6 @@ std::vector<Ranking> parse_rankings(const std::vector<std::string>& names) {
       throw bad_input("ranking \"{}\" is recorded in any case: name the others alone", name);
     if (std::ranges::find(rankings, ranking) != rankings.end())
       throw bad_input("ranking \"{}\" is named twice", name);
-    // A list that is older than the step needs the lists of other steps, which nothing computes yet.
-    if (ranking.refresh_interval != 1)
-      throw bad_input("ranking \"{}\" is not supported by this version: only a new list at every step is",
-                      name);
     rankings.push_back(ranking);
   }
   return rankings;

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "decode/kept_lists.h"
 #include "decode/logits_tensor.h"
 #include "decode/scored_rows.h"
 #include "kernels/append_kv/append_kv.h"
@@ -21,7 +22,8 @@ namespace {
 // Pages of each row.
 struct PageLists {
   int stride = 0;
-  std::vector<int32_t> pages;  // [n_rows, stride]
+  std::vector<int32_t> pages;   // [n_rows, stride]
+  std::vector<int32_t> length;  // [n_rows] of the ranked lists
 };
 
 // The pages that each row attends to in the layer at hand.
@@ -57,6 +59,8 @@ struct Decoder::Impl {
   PageLists window;                   // of the layer at hand
   std::vector<int32_t> list_length;   // [n_rows] of the layer at hand
   at::Tensor hidden;                  // [n_rows, E] f32, normalised: what the output layer reads
+  std::vector<KeptLists> kept = {};   // [n_layers] where lists serve several steps; otherwise empty
+  std::vector<LayerReads> reads = {};  // [n_layers]
 
   const ModelInfo& info() const { return model.info(); }
 
@@ -137,11 +141,15 @@ struct Decoder::Impl {
     score = std::move(own);
   }
 
+  // With K = L the list needs no score, but a layer above may carry it on.
+  bool needs_score(const LayerPolicy& layer_policy) const {
+    return layer_policy.k_pages > layer_policy.l_pages || policy.score.carry > 0;
+  }
+
   // Scores every row's pages and ranks them (DELTA's Δ-layer).
   void rank(int layer, const LayerPolicy& layer_policy, at::Tensor& q) {
     kernels::select_pages::Params select;
-    // With K = L the list needs no score, but a layer above may carry it on.
-    if (layer_policy.k_pages > layer_policy.l_pages || policy.score.carry > 0) {
+    if (needs_score(layer_policy)) {
       score_pages_of(layer, q);
       select.score = score.data();
       select.score_stride = score_pages();
@@ -157,6 +165,22 @@ struct Decoder::Impl {
     kernels::select_pages::cpu(select);
   }
 
+  // The list in force in each row. Where any row of the pass makes a list all are ranked: one sequence at a time, a
+  // step that makes none ranks nothing. query [n_rows, H, d] before the rotary embedding, where the signal needs it.
+  void make_lists(int layer, const LayerPolicy& layer_policy, at::Tensor& q, at::Tensor& query) {
+    ranked.stride = layer_policy.k_pages;
+    ranked.length.resize(n_rows);
+    if (kept.empty()) {
+      rank(layer, layer_policy, q);
+      for (int r = 0; r < n_rows; ++r) ranked.length[r] = std::min(ranked.stride, pages_of_row[r]);
+      return;
+    }
+    const float* queries = query.defined() ? data(query) : nullptr;
+    ranked.pages.resize(size_t(n_rows) * ranked.stride);
+    if (kept[layer].plan(rows, queries)) rank(layer, layer_policy, q);
+    kept[layer].fill(rows, queries, ranked.pages, ranked.length);
+  }
+
   // The newest k - 1 pages and the first one, for each row that sees more than k.
   void make_window(int k) {
     window.stride = k;
@@ -169,14 +193,29 @@ struct Decoder::Impl {
     }
   }
 
-  Attended attended_by(const LayerPolicy& layer_policy) {
-    if (layer_policy.attend == Attend::all || layer_policy.attend == Attend::all_rank) return {};
+  Attended attended_by(int layer, const LayerPolicy& layer_policy) {
+    const bool ranks = layer_policy.attend == Attend::all_rank;
+    if (layer_policy.attend == Attend::all || (ranks && kept.empty())) return {};
     list_length.resize(n_rows);
     const int k = layer_policy.k_pages;
-    for (int r = 0; r < n_rows; ++r) list_length[r] = prefilled[r] || k >= pages_of_row[r] ? -1 : k;
+    for (int r = 0; r < n_rows; ++r) {
+      const bool all = prefilled[r] || k >= pages_of_row[r] || (ranks && kept[layer].makes_list(r));
+      list_length[r] = all ? -1 : layer_policy.attend == Attend::window ? k : std::min(k, ranked.length[r]);
+    }
     if (layer_policy.attend == Attend::window) make_window(k);
     const PageLists& lists = layer_policy.attend == Attend::window ? window : ranked;
     return {lists.pages.data(), list_length.data(), lists.stride};
+  }
+
+  void count(int layer, const LayerPolicy& layer_policy, const Attended& attended) {
+    for (int r = 0; r < n_rows; ++r) {
+      if (prefilled[r]) continue;
+      const int t = rows.position[r], n_pages = attended.list_length ? attended.list_length[r] : -1;
+      reads[layer].attended += n_pages < 0 ? t + 1 : (n_pages - 1LL) * page_size + t % page_size + 1;
+      if (layer_policy.attend != Attend::all_rank || (!kept.empty() && !kept[layer].makes_list(r))) continue;
+      ++reads[layer].lists;
+      if (needs_score(layer_policy)) reads[layer].ranked += t + 1;
+    }
   }
 
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(info().head_dim)); }
@@ -227,11 +266,14 @@ struct Decoder::Impl {
     at::Tensor q = qkv.narrow(1, 0, q_size).contiguous();                  // [n_rows, H, d]
     at::Tensor k = qkv.narrow(1, q_size, kv_size).contiguous();            // [n_rows, G, d]
     at::Tensor v = qkv.narrow(1, q_size + kv_size, kv_size).contiguous();  // [n_rows, G, d]
-    append(layer, q, k, v);
     const LayerPolicy& layer_policy = policy.layers[layer];
-    if (layer_policy.attend == Attend::all_rank) rank(layer, layer_policy, q);
-    const Attended attended = attended_by(layer_policy);
+    at::Tensor query;  // before the rotary embedding
+    if (policy.refresh && layer_policy.attend == Attend::all_rank) query = q.clone();
+    append(layer, q, k, v);
+    if (layer_policy.attend == Attend::all_rank) make_lists(layer, layer_policy, q, query);
+    const Attended attended = attended_by(layer, layer_policy);
     const at::Tensor out = attend(layer, q, attended);
+    count(layer, layer_policy, attended);
     notify(layer, x, q, attended);
     x.add_(linear(out, w.attention_out));
   }
@@ -252,11 +294,16 @@ Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::
     throw bad_input("the schedule has {} layers, the model {} has {}", impl_->policy.layers.size(), model.info().name,
                     model.info().n_layers);
   config::check_heads(impl_->policy.score, model.info().n_heads, "the schedule");
+  impl_->reads.resize(impl_->policy.layers.size());
+  if (impl_->policy.keeps_lists())
+    for (const LayerPolicy& layer : impl_->policy.layers)
+      impl_->kept.emplace_back(impl_->policy, layer, model.info().n_heads, model.info().head_dim);
 }
 
 Decoder::~Decoder() = default;
 
 const Policy& Decoder::policy() const { return impl_->policy; }
+std::span<const LayerReads> Decoder::reads() const { return impl_->reads; }
 
 void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
   const c10::InferenceMode inference;

@@ -33,7 +33,8 @@ struct LayerView {
   const float* hidden = nullptr;      // [n_rows, n_embd] what the layer was given
   const float* q = nullptr;           // [n_rows, n_heads, head_dim] after rotary embedding
   kernels::PagedKv kv;
-  // Pages attended by each row of a sparse layer; list_length -1: all. Null in layers that attend to everything.
+  // Pages attended by each row of a sparse layer, or of a Δ-layer that keeps its lists; list_length -1: all. Null in
+  // layers that attend to everything.
   const int32_t* list = nullptr;         // [n_rows, list_stride]
   const int32_t* list_length = nullptr;  // [n_rows]
   int list_stride = 0;
@@ -44,6 +45,13 @@ class Observer {
  public:
   virtual ~Observer() = default;
   virtual void layer(const LayerView&) = 0;
+};
+
+// What the steps (rows at or after prefilled_to) of one layer have read.
+struct LayerReads {
+  long long attended = 0;  // positions
+  long long lists = 0;     // lists made
+  long long ranked = 0;    // positions whose keys were scored for them
 };
 
 class Decoder {
@@ -59,6 +67,8 @@ class Decoder {
   void forward(const Rows&, int first_layer, const float* hidden);
   Logits logits(int first_row, int n_rows);
   const Policy& policy() const;
+  // [n_layers] Since the decoder was made; nothing of layers below `first_layer`, which are not run.
+  std::span<const LayerReads> reads() const;
 
  private:
   struct Impl;

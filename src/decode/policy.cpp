@@ -10,6 +10,8 @@ Policy delta_policy(const config::Schedule& schedule) {
   Policy policy;
   policy.position_bias = schedule.position_bias;
   policy.score = schedule.score;
+  policy.refresh_interval = schedule.refresh_interval;
+  policy.refresh = schedule.refresh;
   for (const auto& layer : schedule.layers) {
     const Attend attend = layer.role == config::Role::full    ? Attend::all
                           : layer.role == config::Role::delta ? Attend::all_rank
@@ -27,19 +29,12 @@ Policy streaming_policy(const std::vector<int>& pages) {
 
 int smallest_k(const Policy& policy) {
   int k = 0;
-  for (const auto& layer : policy.layers)
-    if (layer.attend == Attend::list || layer.attend == Attend::window) k = k == 0 ? layer.k_pages : std::min(k, layer.k_pages);
-  return k;
-}
-
-long long attended_positions(const Policy& policy, int t) {
-  long long sum = 0;
   for (const auto& layer : policy.layers) {
-    const bool sparse = layer.attend == Attend::list || layer.attend == Attend::window;
-    // A list holds the newest page and k-1 full ones.
-    sum += sparse && pages_seen(t) > layer.k_pages ? (layer.k_pages - 1) * page_size + t % page_size + 1 : t + 1;
+    const bool sparse = layer.attend == Attend::list || layer.attend == Attend::window ||
+                        (layer.attend == Attend::all_rank && policy.keeps_lists());
+    if (sparse) k = k == 0 ? layer.k_pages : std::min(k, layer.k_pages);
   }
-  return sum;
+  return k;
 }
 
 }  // namespace deltacal::decode

@@ -1,6 +1,7 @@
 // What each layer of the decoder attends to. A schedule is one policy; full attention and a sliding window with sinks
 // are others.
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "config/schedule.h"
@@ -9,7 +10,7 @@ namespace deltacal::decode {
 
 enum class Attend {
   all,       // all pages
-  all_rank,  // all pages, and ranks them: the list for the layers above
+  all_rank,  // all pages, and ranks them: the list for the layers above; the list in force at steps that make none
   list,      // the first k_pages of the list
   window,    // the first page and the newest k_pages - 1: attention sinks and recent window (StreamingLLM, arXiv 2309.17453)
 };
@@ -24,6 +25,9 @@ struct Policy {
   std::vector<LayerPolicy> layers;  // [n_layers]
   double position_bias = 1e-7;
   config::Score score = {};  // of the layers that rank
+  int refresh_interval = 1;  // as in config::Schedule
+  std::optional<config::AdaptiveRefresh> refresh = std::nullopt;  // instead of an interval
+  bool keeps_lists() const { return refresh_interval > 1 || refresh; }
 };
 
 Policy full_policy(int n_layers);
@@ -31,10 +35,8 @@ Policy delta_policy(const config::Schedule&);
 // pages[l]: pages layer l attends to, 0: all.
 Policy streaming_policy(const std::vector<int>& pages);
 
-// Smallest k of the layers that do not attend to all; a step is active where it sees more pages. 0: none is sparse.
+// Smallest k of the layers that do not attend to all, or not at every step; a step is active where it sees more pages.
+// 0: none is sparse.
 int smallest_k(const Policy&);
-
-// Positions attended by one step at 0-based position t over all layers.
-long long attended_positions(const Policy&, int t);
 
 }  // namespace deltacal::decode

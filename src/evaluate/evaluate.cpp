@@ -49,6 +49,15 @@ struct Run {
     first_layer = layer;
     run.hidden.keep(layer);
   }
+  // Positions attended by the steps; layers that were not run did as in the run that it begins with.
+  long long attended() const {
+    long long sum = 0;
+    for (size_t layer = 0; layer < decoder.reads().size(); ++layer) sum += attended(static_cast<int>(layer));
+    return sum;
+  }
+  long long attended(int layer) const {
+    return layer < first_layer ? from->attended(layer) : decoder.reads()[size_t(layer)].attended;
+  }
   void forward(const decode::Rows& rows) {
     decoder.forward(rows, first_layer, from ? from->hidden.of(first_layer) : nullptr);
   }
@@ -89,7 +98,6 @@ SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, i
     runs.back()->begin_with(run < 0 ? full : *runs[run], first_layer);
     PolicyScores scores;
     scores.name = name;
-    for (int t = n_prompt_tokens; t < n_tokens; ++t) scores.attended += decode::attended_positions(policy, t);
     out.policies.push_back(std::move(scores));
   }
 
@@ -125,6 +133,7 @@ SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, i
   out.nll_full.push_back(missing);
   for (size_t i = 0; i < runs.size(); ++i) {
     out.policies[i].nll.push_back(missing);
+    out.policies[i].attended = runs[i]->attended();
     out.policies[i].recall = runs[i]->recall.result();
   }
   return out;

@@ -8,8 +8,10 @@ namespace {
 using decode::Attend;
 using decode::LayerPolicy;
 
-bool attends_to_all(const LayerPolicy& layer) {
-  return layer.attend == Attend::all || layer.attend == Attend::all_rank;
+// At every step, that is.
+bool attends_to_all(const decode::Policy& policy, int layer) {
+  const Attend attend = policy.layers[layer].attend;
+  return attend == Attend::all || (attend == Attend::all_rank && !policy.keeps_lists());
 }
 
 // The layer that made the list which `layer` reads; -1 without one.
@@ -41,12 +43,17 @@ bool same_score(const decode::Policy& a, const decode::Policy& b, int layer) {
 // The same output from the same input and cache.
 bool same_output(const decode::Policy& a, const decode::Policy& b, int layer) {
   const LayerPolicy &x = a.layers[layer], &y = b.layers[layer];
-  if (attends_to_all(x) || attends_to_all(y)) return attends_to_all(x) && attends_to_all(y);
+  const bool all = attends_to_all(a, layer);
+  if (all || attends_to_all(b, layer)) return all && attends_to_all(b, layer);
   if (x.attend != y.attend || x.k_pages != y.k_pages) return false;
   if (x.attend == Attend::window) return true;
+  if (a.position_bias != b.position_bias || a.refresh_interval != b.refresh_interval || a.refresh != b.refresh)
+    return false;
+  if (x.attend == Attend::all_rank)  // its own list, at the steps that make none
+    return x.l_pages == y.l_pages && same_score(a, b, layer);
   const int source = source_of(a, layer);
   return source == source_of(b, layer) && a.layers[source].l_pages == b.layers[source].l_pages &&
-         a.position_bias == b.position_bias && same_score(a, b, source);
+         same_score(a, b, source);
 }
 
 }  // namespace

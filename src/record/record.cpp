@@ -18,6 +18,7 @@ trace::SamplePlan plan_of(const text::TokenizedSample& sample, const char* mode,
   plan.info.problem = sample.problem;
   plan.info.mode = mode;
   plan.info.n_prompt_tokens = sample.n_prompt_tokens;
+  for (const text::Part& part : sample.parts) plan.info.parts.push_back(part.problem);
   plan.max_tokens = n_tokens;
   plan.max_steps = static_cast<int>(n_steps);
   plan.group_mass = group_mass;
@@ -56,7 +57,7 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
   std::vector<decode::Observer*> observers{&recorder};
   std::optional<sensitivity::Sensitivity> pass;
   if (options.sensitivity)
-    observers.push_back(&pass.emplace(model, n_tokens, recorded.steps, *options.sensitivity));
+    observers.push_back(&pass.emplace(model, n_tokens, recorded.steps, *options.sensitivity, sample.n_prompt_tokens));
   decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), observers);
 
   std::vector<float> nll;
@@ -119,7 +120,7 @@ bool record_decode(const model::Model& model, const text::TokenizedSample& sampl
   recorded.steps.resize(n_steps);
   recorded.burst.resize(n_steps);
   if (options.sensitivity) {  // the backward pass needs the hidden states of every position: once more, in chunks
-    sensitivity::Sensitivity pass(model, n_tokens, recorded.steps, *options.sensitivity);
+    sensitivity::Sensitivity pass(model, n_tokens, recorded.steps, *options.sensitivity, n_prompt);
     cache.release(0);
     decode::Decoder replay(model, cache, decode::full_policy(model.info().n_layers), {&pass});
     decode::replay(replay, ids, n_prompt, [](int, int) {}, options.chunk);

@@ -8,6 +8,9 @@
 // - o) = (sum of c over the chosen pages) / (sum of mass over them): no difference of nearly equal numbers.
 // A head whose chosen pages all have mass 0 in f32 counts with o~ = 0. All of it once for each of several ways
 // to rank the pages (rankings), which share everything but the lists.
+//
+// Where lists serve several steps (a ranking's refresh_interval), o~ is over the list in force (core/refresh.h), and
+// a = l is what a Δ-layer itself loses between its lists, 0 at the steps that make one.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -19,14 +22,18 @@ namespace deltacal::sensitivity {
 
 class EdgeDeltas {
  public:
-  // steps [S] ascending positions; budgets [E]; n_rankings at least 1.
+  // steps [S] ascending positions, of a sequence whose first step is `first_step`; budgets [E]; the refresh interval
+  // of each ranking, at least one.
   EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps, std::vector<PageBudget> budgets,
-             int n_gradients, double position_bias, int n_rankings = 1);
+             int n_gradients, double position_bias, std::span<const int> refresh_intervals = every_step,
+             int first_step = 0);
 
-  // The lists of steps first.. of a source layer by their page scores [rows, n_pages] under one ranking.
-  void rank(int ranking, int layer, int first, int rows, int n_pages, std::span<const float> score);
+  // The positions whose lists are in force at the steps under one ranking, ascending.
+  const std::vector<int32_t>& list_positions(int ranking) const { return list_positions_[size_t(ranking)]; }
+  // The lists of a source layer made at some of these positions, by their page scores [positions, n_pages].
+  void rank(int ranking, int layer, std::span<const int32_t> positions, int n_pages, std::span<const float> score);
 
-  // One target layer, after rank() of every step of every layer up to it, under every ranking.
+  // One target layer, after rank() of every position of every layer up to it, under every ranking.
   // mass [S, n_heads, n_pages], value [n_gradients, S, n_heads, n_pages] as of kernels/page_value.
   void add(int layer, int n_pages, std::span<const float> mass, std::span<const float> value);
 
@@ -37,11 +44,13 @@ class EdgeDeltas {
   std::vector<float> edge_kl(int ranking = 0) const;
 
  private:
+  static constexpr int every_step[] = {1};
   size_t n_pairs() const { return size_t(n_layers_) * size_t(n_layers_ + 1) / 2; }
   // Of one ranking.
   size_t n_deltas() const { return size_t(n_gradients_) * budgets_.size() * n_pairs() * steps_.size(); }
   float& at(int ranking, int gradient, size_t budget, size_t pair, int step);
-  const int32_t* list(int ranking, int layer, size_t l_index, int step) const;
+  size_t list_at(int ranking, int layer, size_t l_index, int step) const;
+  int made_at(int ranking, int step) const;
   void add_step(int layer, int step, int n_pages, std::span<const float> mass, std::span<const float> value);
   // One step of a target layer for every source's list of one ranking; cells and whole as add_step() has them.
   void add_lists(int ranking, int layer, int step, std::span<const double> cells, std::span<const double> whole);
@@ -51,12 +60,14 @@ class EdgeDeltas {
     std::vector<size_t> budgets;
   };
 
-  int n_layers_, n_heads_, n_gradients_, n_rankings_, max_k_ = 0;
+  int n_layers_, n_heads_, n_gradients_, n_rankings_, max_k_ = 0, first_step_;
   double position_bias_;
   std::vector<int32_t> steps_;       // [S]
   std::vector<PageBudget> budgets_;  // [E]
   std::vector<Length> lengths_;      // by L
-  std::vector<int32_t> lists_;       // [n_rankings, N, n_l, S, max_k]
+  std::vector<int> intervals_;       // [n_rankings]
+  std::vector<std::vector<int32_t>> list_positions_;  // [n_rankings]
+  std::vector<int32_t> lists_;       // [n_rankings, N, n_l, S, max_k] in force
   std::vector<float> delta_;         // [n_rankings, n_gradients, E, pairs, S]
 };
 

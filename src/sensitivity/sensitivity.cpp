@@ -3,23 +3,40 @@
 #include <algorithm>
 
 namespace deltacal::sensitivity {
+namespace {
+
+// {sum, 1} first, then those asked for.
+std::vector<int> refresh_intervals(const Options& options) {
+  std::vector<int> intervals{1};
+  for (const Ranking& ranking : options.rankings) intervals.push_back(ranking.refresh_interval);
+  return intervals;
+}
+
+}  // namespace
 
 Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
-                         const Options& options)
+                         const Options& options, int first_step)
     : options_(options),
       pass_(model, n_tokens, steps),
       edges_(model.info().n_layers, model.info().n_heads, steps, options.budgets, options.loss.n_gradients(),
-             options.position_bias, 1 + static_cast<int>(options.rankings.size())) {}
+             options.position_bias, refresh_intervals(options), first_step) {}
 
 void Sensitivity::layer(const decode::LayerView& view) {
   pass_.layer(view);
-  const auto [first_step, rows] = pass_.recorded(view);
-  if (rows.empty()) return;
-  for (int ranking = 0; ranking <= static_cast<int>(options_.rankings.size()); ++ranking) {
-    decode::score_rows(view, rows, false, scored_,
-                       ranking == 0 ? PageScore::sum : options_.rankings[ranking - 1].page);
-    edges_.rank(ranking, view.layer, first_step, static_cast<int>(rows.size()), scored_.n_pages, scored_.score);
-  }
+  for (int ranking = 0; ranking <= static_cast<int>(options_.rankings.size()); ++ranking)
+    rank(view, ranking, ranking == 0 ? PageScore::sum : options_.rankings[ranking - 1].page);
+}
+
+// The lists of the rows at which this ranking makes those that recorded steps use: the steps themselves, or earlier.
+void Sensitivity::rank(const decode::LayerView& view, int ranking, PageScore page) {
+  const auto& positions = edges_.list_positions(ranking);
+  const auto first = std::lower_bound(positions.begin(), positions.end(), view.position.front());
+  const auto last = std::upper_bound(first, positions.end(), view.position.back());
+  if (first == last) return;
+  std::vector<int> rows;  // of the view
+  for (auto position = first; position != last; ++position) rows.push_back(*position - view.position.front());
+  decode::score_rows(view, rows, false, scored_, page);
+  edges_.rank(ranking, view.layer, {first, last}, scored_.n_pages, scored_.score);
 }
 
 void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache) {

@@ -18,14 +18,14 @@ struct Options {
   std::vector<PageBudget> budgets;  // [E]
   LossOptions loss;
   double position_bias = 1e-7;
-  std::vector<Ranking> rankings = {};  // besides {sum, 1}, which always comes first; refresh_interval 1
+  std::vector<Ranking> rankings = {};  // besides {sum, 1}, which always comes first
 };
 
 class Sensitivity : public decode::Observer {
  public:
-  // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0). steps [S] ascending
-  // positions.
-  Sensitivity(const model::Model&, int n_tokens, std::span<const int32_t> steps, const Options&);
+  // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0), whose first step is
+  // `first_step`. steps [S] ascending positions from there on.
+  Sensitivity(const model::Model&, int n_tokens, std::span<const int32_t> steps, const Options&, int first_step);
   void layer(const decode::LayerView&) override;
 
   // After the whole sequence went by; `cache` still holds its keys and values. failure as in
@@ -38,6 +38,8 @@ class Sensitivity : public decode::Observer {
   static size_t bytes(const model::Description&, int n_tokens, int n_steps, const Options&);
 
  private:
+  void rank(const decode::LayerView&, int ranking, PageScore);
+
   Options options_;
   PageValues pass_;
   EdgeDeltas edges_;

@@ -83,6 +83,27 @@ TEST_CASE("budget: costs agree with the attended-token ratio of a schedule") {
         Catch::Approx(config::attended_ratio(schedule, ranges)));
 }
 
+TEST_CASE("budget: a Δ-layer whose lists serve several steps costs what the schedule attends to") {
+  const std::vector<config::StepRange> ranges{{60, 700}, {33, 1024}, {0, 517}};
+  const StepCosts costs(ranges);
+  for (const int interval : {2, 5, 16}) {
+    config::Schedule s;
+    s.layers = {{config::Role::full}, {config::Role::delta, 20, 3}, {config::Role::sparse, 7}};
+    s.refresh_interval = interval;
+    const LayerCosts layers = layer_costs(costs, std::vector<int>{7, 20}, interval);
+    CHECK(layers.full + layers.listed[1] + layers.sparse[0] == schedule::attended_by(costs, s));
+    CHECK(double(3 * costs.full()) / double(schedule::attended_by(costs, s)) ==
+          Catch::Approx(config::attended_ratio(s, ranges)));
+    CHECK(layers.listed[1] < layers.delta);
+  }
+  // Longer ones may have lists of fewer pages in force, and never cost more than is told.
+  config::Schedule s;
+  s.layers = {{config::Role::delta, 20, 3}, {config::Role::sparse, 7}};
+  s.refresh_interval = 100;
+  const LayerCosts layers = layer_costs(costs, std::vector<int>{7, 20}, 100);
+  CHECK(layers.listed[1] + layers.sparse[0] > schedule::attended_by(costs, s));
+}
+
 TEST_CASE("budget: the largest sum of positions at a ratio is rounded down") {
   CHECK(attended_budget({10, 10, {}}, 1, 3.0) == 3);
   CHECK(attended_budget({10, 10, {}}, 3, 1.0) == 30);

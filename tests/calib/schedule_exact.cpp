@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <set>
 
+#include "calib/schedule/moves.h"
 #include "core/error.h"
 #include "schedule_support.h"
 
@@ -22,15 +23,21 @@ Found recount(const EdgeCosts& edges, const LayerCosts& costs, const config::Sch
   for (int layer = 0; layer < edges.n_layers; ++layer) {
     const auto& plan = schedule.layers[layer];
     if (plan.role == config::Role::delta) source = layer;
+    const auto index = [](const std::vector<int>& v, int x) {
+      return int(std::find(v.begin(), v.end(), x) - v.begin());
+    };
+    if (plan.role == config::Role::delta && schedule.refresh_interval > 1) {
+      const int k = index(edges.k_pages, plan.k_pages), l = index(edges.l_pages, plan.l_pages);
+      sum.cost += costs.listed[k];
+      sum.loss += edges.loss[edges.at(layer, layer, k, l)];
+      continue;
+    }
     if (plan.role != config::Role::sparse) {
       sum.cost += plan.role == config::Role::full ? costs.full : costs.delta;
       continue;
     }
     REQUIRE(source >= 0);
     longest[source] = std::max(longest[source], plan.k_pages);
-    const auto index = [](const std::vector<int>& v, int x) {
-      return int(std::find(v.begin(), v.end(), x) - v.begin());
-    };
     const int l_pages = schedule.layers[source].l_pages;
     REQUIRE(plan.k_pages >= l_pages);
     const int k = index(edges.k_pages, plan.k_pages), l = index(edges.l_pages, l_pages);
@@ -40,7 +47,10 @@ Found recount(const EdgeCosts& edges, const LayerCosts& costs, const config::Sch
   for (int layer = 0; layer < edges.n_layers; ++layer)
     if (schedule.layers[layer].role == config::Role::delta) {
       CHECK(longest[layer] > 0);  // serves somebody
-      CHECK(schedule.layers[layer].k_pages == longest[layer]);
+      if (schedule.refresh_interval > 1)
+        CHECK(schedule.layers[layer].k_pages >= longest[layer]);
+      else
+        CHECK(schedule.layers[layer].k_pages == longest[layer]);
     }
   return sum;
 }
@@ -109,6 +119,26 @@ TEST_CASE("schedule: DP equals brute force with several L, three K, unknown edge
         for (int full_layers : {0, 1, 2})
           compare(random_edges(n_layers, {4, 8, 32}, {1, 8}, kind, 100 * seed + n_layers), costs,
                   {.full_layers = full_layers});
+}
+
+TEST_CASE("schedule: with lists that serve several steps, DP equals brute force over lengths of lists and schedules") {
+  const LayerCosts costs{997, 997, {101, 257, 600}, {301, 430, 700}};
+  for (const auto budgets : {schedule::Budgets::per_layer, schedule::Budgets::per_segment, schedule::Budgets::one})
+    for (int n_layers : {2, 4, 6})
+      for (unsigned seed : {1u, 2u})
+        for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes, Losses::equal, Losses::real})
+          compare(random_edges(n_layers, {4, 8, 32}, {1, 8}, kind, 100 * seed + n_layers), costs,
+                  {.full_layers = int(seed) - 1, .budgets = budgets, .refresh_interval = 4});
+}
+
+TEST_CASE("schedule: the loss of a schedule counts its Δ-layers where lists serve several steps") {
+  EdgeCosts edges = random_edges(3, {4, 8}, {1}, Losses::uniform, 5);
+  config::Schedule s;
+  s.layers = {{config::Role::full, 0, 0}, {config::Role::delta, 8, 1}, {config::Role::sparse, 4, 0}};
+  const double sparse = edges.loss[edges.at(2, 1, 0, 0)], own = edges.loss[edges.at(1, 1, 1, 0)];
+  CHECK(schedule::loss_of(edges, s) == sparse);
+  s.refresh_interval = 2;
+  CHECK(std::abs(schedule::loss_of(edges, s) - sparse - own) < tolerance);
 }
 
 TEST_CASE("schedule: full_layers auto is the best over every number of initial full layers") {
@@ -235,6 +265,28 @@ TEST_CASE("schedule: 60 layers with many schedules free of loss are not all trie
   const auto found = schedule::k_best(edges, costs, attended_budget(costs, 60, 1.5), {.candidates = 64});
   REQUIRE(found.size() == 64);
   for (const auto& candidate : found) CHECK(candidate.loss == 0);
+}
+
+TEST_CASE("schedule: modes that only repeat another are dropped, however many k and L there are") {
+  const std::vector<int> k_pages{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}, l_pages{1, 1, 1};
+  LayerCosts costs{1000, 1000, {}};
+  for (const int k : k_pages) costs.sparse.push_back(10 * k);
+  const auto edges = random_edges(80, k_pages, l_pages, Losses::equal, 3);
+  const schedule::Moves moves(edges, costs, {.k_by_segment = true});
+  REQUIRE(moves.n_modes() == 36);
+  for (int layer = 1; layer < 80; ++layer)
+    for (int source = 0; source < layer; ++source) {
+      int left = 0;
+      for (int mode = 0; mode < moves.n_modes(); ++mode)
+        left += static_cast<int>(moves.sparse(layer, source, mode).size());
+      REQUIRE(left == 1);  // the smallest k, and the first of the L
+      REQUIRE(moves.sparse(layer, source, 0)[0].k_index == 0);
+    }
+  const auto found = schedule::k_best(edges, costs, attended_budget(costs, 80, 3),
+                                      {.budgets = schedule::Budgets::per_segment, .candidates = 16});
+  REQUIRE(found.size() == 16);
+  // As few sparse layers as the budget allows: the least n with 80000 - 990 n <= 80000 / 3.
+  for (const auto& candidate : found) CHECK(candidate.loss == 0.5 * 54);
 }
 
 // For one set of Δ-layers the layers decouple but for the budget: an integer knapsack by cost, for every set.

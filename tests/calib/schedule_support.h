@@ -63,7 +63,14 @@ class EverySchedule {
                 double min_recall = -1)
       : edges_(edges), costs_(costs), options_(options), min_recall_(min_recall) {}
   void run(const Visit& visit) const {
-    layer(0, {}, 0, 0.0, [&](unsigned set, long long cost, double loss) {
+    const bool keeps = options_.refresh_interval > 1;
+    for (int list_k = keeps ? 0 : -1; list_k < (keeps ? int(edges_.k_pages.size()) : 0); ++list_k) run(list_k, visit);
+  }
+
+ private:
+  // list_k: the length of all lists that serve several steps.
+  void run(int list_k, const Visit& visit) const {
+    layer(0, {.list_k = list_k}, 0, 0.0, [&](unsigned set, long long cost, double loss) {
       const int n = __builtin_popcount(set);
       if (options_.n_deltas && n != *options_.n_deltas) return;
       unsigned wanted = 0;
@@ -72,12 +79,12 @@ class EverySchedule {
     });
   }
 
- private:
   struct State {
     int source = -1, l = 0;
     int k = -1;  // shared by the segment, or by all; -1: not chosen yet
     bool served = true;
     unsigned set = 0;
+    int list_k = -1;
   };
   void layer(int at, const State& s, long long cost, double loss, const Visit& visit) const {
     if (at == edges_.n_layers) {
@@ -87,18 +94,23 @@ class EverySchedule {
     layer(at + 1, s, cost + costs_.full, loss, visit);
     if (at < options_.full_layers.value_or(0)) return;
     if (s.served)
-      for (int l = 0; l < static_cast<int>(edges_.l_pages.size()); ++l)
-        layer(at + 1, {at, l, options_.budgets == schedule::Budgets::one ? s.k : -1, false, s.set | 1u << at},
-              cost + costs_.delta, loss, visit);
+      for (int l = 0; l < static_cast<int>(edges_.l_pages.size()); ++l) {
+        // Between its lists the Δ-layer reads its own.
+        const double own = s.list_k < 0 ? 0 : edges_.loss[edges_.at(at, at, s.list_k, l)];
+        if (std::isnan(own)) continue;
+        const int k = options_.budgets == schedule::Budgets::one ? s.k : -1;
+        layer(at + 1, {at, l, k, false, s.set | 1u << at, s.list_k},
+              cost + (s.list_k < 0 ? costs_.delta : costs_.listed[s.list_k]), loss + own, visit);
+      }
     if (s.source < 0) return;
     for (int k = 0; k < static_cast<int>(edges_.k_pages.size()); ++k) {
       const bool shared = options_.budgets != schedule::Budgets::per_layer;
       if (shared && s.k >= 0 && k != s.k) continue;
-      if (edges_.k_pages[k] < edges_.l_pages[s.l]) continue;
+      if (edges_.k_pages[k] < edges_.l_pages[s.l] || (s.list_k >= 0 && k > s.list_k)) continue;
       const size_t edge = edges_.at(at, s.source, k, s.l);
       if (std::isnan(edges_.loss[edge])) continue;
       if (min_recall_ >= 0 && !(edges_.recall_low[edge] >= min_recall_)) continue;
-      layer(at + 1, {s.source, s.l, shared ? k : -1, true, s.set}, cost + costs_.sparse[k],
+      layer(at + 1, {s.source, s.l, shared ? k : -1, true, s.set, s.list_k}, cost + costs_.sparse[k],
             loss + edges_.loss[edge], visit);
     }
   }

@@ -194,11 +194,37 @@ TEST_CASE("config: roles and their fields must fit") {
              ContainsSubstring("layers[0] is sparse, but no delta layer"));
 }
 
+TEST_CASE("config: refresh is read as it is written") {
+  const test::Scratch folder;
+  Config c = example();
+  c.schedule.refresh_interval = 8;
+  write(c, folder / "interval.json", Existing::refuse, {"deltacal", 1});
+  CHECK(read(folder / "interval.json").schedule == c.schedule);
+  c.schedule.refresh_interval = 1;
+  c.schedule.refresh = AdaptiveRefresh{0.875, 16};
+  c.schedule.score.carry = 0;
+  write(c, folder / "adaptive.json", Existing::refuse, {"deltacal", 1});
+  CHECK(read(folder / "adaptive.json").schedule == c.schedule);
+}
+
+TEST_CASE("config: a refresh that cannot be is refused by field") {
+  CHECK_THAT(error_with("/refresh_interval", 0), ContainsSubstring("refresh_interval is 0"));
+  const Json refresh{{"signal", "query-cosine"}, {"threshold", 0.9}, {"max_interval", 16}};
+  const auto with = [&](const char* name, const Json& value) {
+    Json changed = refresh;
+    changed[name] = value;
+    return error_with("/refresh", changed);
+  };
+  CHECK_THAT(with("signal", "mass"), ContainsSubstring("refresh.signal is \"mass\", expected \"query-cosine\""));
+  CHECK_THAT(with("threshold", 2), ContainsSubstring("refresh.threshold is 2"));
+  CHECK_THAT(with("max_interval", 0), ContainsSubstring("refresh.max_interval is 0"));
+  CHECK_THAT(with("interval", 3), ContainsSubstring("unknown field refresh.interval"));
+  CHECK_THAT(error_with("/refresh", 3), ContainsSubstring("refresh"));
+}
+
 TEST_CASE("config: options of later versions are refused by name") {
   CHECK_THAT(error_with("/page_size", 32),
              ContainsSubstring("page_size 32 is not supported by this version"));
-  CHECK_THAT(error_with("/refresh_interval", 8),
-             ContainsSubstring("refresh_interval 8 is not supported by this version"));
   CHECK_THAT(error_with("/schema_version", 2), ContainsSubstring("schema_version 2 is not supported"));
   CHECK_THAT(error_with("/format", "deltacal-analysis"), ContainsSubstring("holds \"deltacal-analysis\""));
 }

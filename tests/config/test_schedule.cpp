@@ -55,7 +55,7 @@ TEST_CASE("schedule: attended positions equal the sets of positions") {
   std::mt19937 random(1);
   for (int t = 0; t < 200; ++t) {
     INFO("step " << t);
-    REQUIRE(attended_positions(mixed, t) == attended_by_sets(mixed, t, random));
+    REQUIRE(attended_positions(mixed, t, 0) == attended_by_sets(mixed, t, random));
   }
 }
 
@@ -109,10 +109,79 @@ TEST_CASE("schedule: check refuses what cannot run, naming the layer") {
                check({{full}, std::numeric_limits<double>::quiet_NaN()}, "c");
              }),
              ContainsSubstring("position_bias"));
-  CHECK_THAT(test::error_of([] {
-               check({{full}, 0, {}, 4}, "c");
-             }),
-             ContainsSubstring("refresh_interval 4 is not supported"));
+}
+
+TEST_CASE("schedule: check refuses a refresh that cannot be") {
+  const auto with = [](int interval, std::optional<AdaptiveRefresh> adaptive) {
+    Schedule schedule = mixed;
+    schedule.refresh_interval = interval;
+    schedule.refresh = adaptive;
+    return test::error_of([&] { check(schedule, "c"); });
+  };
+  CHECK(with(8, {}) == "no error");
+  CHECK(with(1, AdaptiveRefresh{0.9, 16}) == "no error");
+  CHECK_THAT(with(0, {}), ContainsSubstring("c: refresh_interval is 0, expected 1 or more"));
+  CHECK_THAT(with(2, AdaptiveRefresh{0.9, 16}), ContainsSubstring("not both"));
+  CHECK_THAT(with(1, AdaptiveRefresh{1.1, 16}), ContainsSubstring("refresh.threshold is 1.1"));
+  CHECK_THAT(with(1, AdaptiveRefresh{0.9, 0}), ContainsSubstring("refresh.max_interval is 0"));
+  Schedule carrying = mixed;
+  carrying.score.carry = 0.5;
+  carrying.refresh = AdaptiveRefresh{0.9, 8};
+  CHECK_THAT(test::error_of([&] { check(carrying, "c"); }), ContainsSubstring("refresh and score.carry 0.5"));
+  carrying.refresh.reset();
+  carrying.refresh_interval = 8;
+  CHECK(test::error_of([&] { check(carrying, "c"); }) == "no error");
+}
+
+TEST_CASE("schedule: with refresh, attended positions equal a decoder's lists, page by page") {
+  // What each Δ-layer last listed: random pages after the window, kept until its next list.
+  std::mt19937 random(5);
+  for (const int interval : {2, 3, 8, 16, 40})
+    for (const int first : {0, 7, 64, 101}) {
+      Schedule schedule = mixed;
+      schedule.refresh_interval = interval;
+      std::vector<std::vector<int>> ranked(mixed.layers.size());  // after the window
+      long long all = 0, kept = 0;
+      for (int t = first; t < 260; ++t) {
+        long long attended = 0;
+        std::vector<int> list;
+        for (size_t layer = 0; layer < mixed.layers.size(); ++layer) {
+          const LayerPlan& plan = mixed.layers[layer];
+          const int pages = t / 16 + 1;
+          const bool makes = t == first || t % interval == 0;
+          if (plan.role == Role::delta) {
+            if (makes) {
+              ranked[layer].clear();
+              for (int u = 0; u < pages - plan.l_pages; ++u) ranked[layer].push_back(u);
+              std::ranges::shuffle(ranked[layer], random);
+              if (plan.k_pages - plan.l_pages < static_cast<int>(ranked[layer].size()))
+                ranked[layer].resize(static_cast<size_t>(plan.k_pages - plan.l_pages));
+            }
+            list.clear();
+            for (int u = pages - 1; u >= std::max(0, pages - plan.l_pages); --u) list.push_back(u);
+            list.insert(list.end(), ranked[layer].begin(), ranked[layer].end());
+          }
+          if (plan.role == Role::full || plan.k_pages >= pages || (plan.role == Role::delta && makes)) {
+            attended += t + 1;
+            continue;
+          }
+          for (int i = 0; i < std::min(plan.k_pages, static_cast<int>(list.size())); ++i)
+            attended += list[static_cast<size_t>(i)] == pages - 1 ? t % 16 + 1 : 16;
+        }
+        CAPTURE(interval, first, t);
+        REQUIRE(attended_positions(schedule, t, first) == attended);
+        all += (t + 1) * static_cast<long long>(mixed.layers.size());
+        kept += attended;
+      }
+      CHECK(attended_ratio(schedule, {{first, 260}}) == static_cast<double>(all) / static_cast<double>(kept));
+    }
+}
+
+TEST_CASE("schedule: what adaptive refresh attends to is not told without a run") {
+  Schedule schedule = mixed;
+  schedule.refresh = AdaptiveRefresh{0.9, 16};
+  CHECK_THAT(test::error_of([&] { attended_ratio(schedule, {{0, 10}}); }), ContainsSubstring("adaptive refresh"));
+  CHECK_THAT(test::error_of([&] { attended_positions(schedule, 5, 0); }), ContainsSubstring("adaptive refresh"));
 }
 
 TEST_CASE("schedule: check refuses a score that cannot rank, naming the place") {
@@ -148,6 +217,13 @@ TEST_CASE("schedule: one line for people") {
   CHECK(describe(mixed) == "full 0-1, 7 · delta 2, 5 · sparse k 1-7, L 1-2");
   CHECK(describe({{full, delta(16, 4), sparse(16), sparse(16)}}) == "full 0 · delta 1 · sparse k 16, L 4");
   CHECK(describe({{full, full}}) == "full 0-1");
+  Schedule refreshed{{full, delta(16, 4), sparse(16)}};
+  refreshed.refresh_interval = 8;
+  CHECK(describe(refreshed) == "full 0 · delta 1 · sparse k 16, L 4 · lists every 8 steps");
+  refreshed.refresh_interval = 1;
+  refreshed.refresh = AdaptiveRefresh{0.75, 32};
+  CHECK(describe(refreshed) ==
+        "full 0 · delta 1 · sparse k 16, L 4 · lists at query cosine below 0.75, at least every 32 steps");
   CHECK(describe({{delta(8, 1), sparse(8)}, 0, {Score::Page::max, 0.5, {{1, 0}, {}}}}) ==
         "delta 0 · sparse k 8, L 1 · score max, carry 0.5, head weights at 0");
 }

@@ -60,7 +60,7 @@ TEST_CASE("config schema: accepts what is written, and the least that is read") 
   document["expected"]["nll_gap"] = nullptr;
   CHECK((judge(document).schema && judge(document).reader));
   for (const char* optional : {"tool_version", "command", "seed", "created", "position_bias",
-                               "refresh_interval", "score", "expected", "provenance"})
+                               "refresh_interval", "refresh", "score", "expected", "provenance"})
     document.erase(optional);
   CHECK((judge(document).schema && judge(document).reader));
   document["score"] = {{"page", "max"}, {"carry", 1}, {"head_weights", {nullptr, json(9, 0.5), nullptr}}};
@@ -69,9 +69,23 @@ TEST_CASE("config schema: accepts what is written, and the least that is read") 
   CHECK((judge(document).schema && judge(document).reader));
 }
 
+TEST_CASE("config schema: refresh by an interval or by a signal") {
+  json document = written();
+  CHECK(document["refresh"].is_null());
+  document["refresh_interval"] = 8;
+  CHECK((judge(document).schema && judge(document).reader));
+  document["refresh_interval"] = 1;
+  document["refresh"] = {{"signal", "query-cosine"}, {"threshold", 0.9}, {"max_interval", 16}};
+  CHECK((judge(document).schema && judge(document).reader));
+  document["refresh"]["threshold"] = 1.5;
+  CHECK_FALSE((judge(document).schema || judge(document).reader));
+}
+
 TEST_CASE("config schema: refuses what the reader refuses") {
   const std::vector<std::pair<const char*, json>> changes{{"/page_size", 32},
-                                                          {"/refresh_interval", 2},
+                                                          {"/refresh_interval", 0},
+                                                          {"/refresh", "query-cosine"},
+                                                          {"/refresh", {{"signal", "query-cosine"}}},
                                                           {"/score/carry", 1.5},
                                                           {"/score/page", "mean"},
                                                           {"/score/head_weights", json::array()},

@@ -30,6 +30,6 @@ TEST_CASE("ranking: a list holds what is not recorded anyway, each once") {
   CHECK(parse_rankings({"max"}) == std::vector<Ranking>{{PageScore::max, 1}});
   CHECK_THAT(test::error_of([] { parse_rankings({"sum"}); }), ContainsSubstring("recorded in any case"));
   CHECK_THAT(test::error_of([] { parse_rankings({"max", "max"}); }), ContainsSubstring("named twice"));
-  CHECK_THAT(test::error_of([] { parse_rankings({"refresh:4"}); }),
-             ContainsSubstring("\"refresh:4\" is not supported by this version"));
+  CHECK(parse_rankings({"refresh:4", "max+refresh:8"}) ==
+        std::vector<Ranking>{{PageScore::sum, 4}, {PageScore::max, 8}});
 }

@@ -2,6 +2,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <map>
 #include <random>
 
 #include "support/reference_model.h"
@@ -110,6 +111,153 @@ TEST_CASE("decoder: a DELTA schedule with k per layer equals the double-precisio
   }
 }
 
+namespace {
+
+// Two Δ-layers with different lists, on 6 layers.
+config::Schedule refreshed_schedule(int interval, std::optional<config::AdaptiveRefresh> adaptive = {}) {
+  config::Schedule schedule = small_schedule(6, 5, 2);
+  schedule.layers[2].k_pages = 3;
+  schedule.layers[4] = {Role::delta, 4, 1};
+  schedule.layers[5].k_pages = 4;
+  schedule.refresh_interval = interval;
+  schedule.refresh = adaptive;
+  return schedule;
+}
+
+test::TinyModel six_layers() {
+  test::TinyModel options;
+  options.n_layers = 6;
+  return options;
+}
+
+// Lists that each layer attends to, by position: what replay in chunks and decoding must agree on.
+struct ListRecorder : decode::Observer {
+  std::map<std::pair<int, int>, std::vector<int32_t>> lists;  // (layer, position)
+  void layer(const decode::LayerView& view) override {
+    for (int r = 0; r < view.n_rows && view.list; ++r) {
+      const int32_t* list = view.list + size_t(r) * view.list_stride;
+      lists[{view.layer, view.position[r]}].assign(list, list + std::max(0, view.list_length[r]));
+    }
+  }
+};
+
+}  // namespace
+
+TEST_CASE("decoder: with lists that serve several steps it equals the double-precision transformer") {
+  const Tiny tiny(six_layers());
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(250, 288, 4);
+  for (const int interval : {2, 5, 16, 40})
+    for (const int n_prompt : {0, 77}) {
+      CAPTURE(interval, n_prompt);
+      auto schedule = refreshed_schedule(interval);
+      if (interval == 5) schedule.score = {config::Score::Page::max, 0.5, {}};
+      const auto expected = test::reference_run(tiny.path, ids, {n_prompt, schedule, false});
+      CHECK(difference(all_logits(model, decode::delta_policy(schedule), ids, n_prompt, 64), expected.log_probability) <
+            f32_tolerance);
+      const auto anew = test::reference_run(tiny.path, ids, {n_prompt, refreshed_schedule(1), false});
+      CHECK((anew.log_probability - expected.log_probability).cwiseAbs().maxCoeff() > 10 * f32_tolerance);
+    }
+}
+
+TEST_CASE("decoder: adaptive refresh makes its lists where the double-precision transformer does") {
+  const Tiny tiny(six_layers());
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(250, 288, 14);
+  const int n_prompt = 30;
+  // 1: at every step; -1: by max_interval alone; between them both happen.
+  for (const auto& adaptive : {config::AdaptiveRefresh{1, 50}, config::AdaptiveRefresh{-1, 7}, config::AdaptiveRefresh{0.1, 12}}) {
+    CAPTURE(adaptive.threshold);
+    const auto schedule = refreshed_schedule(1, adaptive);
+    const auto expected = test::reference_run(tiny.path, ids, {n_prompt, schedule, false});
+    decode::KvCache cache(model, 1, 250);
+    decode::Decoder decoder(model, cache, decode::delta_policy(schedule));
+    std::vector<std::vector<float>> rows;
+    decode::replay(
+        decoder, ids, n_prompt,
+        [&](int, int n) {
+          const decode::Logits logits = decoder.logits(0, n);
+          for (int i = 0; i < n; ++i) rows.emplace_back(logits.row(i).begin(), logits.row(i).end());
+        },
+        64);
+    CHECK(difference(rows, expected.log_probability) < f32_tolerance);
+    for (const int layer : {1, 4}) {
+      const auto lists = decoder.reads()[size_t(layer)].lists;
+      CHECK(lists == expected.n_lists[size_t(layer)]);
+      if (adaptive.threshold == 1) CHECK(lists == 220);
+      if (adaptive.threshold == -1) CHECK(lists == (220 + 6) / 7);
+      if (adaptive.threshold == 0.1) CHECK((lists > 220 / 12 + 5 && lists < 200));
+    }
+  }
+}
+
+TEST_CASE("decoder: replay in any chunks and decoding use the same lists, kept over the border of a chunk") {
+  const Tiny tiny(six_layers());
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(200, 288, 15);
+  for (const auto& schedule : {refreshed_schedule(7), refreshed_schedule(1, config::AdaptiveRefresh{0.1, 20})}) {
+    const auto policy = decode::delta_policy(schedule);
+    ListRecorder whole, chunks, steps;
+    all_logits(model, policy, ids, 20, 512, {&whole});
+    all_logits(model, policy, ids, 20, 37, {&chunks});
+    all_logits(model, policy, ids, 20, 1, {&steps});
+    CHECK(!whole.lists.empty());
+    CHECK(chunks.lists == whole.lists);
+    CHECK(steps.lists == whole.lists);
+  }
+}
+
+TEST_CASE("decoder: each sequence of a batch keeps lists of its own, from its own first step") {
+  const Tiny tiny(six_layers());
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto a = random_ids(120, 288, 16), b = random_ids(120, 288, 17);
+  for (const auto& schedule : {refreshed_schedule(6), refreshed_schedule(1, config::AdaptiveRefresh{0.1, 20})}) {
+    const auto policy = decode::delta_policy(schedule);
+    const auto alone_a = all_logits(model, policy, a, 0, 512), alone_b = all_logits(model, policy, b, 33, 512);
+    decode::KvCache cache(model, 2, 120);
+    decode::Decoder decoder(model, cache, policy);
+    const int32_t prefilled_to[] = {0, 33};
+    for (int round = 0; round < 2; ++round) {  // in the second round nothing of the first may be left
+      double worst = 0;
+      for (int t = 0; t < 120; ++t) {
+        const int32_t token[] = {b[t], a[t]}, position[] = {t, t}, sequence[] = {1, 0};
+        decoder.forward({token, position, sequence, prefilled_to});
+        const decode::Logits logits = decoder.logits(0, 2);
+        for (size_t v = 0; v < logits.row(0).size(); ++v)
+          worst = std::max({worst, double(std::abs(logits.row(0)[v] - alone_b[t][v])),
+                            double(std::abs(logits.row(1)[v] - alone_a[t][v]))});
+      }
+      CHECK(worst < f32_tolerance);
+      cache.release(1);
+      cache.release(0);
+    }
+  }
+}
+
+TEST_CASE("decoder: a step that makes no list scores no page, and what is read is counted") {
+  const Tiny tiny(six_layers());
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(150, 288, 18);
+  const auto schedule = refreshed_schedule(10);
+  decode::KvCache cache(model, 1, 150);
+  decode::Decoder decoder(model, cache, decode::delta_policy(schedule));
+  decode::replay(decoder, ids, 25, [](int, int) {}, 32);
+  long long attended = 0, ranked = 0;
+  int lists = 0;
+  for (int t = 25; t < 150; ++t) {
+    attended += config::attended_positions(schedule, t, 25);
+    if (t == 25 || t % 10 == 0) ranked += t + 1, ++lists;
+  }
+  long long read = 0;
+  for (const auto& layer : decoder.reads()) read += layer.attended;
+  CHECK(read == attended);
+  for (const size_t layer : {1, 4}) {
+    CHECK(decoder.reads()[layer].lists == lists);
+    CHECK(decoder.reads()[layer].ranked == ranked);
+  }
+  CHECK(decoder.reads()[2].lists == 0);
+}
+
 TEST_CASE("decoder: each option of the score equals the double-precision transformer under it") {
   test::TinyModel options;
   options.n_layers = 7;
@@ -160,6 +308,9 @@ TEST_CASE("decoder: k of at least all pages equals full attention bit for bit") 
   const auto ids = random_ids(200, 288, 5);
   const auto full = all_logits(model, decode::full_policy(4), ids, 0, 64);
   CHECK(all_logits(model, decode::delta_policy(small_schedule(4, 13, 1)), ids, 0, 64) == full);
+  config::Schedule refreshed = small_schedule(4, 13, 1);
+  refreshed.refresh_interval = 50;
+  CHECK(all_logits(model, decode::delta_policy(refreshed), ids, 0, 64) == full);
   CHECK(all_logits(model, decode::streaming_policy({0, 0, 13, 13}), ids, 0, 64) == full);
   CHECK(all_logits(model, decode::delta_policy(small_schedule(4, 12, 1)), ids, 0, 64) != full);
 }

@@ -87,6 +87,26 @@ TEST_CASE("evaluate: NLL, KL, agreement and recall equal the double-precision tr
   }
 }
 
+TEST_CASE("evaluate: with refresh, the losses are those of the double-precision transformer, Δ-layers have a recall") {
+  const Tiny tiny;
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(220);
+  auto schedule = schedule_of(4, 1);
+  schedule.refresh_interval = 9;
+  const auto scores = evaluate::evaluate(model, ids, 30, {{"delta", decode::delta_policy(schedule)}}, {64, 1000}, nullptr);
+  const auto sparse = test::reference_run(tiny.path, ids, {30, schedule, false});
+  const auto& run = scores.policies.at(0);
+  double nll_error = 0;
+  for (int t = 30; t + 1 < 220; ++t) nll_error = std::max(nll_error, std::abs(run.nll[t - 30] - sparse.nll[t]));
+  CHECK(nll_error < 1e-3);
+  long long attended = 0;
+  for (int t = 30; t < 220; ++t) attended += config::attended_positions(schedule, t, 30);
+  CHECK(run.attended == attended);
+  REQUIRE(run.recall.size() == 3);
+  CHECK(run.recall[0].layer == 1);
+  CHECK((run.recall[0].mean > 0 && run.recall[0].mean < 1));
+}
+
 TEST_CASE("evaluate: a budget of all pages loses exactly nothing") {
   const Tiny tiny;
   const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);

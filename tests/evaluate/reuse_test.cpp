@@ -24,10 +24,11 @@ config::LayerPlan sparse(int k) {
   return {Role::sparse, k, 0};
 }
 
-decode::Policy policy_of(std::vector<config::LayerPlan> layers, config::Score score = {}) {
+decode::Policy policy_of(std::vector<config::LayerPlan> layers, config::Score score = {}, int refresh_interval = 1) {
   config::Schedule schedule;
   schedule.score = std::move(score);
   schedule.layers = std::move(layers);
+  schedule.refresh_interval = refresh_interval;
   return decode::delta_policy(schedule);
 }
 
@@ -53,6 +54,28 @@ TEST_CASE(
   CHECK(evaluate::first_layer(policy_of({full(), delta(4, 1), sparse(4), sparse(3), delta(4, 1), sparse(2)}),
                               a) == 4);
   CHECK(evaluate::first_layer(decode::streaming_policy({0, 2, 2, 2, 2, 2}), a) == 1);
+}
+
+TEST_CASE("reuse: with refresh a run differs from full attention from its first Δ-layer on") {
+  const std::vector<config::LayerPlan> layers{full(), full(), delta(4, 1), full(), full(), sparse(4)};
+  const auto a = policy_of(layers), b = policy_of(layers, {}, 4), all = decode::full_policy(6);
+  CHECK(evaluate::first_layer(a, all) == 2);  // for its list alone
+  CHECK(evaluate::first_layer(all, a) == 5);
+  CHECK(evaluate::first_layer(all, b) == 2);
+  CHECK(evaluate::first_layer(b, all) == 2);
+  CHECK(evaluate::first_layer(b, a) == 2);
+  CHECK(evaluate::first_layer(b, policy_of(layers, {}, 2)) == 2);
+  CHECK(evaluate::first_layer(b, b) == 2);
+  // Between its lists a Δ-layer attends to its own k pages.
+  auto longer = layers;
+  longer[2].k_pages = 8;
+  CHECK(evaluate::first_layer(policy_of(longer), a) == 2);
+  const std::vector<config::LayerPlan> twice{full(), delta(4, 1), sparse(4), delta(4, 1), full(), sparse(4)};
+  auto second = twice;
+  second[3].k_pages = 8;
+  CHECK(evaluate::first_layer(policy_of(second, {}, 4), policy_of(twice, {}, 4)) == 3);
+  second[1].k_pages = 8;
+  CHECK(evaluate::first_layer(policy_of(second, {}, 4), policy_of(twice, {}, 4)) == 1);
 }
 
 TEST_CASE("reuse: a run begins where the scores that it ranks by are made") {
@@ -111,7 +134,7 @@ TEST_CASE("reuse: scores of a batch are those of each policy run by itself, bit 
       for (int l = 0; l < 6; ++l)
         if (layers[l].role == Role::delta) score.head_weights[l] = {1, 0.5f, 2, 0};
     }
-    policies.push_back({"p" + std::to_string(i), policy_of(layers, score)});
+    policies.push_back({"p" + std::to_string(i), policy_of(layers, score, i % 3 == 2 ? 6 : 1)});
   }
   std::vector<decode::Policy> only;
   for (const auto& p : policies) only.push_back(p.policy);
@@ -138,5 +161,8 @@ TEST_CASE("reuse: scores of a batch are those of each policy run by itself, bit 
     const auto& found = together.policies[i].nll;
     REQUIRE(found.size() == nll.size() + 1);
     CHECK(std::equal(nll.begin(), nll.end(), found.begin()));
+    long long attended = 0;
+    for (const auto& layer : decoder.reads()) attended += layer.attended;
+    CHECK(together.policies[i].attended == attended);
   }
 }

@@ -64,6 +64,28 @@ std::vector<int> select(const std::vector<double>& score, int n_pages, int k, in
   return pages;
 }
 
+// Whether a delta layer makes a list at step t, the last one made at t0 (-1: none); q [T, H d] before rotation.
+bool is_refreshed(const config::Schedule& schedule, const Matrix& q, int n_heads, int first_step, int t, int t0) {
+  if (t <= first_step || t0 < 0) return true;
+  if (!schedule.refresh) return t % schedule.refresh_interval == 0;
+  const Eigen::Index d = q.cols() / n_heads;
+  double cosine = 0;
+  for (int h = 0; h < n_heads; ++h) {
+    const auto now = q.row(t).segment(h * d, d), then = q.row(t0).segment(h * d, d);
+    cosine += now.dot(then) / (now.norm() * then.norm() * n_heads);
+  }
+  return cosine < schedule.refresh->threshold || t - t0 >= schedule.refresh->max_interval;
+}
+
+// The list of step t0 as it stands at step t: the window of now, then what was ranked after the window of then.
+std::vector<int> in_force(const std::vector<int>& made, int l, int t0, int t) {
+  std::vector<int> list;
+  for (int u = t / 16; u >= 0 && u > t / 16 - l; --u) list.push_back(u);
+  for (const int u : made)
+    if (u <= t0 / 16 - l) list.push_back(u);
+  return list;
+}
+
 // What a delta layer adds to the scores of a step, alpha [H, t + 1]: from the words of the config's fields.
 std::vector<double> page_scores(const Matrix& alpha, const config::Score& how, int layer) {
   std::vector<double> score((alpha.cols() + 15) / 16, 0.0);
@@ -103,11 +125,15 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
       return y;
     };
     Matrix q = project("attn_q"), k = project("attn_k"), v = project("attn_v");
+    const Matrix plain_q = q;
     rotate(q, D, d.rope.base, interleaved);
     rotate(k, D, d.rope.base, interleaved);
 
     const config::LayerPlan plan = options.schedule ? options.schedule->layers[layer] : config::LayerPlan{};
     Matrix score = Matrix::Zero(T, U), mass = Matrix::Zero(T, U), out(T, H * D);
+    int t0 = -1;             // of the last list of a delta layer
+    std::vector<int> made;   // that list
+    int n_lists = 0;
     for (int t = 0; t < T; ++t) {
       const int n_pages = t / 16 + 1;
       // Attention to everything: what is recorded, and what a delta layer ranks by.
@@ -122,6 +148,8 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
           score(t, i / 16) += alpha.col(i).maxCoeff();
           mass(t, i / 16) += alpha.col(i).mean();
         }
+      const bool is_step = t >= options.n_prompt_tokens;
+      bool sparse = plan.role == config::Role::sparse;
       if (plan.role == config::Role::delta) {
         const std::vector<double> own = page_scores(alpha, options.schedule->score, layer);
         std::vector<double> of_pages(n_pages);
@@ -129,11 +157,17 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
           ranked_by(t, u) = own[u] + options.schedule->score.carry * ranked_by(t, u);
           of_pages[u] = ranked_by(t, u);
         }
-        lists[t] = select(of_pages, n_pages, plan.k_pages, plan.l_pages, options.schedule->position_bias);
+        sparse = is_step && !is_refreshed(*options.schedule, plain_q, H, options.n_prompt_tokens, t, t0);
+        if (is_step && !sparse) {
+          made = select(of_pages, n_pages, plan.k_pages, plan.l_pages, options.schedule->position_bias);
+          t0 = t;
+          ++n_lists;
+        }
+        if (is_step) lists[t] = in_force(made, plan.l_pages, t0, t);
       }
-      if (plan.role == config::Role::sparse && plan.k_pages < n_pages && t >= options.n_prompt_tokens) {
+      if (sparse && plan.k_pages < n_pages && is_step) {
         std::vector<bool> kept(n_pages, false);
-        for (int j = 0; j < plan.k_pages; ++j) kept[lists[t][j]] = true;
+        for (size_t j = 0; j < lists[t].size() && j < size_t(plan.k_pages); ++j) kept[lists[t][j]] = true;
         for (int i = 0; i <= t; ++i)
           if (!kept[i / 16]) alpha.col(i).setZero();
         for (int h = 0; h < H; ++h) alpha.row(h) /= alpha.row(h).sum();
@@ -146,6 +180,7 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
     }
     if (options.change_output) options.change_output(layer, out);
     run.output.push_back(out);
+    run.n_lists.push_back(n_lists);
     x += out * file.weight(layer, "attn_output.weight").transpose();
 
     const Matrix z = rms_norm(x, file.weight(layer, "ffn_norm.weight"), d.rms_eps);

@@ -20,6 +20,7 @@ struct ReferenceRun {
   std::vector<double> nll;          // [T-1] nats
   Matrix log_probability;           // [T, V]
   std::vector<Matrix> output;       // [n_layers] of [T, H d]: attention outputs before the output projection
+  std::vector<int> n_lists;         // [n_layers] lists made by the steps
 };
 
 struct ReferenceOptions {

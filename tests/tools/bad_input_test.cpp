@@ -74,9 +74,21 @@ TEST_CASE("bad input: the command line") {
     refused(w, "profile" + w.arguments() + unused,
             "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records");
   refused(w, "profile" + w.arguments() + " --sensitivity --rankings mean", "ranking \"mean\": give max");
-  refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:4", "\"refresh:4\" is not supported");
+  refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:1", "\"refresh:1\": give max");
   refused(w, "profile" + w.arguments() + " --sensitivity --k-pages 2 --l-pages 4", "L <= K");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --objective kl", "profile with --sensitivity");
+  const std::string max = "calibrate " + w.trace + " --budget attended=1.1 --score-page max";
+  refused(w, max, "profile with --sensitivity --rankings max");
+  for (const char* method : {"recall-dp", "kascade", "tidal"})
+    refused(w, max + " --method " + method, std::string("--method ") + method + ": recall is not known under --score-page max");
+  refused(w, max + " --objective recall", "--objective recall: recall is not known under --score-page max");
+  for (const char* table : {" --compare", " --transfer"})
+    refused(w, max + table + w.arguments(), "--score-page and --carry are for a config");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --carry 0.5 --fit-head-weights --model " + w.model, "--fit-head-weights fits each");
+  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --score-page max", "--min-recall: recall is not known under --score-page max");
+  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --carry 0.5", "--min-recall: recall is not known under --carry");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --score-page mean", "--score-page");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --carry 1.5", "--carry");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --aggregate median", "cvar:0.1");
   refused(w, "calibrate " + w.trace, "--budget");
   refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");
@@ -154,8 +166,11 @@ TEST_CASE("bad input: configs") {
   changed["model"]["architecture"] = "qwen2";
   refused(w, with(changed), "architecture");
   changed = good;
+  changed["refresh_interval"] = 0;
+  refused(w, with(changed), "refresh_interval is 0");
   changed["refresh_interval"] = 4;
-  refused(w, with(changed), "refresh_interval");
+  changed["refresh"] = {{"signal", "query-cosine"}, {"threshold", 0.9}, {"max_interval", 8}};
+  refused(w, with(changed), "not both");
   changed = good;
   changed["colour"] = "blue";
   refused(w, with(changed), "colour");

@@ -40,7 +40,7 @@ struct Workplace {
     }
     out.close();
     REQUIRE(run_program("profile --model " + model + " --data " + data +
-                        " --dtype f32 --sensitivity --steps 64" + grid + " --out " + trace)
+                        " --dtype f32 --sensitivity --rankings max --steps 64" + grid + " --out " + trace)
                 .status == 0);
   }
   std::string operator/(const std::string& name) const { return folder / name; }
@@ -100,6 +100,13 @@ TEST_CASE(
                       " --prompt hello --max-new-tokens 4")
               .status == 0);
     if (one_text) continue;
+    // By the largest of a page, too.
+    REQUIRE(run_program(fit + " --score-page max --out " + (w / "max.json")).status == 0);
+    const Json max = json_of(w / "max.json")["provenance"];
+    before = 0;
+    for (const Json& layer : max["head_weights"]["layers"])
+      before += layer["predicted_kl"]["all_one"].get<double>();
+    CHECK(before == Catch::Approx(max["loss"].get<double>()).epsilon(1e-3));
     // The same again, bit for bit; on fewer steps it is another sum.
     REQUIRE(run_program(fit + " --out " + (w / "again.json")).status == 0);
     CHECK(json_of(w / "again.json")["provenance"]["head_weights"] == made);
@@ -123,6 +130,8 @@ TEST_CASE("bad input: head weights") {
   refused(w.calibrate() + " --head-weight-steps 16", "--fit-head-weights");
   refused(fit + w.model + " --head-weight-steps 0", "--head-weight-steps");
   refused(fit + w.model + " --compare", "--compare");
+  refused(fit + w.model + " --carry 0.5", "fits each Δ-layer by itself");
+  refused(fit + w.model + " --refresh 4", "goes neither");
   refused(fit + (w / "absent.gguf"), "absent.gguf");
   test::write_tiny_model({.n_layers = 6, .seed = 2}, w / "other.gguf");
   refused(fit + (w / "other.gguf"), "its weights differ");

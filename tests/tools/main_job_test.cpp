@@ -261,6 +261,15 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   check_done(run_program(calibrate + " --rerank 3 --out " + (w / "reranked.json") + evaluations));
   const Json made = json_of(w / "reranked.json");
   CHECK(made["provenance"]["rerank"]["rounds"].size() >= 1);
+  std::set<std::string> changes;
+  for (const Json& round : made["provenance"]["rerank"]["rounds"])
+    for (const Json& tried : round["tries"]) changes.insert(tried["change"]);
+  const auto deltas_of = [](const Json& config) {
+    return std::ranges::count_if(config["layers"], [](const Json& layer) { return layer["role"] == "delta"; });
+  };
+  const bool two = deltas_of(made) > 1;  // a carry needs two Δ-layers; its runs have keys of their own
+  if (two) CHECK(changes.contains("carry 0.5"));
+  if (two) CHECK(read_file(w / "runs.jsonl").find(" carry 0.5\"") != std::string::npos);
   CHECK(made["provenance"]["rerank"]["nll_gap"]["mean"].get<double>() <= table["methods"][0]["nll_gap"]["mean"].get<double>() + 1e-6);
   // What re-ranking has seen is not held out.
   const auto seen = run_program("validate --model " + w.model + " --dtype f32 --data " + (w / "dev.jsonl") + " --config " +
@@ -280,6 +289,48 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   CHECK(impossible.status == 2);
 }
 
+TEST_CASE("calibrate: under the page score max the loss is that of its own ranking, and nothing is said of recall") {
+  const Workplace w;
+  check_done(run_program("profile" + w.common(w / "t.h5") + " --steps 64 --limit 6 --sensitivity --rankings max" + grid));
+  const std::string calibrate = "calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --score-page max --carry 0.5 --out ";
+  const auto outcome = run_program(calibrate + (w / "c.json") + " --alternatives-dir " + (w / "others"));
+  check_done(outcome);
+  CHECK(outcome.output.find("score max, carry 0.5") != std::string::npos);
+  CHECK(outcome.output.find("kascade: it chooses by recall") != std::string::npos);
+  const Json config = json_of(w / "c.json");
+  CHECK(config["score"] == Json{{"page", "max"}, {"carry", 0.5}, {"head_weights", nullptr}});
+  CHECK(config["expected"]["recall"].empty());
+  CHECK(config["provenance"]["alternatives"][0]["mean_recall"].is_null());
+  CHECK(json_of(w / "others/uniform.json")["score"] == config["score"]);
+  CHECK(!std::filesystem::exists(w / "others/tidal.json"));
+
+  // The sum over its edges of the samples' mean, from the trace.
+  const trace::Reader trace(w / "t.h5");
+  double of_max = 0, of_sum = 0;
+  for (int sample = 0; sample < 6; ++sample) {
+    const trace::EdgeSensitivity edges = trace.sensitivity(sample);
+    REQUIRE(edges.rankings.size() == 1);
+    int source = 0;
+    for (int layer = 0; layer < 6; ++layer) {
+      const Json& plan = config["layers"][layer];
+      if (plan["role"] == "delta") source = layer;
+      if (plan["role"] != "sparse") continue;
+      const PageBudget budget{plan["k_pages"], config["layers"][source]["l_pages"]};
+      const size_t e = std::ranges::find(edges.budgets, budget) - edges.budgets.begin();
+      REQUIRE(e < edges.budgets.size());
+      of_max += edges.rankings[0].kl[(e * 6 + layer) * 6 + source] / 6;
+      of_sum += edges.kl[(e * 6 + layer) * 6 + source] / 6;
+    }
+  }
+  CHECK(config["provenance"]["loss"].get<double>() == Catch::Approx(of_max).epsilon(1e-4));
+  CHECK(of_max != Catch::Approx(of_sum).epsilon(1e-3));
+
+  check_done(run_program("validate --model " + w.model + " --dtype f32 --data " + w.data + " --allow-overlap --limit 4 --config " +
+                         (w / "c.json") + " --out " + (w / "v.json")));
+  check_done(run_program("report " + (w / "c.json") + " " + (w / "v.json") + " --out " + (w / "r.html")));
+  check_done(run_program("inspect " + (w / "c.json")));
+}
+
 TEST_CASE("calibrate: a sample too short to lose anything counts as 0, in the loss and in its bound") {
   const Workplace w;
   // Every problem once more, cut to 40 tokens: 3 pages, where nothing is left out at k = 4.
@@ -289,7 +340,7 @@ TEST_CASE("calibrate: a sample too short to lose anything counts as 0, in the lo
   for (int i = 0; std::getline(in, line); ++i)
     if (i % 2 == 0 && i < 12) out << line << "\n";
   out.close();
-  const std::string record = "profile --model " + w.model + " --dtype f32 --sensitivity --steps 32 --rankings max --k-pages 4,8 --l-pages 1";
+  const std::string record = "profile --model " + w.model + " --dtype f32 --sensitivity --steps 32 --rankings max,refresh:4 --k-pages 4,8 --l-pages 1";
   check_done(run_program(record + " --data " + w.data + " --limit 12 --out " + (w / "long.h5")));
   check_done(run_program(record + " --data " + (w / "short.jsonl") + " --max-tokens 40 --out " + (w / "short.h5")));
   check_done(run_program("merge " + (w / "long.h5") + " " + (w / "short.h5") + " --out " + (w / "both.h5")));
@@ -304,5 +355,5 @@ TEST_CASE("calibrate: a sample too short to lose anything counts as 0, in the lo
   CHECK(b["loss"].get<double>() >= 0.4 * a["loss"].get<double>());
   const auto inspected = Json::parse(run_program("inspect --json " + (w / "both.h5")).output);
   CHECK(inspected["samples"][0]["sensitivity"]["k_pages"] == Json{4, 8});
-  CHECK(inspected["samples"][0]["sensitivity"]["rankings"] == Json{"sum", "max"});
+  CHECK(inspected["samples"][0]["sensitivity"]["rankings"] == Json{"sum", "max", "refresh:4"});
 }

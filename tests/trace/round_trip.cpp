@@ -19,8 +19,11 @@ TEST_CASE("trace: what was written is read, to the last bit") {
   const Folder folder;
   const std::string path = folder / "trace.h5";
   const ModelInfo model = small_model();
-  const std::vector<Sample> samples = {make_sample(1, 333, model), make_sample(2, 1000, model, true),
-                                       make_sample(3, 17, model)};
+  std::vector<Sample> samples = {make_sample(1, 333, model), make_sample(2, 1000, model, true),
+                                 make_sample(3, 17, model)};
+  samples[1].info.parts = {"gsm8k/1", "question:\"naïve\"\n"};
+  for (int i = 0; i < 2000; ++i)
+    samples[2].info.parts.push_back("question:" + std::string(64, 'f'));  // 150 kB
   write_trace(path, model, samples, {{"steps", "all"}, {"data", "hash"}});
   CHECK(holds(path, samples));
 
@@ -262,6 +265,8 @@ TEST_CASE("trace: sensitivities of other steps, layers or without a value are no
   CHECK_THAT(refused([](auto&, auto& delta) { delta.pop_back(); }), ContainsSubstring("not those of its layers"));
   CHECK_THAT(refused([](auto& edges, auto&) { edges.kl.pop_back(); }), ContainsSubstring("not those of its layers"));
   CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].kl.pop_back(); }), ContainsSubstring("a ranking's"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].kl[0] = INFINITY; }),
+             ContainsSubstring("under the ranking refresh:4 is infinite"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = INFINITY; }), ContainsSubstring("overflowed"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = 1e6f; }), ContainsSubstring("1000000 nats"));
 }

@@ -89,14 +89,14 @@ struct DecodeFigures {
   double gigabytes = 0;  // read by one step: weights, and keys and values attended
 };
 
-// Bytes a step reads: every weight once; keys and values of the positions attended, the keys of ranking
-// layers twice.
-double bytes_of_step(const model::Model& model, const decode::Policy& policy, int t) {
+// Bytes a step reads, the mean of the decoder's `n_steps` so far: every weight once; keys and values of the
+// positions attended, the keys again where they are scored for a list.
+double bytes_of_step(const model::Model& model, const decode::Decoder& decoder, long long n_steps) {
   const double per_layer_position =
       double(decode::KvCache::bytes_per_position(model.info(), model.dtype())) / model.info().n_layers;
-  double positions = double(decode::attended_positions(policy, t));
-  for (const auto& layer : policy.layers)
-    if (layer.attend == decode::Attend::all_rank) positions += 0.5 * (t + 1);
+  double positions = 0;
+  for (const auto& layer : decoder.reads())
+    positions += (double(layer.attended) + 0.5 * double(layer.ranked)) / double(n_steps);
   // Of the embedding one row is read, unless it is the output layer too.
   const model::Description& d = model.description();
   const double unread = d.tied_output ? 0 : 4.0 * d.n_vocab * d.n_embd;
@@ -107,8 +107,9 @@ DecodeFigures bench_decode(const BenchOptions& o, const model::Model& model, dec
                            const std::string& name, const decode::Policy& policy, int context) {
   decode::Decoder decoder(model, cache, policy);
   const int32_t sequence[] = {0}, prefilled_to[] = {0}, token[] = {1};
+  long long n_steps = 0;  // the warm-up's too
   const Timing steps = time_of(o.repeats, [&] {
-    for (int i = 0; i < o.decode_steps; ++i) {
+    for (int i = 0; i < o.decode_steps; ++i, ++n_steps) {
       const int32_t position[] = {context - o.decode_steps + i};
       decoder.forward({token, position, sequence, prefilled_to});
       decoder.logits(0, 1);
@@ -118,7 +119,7 @@ DecodeFigures bench_decode(const BenchOptions& o, const model::Model& model, dec
   return {name,
           context,
           {steps.median / n, steps.low / n, steps.high / n},
-          1e-9 * bytes_of_step(model, policy, context - 1)};
+          1e-9 * bytes_of_step(model, decoder, n_steps)};
 }
 
 }  // namespace

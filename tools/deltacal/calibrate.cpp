@@ -12,6 +12,8 @@
 #include "fit_heads.h"
 #include "methods.h"
 #include "options.h"
+#include "refresh.h"
+#include "transfer.h"
 
 namespace deltacal::tools {
 namespace {
@@ -35,7 +37,9 @@ calib::Choice greedy(const CalibrateOptions& o, const Problem& p, Development& d
   if (!dp) throw no_schedule(o, p);
   const auto found = development.search_greedily(p, dp->schedule);
   if (!found.schedule) throw no_schedule(o, p);
-  return {"greedy-nll", *found.schedule, calib::schedule::loss_of(p.edges, *found.schedule), found.attended};
+  config::Schedule schedule = *found.schedule;
+  schedule.score = p.score;
+  return {"greedy-nll", schedule, calib::schedule::loss_of(p.edges, schedule), found.attended};
 }
 
 nlohmann::ordered_json number(const std::optional<double>& x) {
@@ -63,6 +67,7 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   options.rules.attended = [&](const config::Schedule& s) {
     return calib::schedule::attended_by(p.steps, s);
   };
+  if (!o.fit_head_weights) options.rules.carries = {0, 0.25, 0.5, 1};  // head weights are fitted without one
   options.rules.solve_for = [&](std::span<const int> deltas) {
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
@@ -109,10 +114,7 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, 
   calib::CalibrationRecord record;
   record.trace_path = o.trace;
   record.trace_sha256 = sha256_of_file(o.trace);
-  for (int i = 0; i < trace.n_samples(); ++i) {
-    const auto& s = trace.info(i);
-    record.samples.push_back({s.id, s.task, s.problem, s.sha256});
-  }
+  for (int i = 0; i < trace.n_samples(); ++i) record.samples.push_back(to_record(trace.info(i)));
   record.objective = o.method == "recall-dp" ? "recall" : p.objective;
   record.objective_reason = o.method == "recall-dp" ? "the method's own" : p.objective_reason;
   record.aggregate = o.aggregate;
@@ -140,6 +142,11 @@ void write_alternatives(const CalibrateOptions& o, const Problem& p, long long a
   fs::create_directories(o.alternatives_dir, error);
   if (error) throw failure("cannot make the folder {}: {}", o.alternatives_dir, error.message());
   for (const std::string& method : trace_methods()) {
+    if (o.score_page != "sum" && needs_recall(method)) {
+      fmt::print(stderr, "{}: it chooses by recall, which is not known under --score-page {}\n", method,
+                 o.score_page);
+      continue;
+    }
     const auto found = choose(method, o, p, attended);
     if (!found) {
       fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
@@ -149,7 +156,24 @@ void write_alternatives(const CalibrateOptions& o, const Problem& p, long long a
   }
 }
 
+// Recall was recorded of the lists that DELTA's score makes.
+void check_score(const CalibrateOptions& o) {
+  const bool max = o.score_page != "sum";
+  const std::string why =
+      fmt::format("recall is not known under {}", max ? "--score-page " + o.score_page : "--carry");
+  if (max && needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
+  if (max && o.objective == "recall") throw bad_input("--objective recall: {}", why);
+  if ((max || o.carry > 0) && o.min_recall) throw bad_input("--min-recall: {}", why);
+  if ((max || o.carry > 0) && (o.compare || o.transfer))
+    throw bad_input(
+        "--compare and --transfer measure under DELTA's score: --score-page and --carry are for a config");
+  if (o.carry > 0 && o.fit_head_weights)
+    throw bad_input(
+        "--fit-head-weights fits each Δ-layer by itself, but --carry adds the scores of the one before it");
+}
+
 void check(const CalibrateOptions& o) {
+  check_score(o);
   const bool target = o.min_recall || o.max_kl;
   const char* name = o.min_recall ? "--min-recall" : "--max-kl";
   if (o.budget.empty() && !target)
@@ -165,13 +189,20 @@ void check(const CalibrateOptions& o) {
     throw bad_input(
         "--compare has --methods and a --budget: --method, --alternatives-dir, --min-recall and --max-kl are "
         "for a config");
-  const bool runs = o.compare || o.rerank > 0 || o.method == "greedy-nll";
+  if (o.transfer && (target || o.method != "dp" || !o.alternatives_dir.empty()))
+    throw bad_input(
+        "--transfer measures the method dp at a --budget: --method, --alternatives-dir, --min-recall and "
+        "--max-kl "
+        "are for a config");
+  if (o.fit_head_weights && (o.compare || o.transfer))
+    throw bad_input("--fit-head-weights is for a config, not with --compare and --transfer");
+  const bool runs = o.compare || o.transfer || o.rerank > 0 || o.method == "greedy-nll";
   if (o.fit_head_weights && o.model.empty())
     throw bad_input("--fit-head-weights runs the trace's samples through its model: give --model M");
   if (!runs && ((!o.model.empty() && !o.fit_head_weights) || !o.data.empty()))
     throw bad_input(
-        "calibrate: --model and --data are for --compare, --rerank and --method greedy-nll, --model alone for "
-        "--fit-head-weights");
+        "calibrate: --model and --data are for --compare, --transfer, --rerank and --method greedy-nll, "
+        "--model alone for --fit-head-weights");
   if (runs && (o.model.empty() || o.data.empty()))
     throw bad_input(
         "calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
@@ -181,12 +212,14 @@ void check(const CalibrateOptions& o) {
 
 int calibrate(const CalibrateOptions& o) {
   check(o);
+  check_refresh(o);
   require_free_output(o.out, o.existing());
   const trace::Reader trace(o.trace);
   if (o.compare) return compare(o, trace);
+  if (o.transfer) return transfer(o, trace);
   if (o.fit_head_weights) check_head_fit(o, trace);
 
-  const Problem p = problem_of(o, trace);
+  const Problem p = choose_refresh(problem_of(o, trace), o, trace);
   if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) &&
       !o.budget.empty())
     throw bad_input("--budget {}: times are for --method dp alone, without --rerank and --alternatives-dir",

@@ -36,7 +36,7 @@ void add_model(CLI::App* app, ModelOptions& o, bool required = true) {
       ->check(CLI::NonNegativeNumber);
 }
 void add_data(CLI::App* app, DataOptions& o, bool required = true) {
-  app->add_option("--data", o.data, "samples (JSON lines)")->required(required);
+  auto* data = app->add_option("--data", o.data, "samples (JSON lines)")->required(required);
   app->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   app->add_option("--limit", o.limit, "samples at most; 0: all")
       ->capture_default_str()
@@ -47,6 +47,12 @@ void add_data(CLI::App* app, DataOptions& o, bool required = true) {
   app->add_option("--min-tokens", o.min_tokens, "leave out shorter samples")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  app->add_option(
+         "--pack", o.pack,
+         "join the lines of a task, in their order, to samples of at least N tokens; lines as long as that "
+         "stay alone")
+      ->needs(data)
+      ->check(CLI::PositiveNumber);
 }
 // Returns the options, for commands that take them in one mode only.
 std::vector<CLI::Option*> add_sampling(CLI::App* app, SamplingArguments& o) {
@@ -88,6 +94,9 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_option("--mode", o.mode, "replay (the given text) or decode (the model's own continuation)")
       ->capture_default_str()
       ->check(CLI::IsMember({"replay", "decode"}));
+  c->add_option("--task", o.task,
+                "name of the samples' task, instead of the one in the data (\"own\" for --mode decode)")
+      ->check([](const std::string& name) { return std::string(name.empty() ? "give a name" : ""); });
   c->add_option("--steps", o.steps, "recorded steps a sample: a number, all, or positions a:b")
       ->capture_default_str();
   c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")
@@ -103,7 +112,7 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
       ->check(CLI::Range(0, 64));
   c->add_option("--rankings", o.rankings,
                 "also the predicted KL under other rankings of the pages: max (a page counts by its largest "
-                "attention, not by the sum)")
+                "attention, not by the sum), refresh:N (a list every N steps), max+refresh:N")
       ->delimiter(',');
   add_grid(c, o);
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
@@ -174,6 +183,17 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("--method", o.method, fmt::format("{}", fmt::join(methods, ", ")))
       ->capture_default_str()
       ->check(CLI::IsMember(methods));
+  c->add_option("--score-page", o.score_page,
+                "what a page counts by: sum, of its positions' largest attention of any head (DELTA), or max "
+                "(needs profile --sensitivity --rankings max; recall is not known under it)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"sum", "max"}));
+  c->add_option(
+       "--carry", o.carry,
+       "share of the page scores of the delta layer before it that each delta layer adds, 0 to 1. The "
+       "predicted KL and recall know nothing of it: measure it (--rerank tries it, validate)")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--full-layers", o.full_layers,
                 "initial layers that are full in any case, or auto: as many as is best (2 for the methods "
                 "that do not choose; tidal has 2)")
@@ -190,23 +210,43 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
                 "DELTA paper has it")
       ->capture_default_str()
       ->check(CLI::IsMember({"layer", "segment", "schedule"}));
+  c->add_option("--refresh", o.refresh,
+                "steps that a list serves, of those the trace has (profile --rankings refresh:N), or auto: the one "
+                "that loses least")
+      ->capture_default_str();
   c->add_option("--alternatives-dir", o.alternatives_dir,
                 "write the schedule of every method as a config into this folder");
   auto* compare = c->add_flag(
       "--compare", o.compare,
       "instead of a config: every method's schedule measured on --data, into OUT (JSON) and beside "
-      "it as Markdown");
+      "it as Markdown; dp-refresh-N for every ranking refresh:N of the trace");
   c->add_option("--methods", o.methods, "rows of --compare; the others are compared with the first")
       ->delimiter(',')
       ->capture_default_str()
       ->needs(compare)
       ->check(CLI::IsMember(methods));
+  auto* transfer =
+      c->add_flag("--transfer", o.transfer,
+                  "instead of a config: a schedule calibrated on each task of the trace, measured on each "
+                  "task of --data, and how "
+                  "many samples and steps are enough; into OUT (JSON) and beside it as Markdown");
+  transfer->excludes(compare);
+  c->add_option("--curve", o.curve, "of --transfer: both (fewer samples, fewer steps), or none")
+      ->capture_default_str()
+      ->needs(transfer)
+      ->check(CLI::IsMember({"both", "none"}));
+  c->add_option("--curve-draws", o.curve_draws, "random choices of each number of samples")
+      ->capture_default_str()
+      ->needs(transfer)
+      ->check(CLI::PositiveNumber);
   c->add_option("--rerank", o.rerank,
                 "measure so many candidates on --data, then search around the best; 0: none")
       ->capture_default_str()
       ->excludes(compare)
+      ->excludes(transfer)
       ->check(CLI::Range(0, 1000));
-  c->add_option("--rerank-samples", o.rerank_samples, "development samples used, at most")
+  c->add_option("--rerank-samples", o.rerank_samples,
+                "development samples used, at most; of each task with --transfer")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   c->add_option("--evaluations", o.evaluations,
@@ -225,7 +265,8 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   add_resamples(c, o.resamples);
   add_seed(c, o.made);
   c->footer(
-      "--compare, --rerank and --method greedy-nll run the model on development traces: --model, --data.\n"
+      "--compare, --transfer, --rerank and --method greedy-nll run the model on development traces: --model, "
+      "--data.\n"
       "Example: deltacal calibrate trace.h5 --budget attended=3 --out delta_config.json");
 }
 void add_validate(CLI::App& app, ValidateOptions& o) {

@@ -17,6 +17,7 @@
 #include "core/hash.h"
 #include "development.h"
 #include "methods.h"
+#include "refresh.h"
 
 namespace deltacal::tools {
 namespace {
@@ -37,7 +38,7 @@ class Comparison {
  public:
   Comparison(const CalibrateOptions& o, const trace::Reader& trace, const Problem& problem,
              Development& development)
-      : o_(o), p_(problem), development_(development) {
+      : o_(o), trace_(trace), p_(problem), development_(development) {
     if (!p_.kl.empty()) joint_.emplace(trace, p_.grid);
   }
 
@@ -46,6 +47,8 @@ class Comparison {
       add_method(method);
       if (methods_.empty()) throw no_schedule(o_, p_);  // the first is what the others are compared with
     }
+    if (p_.objective == "kl")
+      for (const int interval : recorded_intervals(trace_, p_.score.page)) add_refresh(interval);
     add_candidates();
     for (const double ratio : pareto_ratios) add_budget(ratio);
     measure();
@@ -99,6 +102,24 @@ class Comparison {
     } else {
       fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
     }
+  }
+
+  // Lists that serve several steps; of the surrogates, the predicted KL alone is known of them.
+  void add_refresh(int interval) {
+    const auto start = std::chrono::steady_clock::now();
+    const Problem p = with_refresh(p_, o_, trace_, interval);
+    const std::string method = fmt::format("dp-refresh-{}", interval);
+    const auto found = choose("dp", o_, p, p.costs.budget);
+    if (!found) {
+      fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
+      return;
+    }
+    Row row{calib::measured_schedule(method, found->schedule), found->schedule};
+    row.measured.attended_ratio = p.ratio_of(found->schedule);
+    row.measured.predicted_kl = found->loss;
+    row.measured.surrogates = {found->loss, NAN, NAN, NAN, NAN};
+    row.measured.seconds = seconds_since(start);
+    methods_.push_back(std::move(row));
   }
 
   // The search works to the default method's number of Δ-layers.
@@ -180,6 +201,7 @@ class Comparison {
   }
 
   const CalibrateOptions& o_;
+  const trace::Reader& trace_;
   const Problem& p_;
   Development& development_;
   std::optional<calib::JointPredictor> joint_;
@@ -206,12 +228,17 @@ void warn_of_other_lengths(const Problem& p, const std::vector<text::TokenizedSa
 
 }  // namespace
 
-int compare(const CalibrateOptions& o, const trace::Reader& trace) {
+std::string markdown_beside(const CalibrateOptions& o) {
   const std::string markdown = std::filesystem::path(o.out).replace_extension(".md").string();
   if (markdown == o.out)
     throw bad_input("--out {}: the Markdown goes beside the JSON under this name: give NAME.json", o.out);
   require_free_output(o.out, o.existing());
   require_free_output(markdown, o.existing());
+  return markdown;
+}
+
+int compare(const CalibrateOptions& o, const trace::Reader& trace) {
+  const std::string markdown = markdown_beside(o);
   for (size_t i = 0; i < o.methods.size(); ++i)
     if (std::find(o.methods.begin(), o.methods.begin() + i, o.methods[i]) != o.methods.begin() + i)
       throw bad_input("--methods: {} is there twice", o.methods[i]);

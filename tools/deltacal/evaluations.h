@@ -55,7 +55,7 @@ class Evaluations {
 };
 
 // A schedule as one line of text from which every layer can be told: "b1e-07 F D/4 s16 s8 ...", D
-// with its L.
+// with its L; with refresh "b1e-07 r4 F D16/4 ...", D with K and L.
 std::string key_of(const config::Schedule&);
 
 }  // namespace deltacal::tools

@@ -1,5 +1,6 @@
 #include "decode/generate.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
@@ -68,11 +69,10 @@ int generate(const GenerateOptions& o) {
 
   if (o.stats) {
     const double decode_seconds = seconds_since(start) - prefill_seconds;
-    long long attended = 0, all = 0;
-    for (int t = n_prompt; t < n_prompt + static_cast<int>(generated.size()); ++t) {
-      attended += decode::attended_positions(policy, t);
+    long long attended = 0, all = 0, lists = 0;
+    for (const auto& layer : decoder.reads()) attended += layer.attended, lists += layer.lists;
+    for (int t = n_prompt; t < n_prompt + static_cast<int>(generated.size()); ++t)
       all += (long long)(t + 1) * model.info().n_layers;
-    }
     fmt::print(stderr,
                "prompt {} tokens in {:.2f} s ({:.1f} tokens/s); {} new tokens in {:.2f} s ({:.1f} tokens/s)\n"
                "attended {:.1f} of {:.1f} pages a layer and step, attended-token ratio {:.2f}\n",
@@ -81,6 +81,10 @@ int generate(const GenerateOptions& o) {
                double(attended) / page_size / model.info().n_layers / double(generated.size()),
                double(all) / page_size / model.info().n_layers / double(generated.size()),
                double(all) / double(attended));
+    const auto n_deltas = std::ranges::count(policy.layers, decode::Attend::all_rank, &decode::LayerPolicy::attend);
+    if (policy.keeps_lists() && n_deltas > 0)
+      fmt::print(stderr, "a Δ-layer made {:.1f} lists in {} steps\n", double(lists) / double(n_deltas),
+                 generated.size());
   }
   return 0;
 }

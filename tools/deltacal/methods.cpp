@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 
 #include "calib/baselines/kascade.h"
 #include "calib/baselines/random_draws.h"
@@ -23,7 +24,15 @@ std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
   return n;
 }
 
-// The steps that the budget is met on.
+// The steps that the budget is met on: those of the samples given.
+std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context,
+                                         const std::vector<int>& samples) {
+  if (context > 0) return {{0, context}};
+  std::vector<config::StepRange> ranges;
+  for (const int i : samples) ranges.push_back({trace.info(i).n_prompt_tokens, trace.info(i).n_tokens});
+  return ranges;
+}
+
 std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context) {
   if (context > trace.model().max_context)
     throw bad_input("--context {}: the model's context is {}", context, trace.model().max_context);
@@ -34,16 +43,15 @@ std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context
                "warning: --context {} is longer than any sample of the trace ({} tokens): what is lost "
                "beyond that was not measured\n",
                context, measured);
-  if (context > 0) return {{0, context}};
-  std::vector<config::StepRange> ranges;
-  for (int i = 0; i < trace.n_samples(); ++i)
-    ranges.push_back({trace.info(i).n_prompt_tokens, trace.info(i).n_tokens});
-  return ranges;
+  std::vector<int> all(trace.n_samples());
+  std::iota(all.begin(), all.end(), 0);
+  return ranges_of(trace, context, all);
 }
 
 // kl or recall, and why.
 std::pair<std::string, std::string> objective_of(const CalibrateOptions& o, const trace::Reader& trace) {
   if (o.objective != "auto") return {o.objective, "asked for"};
+  if (o.score_page != "sum") return {"kl", "recall is not known under the page score " + o.score_page};
   if (calib::has_sensitivity(trace)) return {"kl", "every sample of the trace has its predicted KL"};
   return {"recall", "not every sample of the trace has its predicted KL (profile --sensitivity records it)"};
 }
@@ -108,6 +116,27 @@ double upper_kl(const Problem& p, const config::Schedule& schedule) {
   return e.high.value_or(e.mean);
 }
 
+// The method's schedule, with DELTA's score.
+std::optional<calib::Choice> chosen_by(const std::string& method, const CalibrateOptions& o, const Problem& p,
+                                       long long budget) {
+  if (method == "dp") return best_of_solver(p, p.edges, method, budget);
+  if (method == "recall-dp") return best_of_solver(p, p.recall_edges, method, budget);
+  const calib::BaselineOptions options{p.full_layers(), usual_l_pages(p), o.made.seed};
+  std::optional<calib::BaselineSchedule> found;
+  if (method == "kascade") {
+    found = calib::baselines::kascade(p.edges, p.oracle, p.steps, budget, options);
+  } else if (method == "tidal") {
+    found = calib::baselines::tidal(p.edges, p.steps, budget, options.l_pages);
+  } else {
+    const auto kind = method == "cosine-peaks" ? calib::Baseline::cosine_peaks
+                      : method == "uniform"    ? calib::Baseline::uniform
+                                               : calib::Baseline::random;
+    found = calib::baseline(kind, p.edges, p.steps, budget, p.drift, options);
+  }
+  if (!found) return std::nullopt;
+  return calib::Choice{method, found->schedule, found->loss, found->attended};
+}
+
 }  // namespace
 
 double Problem::ratio_of(long long attended) const {
@@ -142,8 +171,12 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
             goal,
             costs_of(o, goal, trace.model(), ranges, grid),
             solver,
-            n_layers};
-  if (objective == "kl" || calib::has_sensitivity(trace, grid)) p.kl = calib::predicted_kl(trace, grid);
+            n_layers,
+            {}};
+  p.score.page = o.score_page == "max" ? config::Score::Page::max : config::Score::Page::sum;
+  p.score.carry = o.carry;
+  if (objective == "kl" || calib::has_sensitivity(trace, grid))
+    p.kl = calib::predicted_kl(trace, grid, {p.score.page, 1});
   p.recalls = calib::recalls(trace, grid);
   p.recall_edges = calib::recall_costs(grid, p.recalls, bootstrap, {}, aggregate);
   p.edges = objective == "kl" ? calib::kl_costs(grid, p.recalls, p.kl, aggregate, bootstrap) : p.recall_edges;
@@ -151,6 +184,27 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
   p.drift.assign(drift.data(), drift.data() + drift.size());
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
+  return p;
+}
+
+Problem restricted(const CalibrateOptions& o, const trace::Reader& trace, const Problem& whole,
+                   const std::vector<int>& samples) {
+  Problem p = whole;
+  p.recalls.clear();
+  p.kl.clear();
+  for (const int i : samples) {
+    p.recalls.push_back(whole.recalls[i]);
+    if (!whole.kl.empty()) p.kl.push_back(whole.kl[i]);
+  }
+  const calib::Aggregate aggregate = calib::parse_aggregate(o.aggregate);
+  const calib::Bootstrap no_bounds{1, o.made.seed, 0.95};  // the solver reads means
+  p.recall_edges = calib::recall_costs(p.grid, p.recalls, no_bounds, {}, aggregate);
+  p.edges =
+      p.objective == "kl" ? calib::kl_costs(p.grid, p.recalls, p.kl, aggregate, no_bounds) : p.recall_edges;
+  const auto ranges = ranges_of(trace, o.context, samples);
+  p.steps = calib::StepCosts(ranges);
+  p.layers = calib::layer_costs(p.steps, p.grid.k_pages);
+  p.costs = costs_of(o, p.goal, trace.model(), ranges, p.grid);
   return p;
 }
 
@@ -169,8 +223,10 @@ std::vector<calib::Choice> solve(const Problem& p, int candidates) {
         throw failure("--max-kl {}: no schedule was found whose upper bound meets it", p.goal.value);
     }
   std::vector<calib::Choice> choices;
-  for (const auto& c : found)
+  for (auto& c : found) {
+    c.schedule.score = p.score;
     choices.push_back({"dp", c.schedule, c.loss, calib::schedule::attended_by(p.steps, c.schedule)});
+  }
   return choices;
 }
 
@@ -190,28 +246,19 @@ const std::vector<std::string>& trace_methods() {
   return names;
 }
 
+bool needs_recall(const std::string& method) {
+  return method == "recall-dp" || method == "kascade" || method == "tidal";
+}
+
 int usual_l_pages(const Problem& p) {
   return p.edges.l_pages[std::max(0, p.edges.l_floor(4))];
 }
 
 std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions& o, const Problem& p,
                                     long long budget) {
-  if (method == "dp") return best_of_solver(p, p.edges, method, budget);
-  if (method == "recall-dp") return best_of_solver(p, p.recall_edges, method, budget);
-  const calib::BaselineOptions options{p.full_layers(), usual_l_pages(p), o.made.seed};
-  std::optional<calib::BaselineSchedule> found;
-  if (method == "kascade") {
-    found = calib::baselines::kascade(p.edges, p.oracle, p.steps, budget, options);
-  } else if (method == "tidal") {
-    found = calib::baselines::tidal(p.edges, p.steps, budget, options.l_pages);
-  } else {
-    const auto kind = method == "cosine-peaks" ? calib::Baseline::cosine_peaks
-                      : method == "uniform"    ? calib::Baseline::uniform
-                                               : calib::Baseline::random;
-    found = calib::baseline(kind, p.edges, p.steps, budget, p.drift, options);
-  }
-  if (!found) return std::nullopt;
-  return calib::Choice{method, found->schedule, found->loss, found->attended};
+  auto choice = chosen_by(method, o, p, budget);
+  if (choice) choice->schedule.score = p.score;
+  return choice;
 }
 
 std::vector<double> sample_loss(const Problem& p, size_t sample) {
@@ -232,6 +279,7 @@ std::vector<double> sample_loss(const Problem& p, size_t sample) {
 }
 
 double mean_recall_of(const Problem& p, const config::Schedule& schedule) {
+  if (config::keeps_lists(schedule)) return std::nan("");
   const auto n = static_cast<double>(calib::entries_of(p.edges, schedule).size());
   return n > 0 ? 1 - calib::baselines::summed_recall_lost(p.edges, schedule) / n : std::nan("");
 }

@@ -34,6 +34,7 @@ struct Problem {
   calib::schedule::Costs costs;  // in the goal's unit
   calib::schedule::Options solver;
   int n_layers = 0;
+  config::Score score = {};  // of every schedule chosen
 
   double ratio_of(long long attended) const;  // attended-token ratio
   double ratio_of(const config::Schedule& s) const {
@@ -50,8 +51,16 @@ struct Problem {
 // Reads the trace once. bad_input for options out of range, and for `kl` without predicted KL.
 Problem problem_of(const CalibrateOptions&, const trace::Reader&);
 
+// The same task from some of the samples alone, and a budget of positions met on their own lengths. For the
+// solver: the bounds of recall, the oracle and the drift, which other methods read, are not those of the
+// samples.
+Problem restricted(const CalibrateOptions&, const trace::Reader&, const Problem&,
+                   const std::vector<int>& samples);
+
 // Methods that choose from the trace alone: dp, recall-dp, cosine-peaks, kascade, tidal, uniform, random.
 const std::vector<std::string>& trace_methods();
+// Whether a method chooses by recall, which is known of lists by the page score sum alone.
+bool needs_recall(const std::string& method);
 // Empty where none of the method's schedules meets the budget (positions). The loss is that of the objective.
 std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions&, const Problem&,
                                     long long budget);
@@ -68,7 +77,7 @@ Error no_schedule(const CalibrateOptions&, const Problem&);
 std::vector<double> sample_loss(const Problem&, size_t sample);
 
 // Mean over the sparse layers of mean recall, k and L rounded down to the grid; NaN where unknown or without
-// any.
+// any, and for lists that serve several steps.
 double mean_recall_of(const Problem&, const config::Schedule&);
 
 // L of the methods that have none to choose it by: the grid's value nearest below the paper's window of 4

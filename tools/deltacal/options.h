@@ -27,6 +27,8 @@ struct DataOptions {
   std::string data;  // JSONL
   std::string chat = "auto";
   int limit = 0, max_tokens = 0, min_tokens = 0;  // 0: no limit
+  int pack = 0;      // join lines of a task to samples of at least so many tokens; 0: do not
+  std::string task;  // of all samples, instead of their own; empty: their own
 };
 
 struct SamplingArguments {
@@ -76,17 +78,23 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   std::string objective = "auto";            // auto, kl, recall
   std::string aggregate = "mean";            // mean, cvar:SHARE, max
   std::string method = "dp";
+  std::string score_page = "sum";  // sum, max: what a page counts by
+  double carry = 0;                // share of the previous Δ-layer's page scores that is added
   std::string full_layers = "auto";
   int candidates = 8;
   int context = 0;              // 0: the calibration samples' own lengths
+  std::string refresh = "1";    // steps that a list serves, or auto
   std::string k_per = "layer";  // layer, segment, schedule: what has a k of its own
   int resamples = 2000;
   std::string alternatives_dir;
   bool compare = false;
   std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",
                                    "tidal", "uniform",   "random",       "greedy-nll"};
+  bool transfer = false;
+  std::string curve = "both";  // of --transfer: both, none
+  int curve_draws = 3;
   int rerank = 0;           // candidates measured on development traces; 0: the prediction decides
-  int rerank_samples = 12;  // development traces used, at most
+  int rerank_samples = 12;  // development traces used, at most; of each task with `transfer`
   std::string evaluations;  // file of finished runs; empty: OUT.evaluations.jsonl
   bool fit_head_weights = false;
   int head_weight_steps = 128;  // recorded steps of a sample that they are fitted on, at most

@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "calib/baselines.h"
 #include "calib/comparison.h"
@@ -49,7 +50,7 @@ std::vector<NamedConfig> read_configs(const std::vector<std::string>& arguments)
 void refuse_overlap(const std::vector<NamedConfig>& configs,
                     const std::vector<text::TokenizedSample>& samples) {
   std::vector<calib::SplitSample> ours;
-  for (const auto& s : samples) ours.push_back({s.task, s.problem, s.sha256});
+  for (const auto& s : samples) ours.push_back(to_split(s));
   for (const auto& c : configs) {
     const auto seen = calib::calibrated_on(c.config, c.path);
     if (seen.empty())
@@ -73,22 +74,32 @@ std::vector<config::StepRange> ranges_of(const std::vector<text::TokenizedSample
   return ranges;
 }
 
-std::vector<evaluate::NamedPolicy> policies_of(const ValidateOptions& o,
-                                               const std::vector<NamedConfig>& configs,
-                                               const std::vector<text::TokenizedSample>& samples) {
-  std::vector<evaluate::NamedPolicy> policies;
-  for (const auto& c : configs) policies.push_back({c.name, decode::delta_policy(c.config.schedule)});
-  if (std::find(o.policies.begin(), o.policies.end(), "streaming") != o.policies.end()) {
-    const calib::StepCosts costs(ranges_of(samples));
-    const auto streaming = calib::streaming_pages(costs, configs[0].config.schedule);
-    if (streaming.excess > 0.01)
-      fmt::print(stderr,
-                 "warning: streaming attends to {:.1f}% more tokens than the config under test: no window "
-                 "comes closer\n",
-                 100 * streaming.excess);
-    policies.push_back({"streaming", decode::streaming_policy(streaming.pages)});
-  }
-  return policies;
+// Positions that a schedule attends to in a run.
+long long measured(const config::Schedule& schedule, const std::vector<text::TokenizedSample>& samples,
+                   const model::Model& model) {
+  std::vector<long long> attended(samples.size());
+  side_by_side(samples.size(), [&](size_t i) {
+    const auto& s = samples[i];
+    const auto scores = evaluate::evaluate(model, s.ids, s.n_prompt_tokens,
+                                           {{"", decode::delta_policy(schedule)}}, {512, 0}, nullptr);
+    attended[i] = scores.policies[0].attended;
+  });
+  return std::accumulate(attended.begin(), attended.end(), 0LL);
+}
+
+// The window at the cost of the config under test; with adaptive refresh only a run tells that cost.
+evaluate::NamedPolicy streaming_like(const config::Schedule& schedule,
+                                     const std::vector<text::TokenizedSample>& samples,
+                                     const model::Model& model) {
+  std::optional<long long> attended;
+  if (schedule.refresh) attended = measured(schedule, samples, model);
+  const auto streaming = calib::streaming_pages(calib::StepCosts(ranges_of(samples)), schedule, attended);
+  if (streaming.excess > 0.01)
+    fmt::print(stderr,
+               "warning: streaming attends to {:.1f}% more tokens than the config under test: no window "
+               "comes closer\n",
+               100 * streaming.excess);
+  return {"streaming", decode::streaming_policy(streaming.pages)};
 }
 
 calib::EvaluatedSample to_evaluated(const text::TokenizedSample& sample, evaluate::SampleScores scores) {
@@ -157,17 +168,20 @@ int validate(const ValidateOptions& o) {
   if (!o.allow_overlap) refuse_overlap(configs, in.data.samples);
   if (std::find(o.policies.begin(), o.policies.end(), "delta") == o.policies.end())
     throw bad_input("--policies must name delta: it is what the thresholds judge");
-  const auto policies = policies_of(o, configs, in.data.samples);
+  const bool streaming = std::find(o.policies.begin(), o.policies.end(), "streaming") != o.policies.end();
   if (o.dry_run) {
-    print_plan(o, in, policies.size());
+    print_plan(o, in, configs.size() + streaming);
     return 0;
   }
 
+  const model::Model model = load_model(o, in);
+  std::vector<evaluate::NamedPolicy> policies;
+  for (const auto& c : configs) policies.push_back({c.name, decode::delta_policy(c.config.schedule)});
+  if (streaming) policies.push_back(streaming_like(configs[0].config.schedule, in.data.samples, model));
   calib::Evaluation evaluation;
   for (const auto& p : policies) evaluation.policies.push_back(p.name);
   evaluation.smallest_k = decode::smallest_k(policies[0].policy);
   evaluation.with_full = std::find(o.policies.begin(), o.policies.end(), "full") != o.policies.end();
-  const model::Model model = load_model(o, in);
   {
     double n_tokens = 0;
     for (const auto& s : in.data.samples) n_tokens += double(s.ids.size());

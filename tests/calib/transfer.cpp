@@ -191,6 +191,7 @@ TEST_CASE("transfer: the Markdown has the matrix, the samples of each task and t
                   "problems: 2 |") != std::string::npos);
   CHECK(text.find("| 1 | 64 | 1 | 1 | 0.0200 (0.0200 to 0.0200) | ") != std::string::npos);
   CHECK(text.find("| 2 | 64 | 0 of 3 | 0 | - | - | - to - | - |") != std::string::npos);
+  CHECK(text.find("all problems that are packed together") != std::string::npos);
   t.curve_reason = "learning curve: not asked for";
   t.learning_curve.clear();
   CHECK(to_markdown(t).ends_with("\nlearning curve: not asked for.\n"));

@@ -192,8 +192,7 @@ void check(const CalibrateOptions& o) {
   if (o.transfer && (target || o.method != "dp" || !o.alternatives_dir.empty()))
     throw bad_input(
         "--transfer measures the method dp at a --budget: --method, --alternatives-dir, --min-recall and "
-        "--max-kl "
-        "are for a config");
+        "--max-kl are for a config");
   if (o.fit_head_weights && (o.compare || o.transfer))
     throw bad_input("--fit-head-weights is for a config, not with --compare and --transfer");
   const bool runs = o.compare || o.transfer || o.rerank > 0 || o.method == "greedy-nll";

@@ -16,8 +16,8 @@
 namespace deltacal::tools {
 namespace {
 
-constexpr int fewest_steps = 32,
-              steps_below = 256;  // the curve has 32, 64 and 128 steps, then all recorded ones
+// The learning curve has 32, 64 and 128 steps, then all that were recorded.
+constexpr int fewest_steps = 32, steps_below = 256;
 
 std::vector<calib::TransferSample> samples_of(const trace::Reader& trace) {
   std::vector<calib::TransferSample> samples;

@@ -229,7 +229,11 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   const std::string calibrate = "calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --model " + w.model +
                                 " --dtype f32 --data " + (w / "dev.jsonl") + " --rerank-samples 8 --candidates 3";
   const std::string evaluations = " --evaluations " + (w / "runs.jsonl");
-  check_done(run_program(calibrate + " --compare --out " + (w / "compare.json") + evaluations));
+  const auto compared = run_program(calibrate + " --compare --out " + (w / "compare.json") + evaluations);
+  check_done(compared);
+  CHECK(compared.output.find(
+            "8 of 10 samples, of 5 problems: p3t0, p4t0, p5t0, p6t0, p7t0, p3t1, p4t1, p5t1\n") !=
+        std::string::npos);
   const Json table = json_of(w / "compare.json");
   std::vector<std::string> names;
   for (const Json& row : table["methods"]) {
@@ -245,6 +249,14 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   CHECK(table["surrogates"].size() == 5);
   CHECK(table["pareto"].size() >= 1);
   CHECK(read_file(w / "compare.md").find("| **dp** |") != std::string::npos);
+  for (const std::string format : {"html", "md", "csv", "json"})
+    check_done(run_program("report " + (w / "compare.json") + " --format " + format + " --out " +
+                           (w / ("r." + format))));
+  for (const char* figure : {"methods", "methods-difference", "pareto", "surrogates", "stability"})
+    CHECK(read_file(w / "r.html").find("id=\"" + std::string(figure) + "\"") != std::string::npos);
+  const Json inspected = Json::parse(run_program("inspect --json " + (w / "compare.json")).output);
+  CHECK(inspected["winner"] == "dp");
+  CHECK(inspected["methods"][1]["vs_winner"] == table["methods"][1]["vs_winner"]);
 
   // Cut off in the middle of a line: the finished runs are used again, the table is the same.
   std::string runs = read_file(w / "runs.jsonl");

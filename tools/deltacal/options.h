@@ -122,10 +122,18 @@ struct ReportOptions : Output {
   std::string format = "html";
 };
 
+struct ExportOptions : Output {
+  std::string config;
+  std::vector<std::string> to;  // config::export_names()
+  int context = 0;              // kascade: the length at which its share is the schedule's K; 0: not given
+};
+
 struct BenchOptions : ModelOptions, Output {
   Provenance made;
   std::string config, data;
-  std::vector<int> contexts{2048, 8192};
+  std::string cost_table;                           // instead of the rates: the table that calibrate reads
+  std::vector<int> k_pages{4, 8, 16, 32, 64, 128};  // of the cost table
+  std::vector<int> contexts{2048, 8192};  // empty: those of the cost table, as far as the model goes
   int prefill_tokens = 2048, repeats = 3, decode_steps = 32;
 };
 
@@ -149,6 +157,7 @@ int calibrate(const CalibrateOptions&);
 int validate(const ValidateOptions&);
 int generate(const GenerateOptions&);
 int report(const ReportOptions&);
+int export_config(const ExportOptions&);
 int bench(const BenchOptions&);
 int run(const RunOptions&);
 

@@ -124,7 +124,7 @@ TEST_CASE("transfer: attended-token ratios are those of the measured samples' ow
         if (task != all_tasks && task != sample.task) continue;
         for (int step = sample.steps.first; step < sample.steps.end; ++step) {
           all += 3 * (step + 1);
-          kept += double(config::attended_positions(t.schedules[i].schedule, step));
+          kept += double(config::attended_positions(t.schedules[i].schedule, step, sample.steps.first));
         }
       }
       CHECK(t.matrix[i][j].attended_ratio == Approx(all / kept));

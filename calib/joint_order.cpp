@@ -24,6 +24,10 @@ Order parse_order(std::string_view text) {
   throw bad_input("order {}: unknown; give additive, layers or steps", text);
 }
 
+std::string name_of(Order order) {
+  return order == Order::additive ? "additive" : order == Order::layers ? "layers" : "steps";
+}
+
 double value_of(const JointKl& kl, Order order) {
   return order == Order::additive ? kl.additive : order == Order::layers ? kl.layers : kl.steps;
 }

@@ -2,6 +2,7 @@
 // best one: the solver minimises the sum over edges, which leaves out what layers and steps do to each other.
 #pragma once
 #include <functional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace deltacal::calib {
 // The form of JointKl that orders schedules.
 enum class Order { additive, layers, steps };
 Order parse_order(std::string_view);  // "additive", "layers", "steps"; bad_input: what is accepted
+std::string name_of(Order);
 double value_of(const JointKl&, Order);
 
 using PredictedLoss = std::function<double(const config::Schedule&)>;  // NaN: unknown

@@ -157,8 +157,10 @@ std::optional<calib::Choice> chosen_by(const std::string& method, const Calibrat
 void order(const CalibrateOptions& o, const trace::Reader& trace, Problem& p) {
   using Kind = calib::Goal::Kind;
   const bool target = p.goal.kind == Kind::max_kl || p.goal.kind == Kind::min_recall;
-  // The steps' changes of the loss are recorded of DELTA's lists alone, and their cross terms are means.
-  const bool known = p.objective == "kl" && p.score == config::Score{} && o.aggregate == "mean" && !target;
+  // The steps' changes of the loss are recorded of DELTA's page score alone, and their cross terms are means. Of a
+  // carry no prediction knows anything: its schedules are chosen as without it.
+  const bool known =
+      p.objective == "kl" && p.score.page == PageScore::sum && o.aggregate == "mean" && !target;
   p.order = calib::parse_order(o.order.empty() ? default_order : o.order);
   if (p.order == calib::Order::additive) return;
   if (!known && !o.order.empty())

@@ -60,10 +60,12 @@ struct LayerCosts {
   long long full = 0;
   long long delta = 0;            // attends to all pages and ranks them
   std::vector<long long> sparse;  // [n_k] in the order of the grid's k_pages
-  std::vector<long long> listed = {};  // [n_k] a Δ-layer whose list of that length serves several steps, or empty
+  // [n_k] a Δ-layer whose list of that length serves several steps; empty where lists serve one
+  std::vector<long long> listed = {};
 };
-// In positions: a Δ-layer costs what a full one does. With a refresh interval above 1 also `listed`; lists in force
-// count as complete there, which they are for intervals up to 16 (core/refresh.h), and else costs no less.
+// In positions: a Δ-layer costs what a full one does. With a refresh interval above 1 also `listed`; lists in
+// force count as complete there, which they are for intervals up to 16 (core/refresh.h), and else costs no
+// less.
 LayerCosts layer_costs(const StepCosts&, std::span<const int> k_pages, int refresh_interval = 1);
 
 // The most positions that `n_layers` layers may attend to at an attended-token ratio of at least `ratio`.

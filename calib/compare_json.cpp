@@ -60,20 +60,13 @@ Json layers_of(const Stability& stability) {
   return out;
 }
 
-Json to_json(const ModelInfo& model) {
-  return {{"name", model.name},        {"architecture", model.architecture},
-          {"sha256", model.sha256},    {"n_layers", model.n_layers},
-          {"n_heads", model.n_heads},  {"n_kv_heads", model.n_kv_heads},
-          {"head_dim", model.head_dim}};
-}
-
 }  // namespace
 
 Json to_json(const MethodComparison& comparison, const Provenance& provenance) {
   const auto text = [](const std::string& value) { return value.empty() ? Json() : Json(value); };
   const Stability& stability = comparison.stability;
   Json out = artefact_head("deltacal-compare", 1, provenance);
-  out["model"] = to_json(comparison.model);
+  out["model"] = json_model(comparison.model);
   out["trace"] = {{"path", comparison.trace_path}, {"sha256", comparison.trace_sha256}};
   out["data"] = {{"path", comparison.data_path}, {"sha256", comparison.data_sha256}};
   out["max_tokens"] = comparison.max_tokens > 0 ? Json(comparison.max_tokens) : Json();

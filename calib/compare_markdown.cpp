@@ -5,34 +5,15 @@
 
 #include <cmath>
 
+#include "calib/markdown.h"
+
 namespace deltacal::calib {
 namespace {
 
-std::string number(double value, int digits) {
-  return std::isnan(value) ? "-" : fmt::format("{:.{}f}", value, digits);
-}
-
-// "0.0176 (0.0086 to 0.0273)"
-std::string interval(const Estimate& estimate, int digits) {
-  if (!estimate.low) return number(estimate.mean, digits);
-  return fmt::format("{} ({} to {})", number(estimate.mean, digits), number(*estimate.low, digits),
-                     number(*estimate.high, digits));
-}
-
-std::string interval(const std::optional<Estimate>& estimate, int digits) {
-  return estimate ? interval(*estimate, digits) : "-";
-}
-
-// A pipe would end the cell.
-std::string cell(const std::string& text) {
-  std::string out;
-  for (const char c : text) out += c == '|' ? "\\|" : std::string(1, c);
-  return out;
-}
-
-std::string row(const std::vector<std::string>& cells) {
-  return fmt::format("| {} |\n", fmt::join(cells, " | "));
-}
+using markdown::cell;
+using markdown::interval;
+using markdown::number;
+using markdown::row;
 
 std::string methods_table(const MethodComparison& c) {
   std::string out = row({"method", "attended ratio", "NLL gap", "minus " + cell(c.winner), "KL",

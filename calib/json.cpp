@@ -25,13 +25,6 @@ Json joined(Json first, const Json& rest) {
   return first;
 }
 
-Json to_json(const ModelInfo& model) {
-  return {{"name", model.name},        {"architecture", model.architecture},
-          {"sha256", model.sha256},    {"n_layers", model.n_layers},
-          {"n_heads", model.n_heads},  {"n_kv_heads", model.n_kv_heads},
-          {"head_dim", model.head_dim}};
-}
-
 Json to_json(const RecallAnalysis& recall) {
   const Json head = {{"k_pages", recall.budget.k_pages},  {"l_pages", recall.budget.l_pages},
                      {"unit", "share of attention mass"}, {"n_samples", recall.n_samples},
@@ -60,6 +53,13 @@ Json to_json(const HalfLifeAnalysis& half_life) {
 
 }  // namespace
 
+Json json_model(const ModelInfo& model) {
+  return {{"name", model.name},        {"architecture", model.architecture},
+          {"sha256", model.sha256},    {"n_layers", model.n_layers},
+          {"n_heads", model.n_heads},  {"n_kv_heads", model.n_kv_heads},
+          {"head_dim", model.head_dim}};
+}
+
 Json json_number(double value) {
   if (!std::isfinite(value)) return nullptr;
   return std::strtod(fmt::format("{:.6g}", value).c_str(), nullptr);
@@ -79,7 +79,7 @@ Json json_rows(const Eigen::Ref<const Eigen::MatrixXd>& matrix) {
 
 Json to_json(const Analysis& analysis, const Provenance& provenance) {
   Json out = artefact_head("deltacal-analysis", 1, provenance);
-  out["model"] = to_json(analysis.model);
+  out["model"] = json_model(analysis.model);
   out["trace"] = {{"path", analysis.trace_path}, {"sha256", analysis.trace_sha256}};
   out["n_samples"] = analysis.n_samples;
   out["n_problems"] = analysis.n_problems;

@@ -12,6 +12,8 @@ nlohmann::ordered_json json_number(double value);
 nlohmann::ordered_json json_row(const Eigen::Ref<const Eigen::VectorXd>& values);
 nlohmann::ordered_json json_rows(const Eigen::Ref<const Eigen::MatrixXd>& matrix);  // [target][source]
 
+nlohmann::ordered_json json_model(const ModelInfo&);
+
 // analysis.json (data/schema/analysis.schema.json). `predicted_kl` is an empty list: the trace holds no
 // sensitivities.
 nlohmann::ordered_json to_json(const Analysis&, const Provenance&);

@@ -47,13 +47,14 @@ std::string text(const std::vector<PageBudget>& budgets) {
 }
 
 // edge_kl under one ranking.
-const std::vector<float>& kl_of(const trace::EdgeSensitivity& edges, const Ranking& ranking, const std::string& path,
-                                const std::string& id) {
+const std::vector<float>& kl_of(const trace::EdgeSensitivity& edges, const Ranking& ranking,
+                                const std::string& path, const std::string& id) {
   if (ranking == Ranking{}) return edges.kl;
   const auto found = std::ranges::find(edges.rankings, ranking, &trace::RankedKl::ranking);
   if (found == edges.rankings.end())
-    throw bad_input("trace {}: sample {} has no predicted KL of ranking {}: profile with --sensitivity --rankings {}",
-                    path, id, name_of(ranking), name_of(ranking));
+    throw bad_input(
+        "trace {}: sample {} has no predicted KL of ranking {}: profile with --sensitivity --rankings {}",
+        path, id, name_of(ranking), name_of(ranking));
   return found->kl;
 }
 

@@ -2,40 +2,38 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <utility>
 
 #include "calib/bootstrap.h"
 #include "core/error.h"
+#include "core/groups.h"
 
 namespace deltacal::calib {
 namespace {
 
+// Keys of all problems in a sample: its own, and those of its parts.
+std::vector<std::string> problems_of(const SplitSample& sample) {
+  std::vector<std::string> problems = sample.parts;
+  problems.push_back(sample.problem);
+  std::erase(problems, "");
+  return problems;
+}
+
 // Samples that must stay together, in the order of their first one.
 using Group = std::vector<int>;
 
-// Joins samples of one problem and samples of equal tokens (which may carry different problems).
+// Joins samples that share a problem, and samples of equal tokens (which may carry different problems).
 std::vector<Group> groups_of(std::span<const SplitSample> samples) {
-  std::vector<int> parent(samples.size());
-  std::iota(parent.begin(), parent.end(), 0);
-  const auto root = [&](int i) {
-    while (parent[i] != i) i = parent[i];
-    return i;
-  };
-  std::map<std::string, int> first_of_problem, first_of_tokens;
-  for (int i = 0; i < static_cast<int>(samples.size()); ++i) {
-    const auto join = [&](std::map<std::string, int>& first, const std::string& key) {
-      if (key.empty()) return;
-      const int a = root(first.try_emplace(key, i).first->second), b = root(i);
-      parent[std::max(a, b)] = std::min(a, b);
-    };
-    join(first_of_problem, samples[i].problem);
-    join(first_of_tokens, samples[i].sha256);
+  std::vector<std::vector<std::string>> keys(samples.size());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    for (const std::string& problem : problems_of(samples[i])) keys[i].push_back("problem " + problem);
+    if (!samples[i].sha256.empty()) keys[i].push_back("tokens " + samples[i].sha256);
   }
-  std::map<int, Group> by_root;
-  for (int i = 0; i < static_cast<int>(samples.size()); ++i) by_root[root(i)].push_back(i);
+  std::map<int, Group> by_first;
+  const std::vector<int> first = groups_by_key(keys);
+  for (int i = 0; i < static_cast<int>(samples.size()); ++i) by_first[first[i]].push_back(i);
   std::vector<Group> groups;
-  for (auto& [first, group] : by_root) groups.push_back(std::move(group));
+  for (auto& [lowest, group] : by_first) groups.push_back(std::move(group));
   return groups;
 }
 
@@ -100,15 +98,23 @@ std::vector<Overlap> overlaps(std::span<const SplitSample> ours, std::span<const
   std::map<std::string, int> tokens, problems;
   for (int i = static_cast<int>(theirs.size()) - 1; i >= 0; --i) {
     if (!theirs[i].sha256.empty()) tokens[theirs[i].sha256] = i;
-    if (!theirs[i].problem.empty()) problems[theirs[i].problem] = i;
+    for (const std::string& problem : problems_of(theirs[i])) problems[problem] = i;
   }
+  const auto first_with = [](const std::map<std::string, int>& by_key, const std::string& key) {
+    const auto found = by_key.find(key);
+    return found == by_key.end() ? -1 : found->second;
+  };
   std::vector<Overlap> found;
   for (int i = 0; i < static_cast<int>(ours.size()); ++i) {
-    const auto same_tokens = tokens.find(ours[i].sha256);
-    const auto same_problem = problems.find(ours[i].problem);
-    const bool by_tokens = same_tokens != tokens.end(), by_problem = same_problem != problems.end();
-    if (by_tokens || by_problem)
-      found.push_back({i, by_tokens ? same_tokens->second : same_problem->second, by_tokens, by_problem});
+    const int same_tokens = first_with(tokens, ours[i].sha256);
+    int same_problem = -1;
+    for (const std::string& problem : problems_of(ours[i])) {
+      const int other = first_with(problems, problem);
+      if (other >= 0 && (same_problem < 0 || other < same_problem)) same_problem = other;
+    }
+    if (same_tokens >= 0 || same_problem >= 0)
+      found.push_back(
+          {i, same_tokens >= 0 ? same_tokens : same_problem, same_tokens >= 0, same_problem >= 0});
   }
   return found;
 }

@@ -11,6 +11,9 @@ struct SplitSample {
   std::string task;
   std::string problem;  // key of the problem, task included where it names one (text/data.h)
   std::string sha256;   // of the token ids
+  // Keys of the problems that were packed into the sample (text/pack.h), which `problem` then only stands for; empty
+  // where it holds one.
+  std::vector<std::string> parts{};
 };
 
 struct Split {
@@ -18,8 +21,8 @@ struct Split {
 };
 
 // About `validation_share` of the samples to validation, within each task as far as its problems allow.
-// Samples of one problem, or of equal tokens, stay together; each side gets at least one problem. The same
-// seed and samples give the same split. bad_input for fewer than 2 problems, or a share outside ]0, 1[.
+// Samples that share a problem (parts included), or of equal tokens, stay together; each side gets at least
+// one problem. The same seed and samples give the same split. bad_input for fewer than 2 problems, or a share outside ]0, 1[.
 Split split_by_problem(std::span<const SplitSample>, double validation_share, uint64_t seed);
 
 // Two samples that share what they must not.

@@ -27,6 +27,8 @@ std::vector<config::LayerRecall> recall_of(const config::Schedule& schedule, con
     const auto& plan = schedule.layers[layer];
     if (plan.role != Role::sparse) continue;
     const int source = config::source_of(schedule, layer), l_pages = schedule.layers[source].l_pages;
+    // Head weights make other lists than those that recall was measured on.
+    if (!schedule.score.head_weights.empty() && !schedule.score.head_weights[source].empty()) continue;
     const int k = edges.k_floor(plan.k_pages), l = edges.l_floor(l_pages);
     if (k < 0 || l < 0 || edges.k_pages[k] != plan.k_pages || edges.l_pages[l] != l_pages) continue;
     const size_t edge = edges.at(layer, source, k, l);
@@ -77,9 +79,7 @@ Json alternative(const Choice& choice, const EdgeCosts& edges, const StepCosts& 
 Json provenance(std::span<const Choice> choices, const EdgeCosts& edges, const StepCosts& costs,
                 const CalibrationRecord& record) {
   Json samples = Json::array(), alternatives = Json::array();
-  for (const auto& sample : record.samples)
-    samples.push_back(
-        {{"id", sample.id}, {"task", sample.task}, {"problem", sample.problem}, {"sha256", sample.sha256}});
+  for (const auto& sample : record.samples) samples.push_back(json_sample(sample));
   for (const Choice& choice : choices) alternatives.push_back(alternative(choice, edges, costs));
   return {
       {"trace", {{"path", record.trace_path}, {"sha256", record.trace_sha256}}},
@@ -101,6 +101,12 @@ Json provenance(std::span<const Choice> choices, const EdgeCosts& edges, const S
 
 }  // namespace
 
+Json json_sample(const CalibrationSample& sample) {
+  Json json{{"id", sample.id}, {"task", sample.task}, {"problem", sample.problem}, {"sha256", sample.sha256}};
+  if (!sample.parts.empty()) json["parts"] = sample.parts;
+  return json;
+}
+
 config::Config to_config(std::span<const Choice> choices, const ModelInfo& model, const EdgeCosts& edges,
                          const StepCosts& costs, const CalibrationRecord& record) {
   assert(!choices.empty());
@@ -121,10 +127,19 @@ std::vector<SplitSample> calibrated_on(const config::Config& config, const std::
       if (!sample[field].is_string()) throw bad_input("{}: {}[].{} is not a text", where, name, field);
       return sample[field].get<std::string>();
     };
+    const auto parts = [&](const Json& sample) {
+      std::vector<std::string> problems;
+      for (const Json& part : sample.value("parts", Json::array())) {
+        if (!part.is_string()) throw bad_input("{}: {}[].parts is not a list of texts", where, name);
+        problems.push_back(part);
+      }
+      return problems;
+    };
     if (!list.is_array()) throw bad_input("{}: {} is not a list", where, name);
     for (const Json& sample : list) {
       if (!sample.is_object()) throw bad_input("{}: {} holds something that is no sample", where, name);
-      samples.push_back({text(sample, "task"), text(sample, "problem"), text(sample, "sha256")});
+      samples.push_back(
+          {text(sample, "task"), text(sample, "problem"), text(sample, "sha256"), parts(sample)});
     }
   };
   const Json& made = config.provenance;

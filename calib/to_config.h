@@ -23,7 +23,11 @@ struct Choice {
 
 struct CalibrationSample {
   std::string id, task, problem, sha256;  // sha256 of the token ids
+  std::vector<std::string> parts{};       // of a packed sample: SplitSample
 };
+
+// As the provenance of an artefact lists a sample.
+nlohmann::ordered_json json_sample(const CalibrationSample&);
 
 struct CalibrationRecord {
   std::string trace_path, trace_sha256;

@@ -66,13 +66,6 @@ Json to_json(const PolicyResult& policy) {
   return out;
 }
 
-Json to_json(const ModelInfo& model) {
-  return {{"name", model.name},        {"architecture", model.architecture},
-          {"sha256", model.sha256},    {"n_layers", model.n_layers},
-          {"n_heads", model.n_heads},  {"n_kv_heads", model.n_kv_heads},
-          {"head_dim", model.head_dim}};
-}
-
 // The limit as it was asked, all digits.
 Json to_json(const ThresholdResult& threshold) {
   return {{"name", threshold.name},
@@ -86,7 +79,7 @@ Json to_json(const ThresholdResult& threshold) {
 
 Json to_json(const Validation& validation, const Provenance& provenance) {
   Json out = artefact_head("deltacal-validation", 1, provenance);
-  out["model"] = to_json(validation.model);
+  out["model"] = json_model(validation.model);
   out["config"] = {{"path", validation.config_path},
                    {"sha256", validation.config_sha256},
                    {"schedule", validation.schedule}};

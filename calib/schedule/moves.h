@@ -39,8 +39,8 @@ struct Mode {
 struct Allowed {
   int full_layers = 0;
   bool k_by_segment = false;
-  int only_k = -1;         // index into the grid's k_pages; -1: all
-  int list_k = -1;         // k index of every list, where lists serve several steps; -1: a new one at every step
+  int only_k = -1;  // index into the grid's k_pages; -1: all
+  int list_k = -1;  // k index of every list, where lists serve several steps; -1: a new one at every step
   double min_recall = -1;  // lower bound of the edge's recall; negative: any, also unknown
   std::optional<std::vector<int>> delta_layers;  // these alone, and each layer by the nearest
 };
@@ -56,7 +56,9 @@ class Moves {
   double full_cost() const { return full_cost_; }
   double delta_cost() const { return delta_cost_; }
   // Of the Δ-layer itself, in this mode of its segment; 0 where it is full at every step.
-  double delta_loss(int source, int mode) const { return delta_loss_[size_t(source) * modes_.size() + size_t(mode)]; }
+  double delta_loss(int source, int mode) const {
+    return delta_loss_[size_t(source) * modes_.size() + size_t(mode)];
+  }
   int list_k() const { return list_k_; }
   bool may_be_delta(int layer) const { return may_be_delta_[layer]; }
   // Ascending in cost, descending in loss; empty if layer l cannot use the list of a in this mode.

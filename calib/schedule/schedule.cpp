@@ -22,7 +22,8 @@ void check(const LayerCosts& costs, size_t n_k) {
 }
 
 void check(const Options& o, int n_layers) {
-  if (o.refresh_interval < 1) throw bad_input("a list every {} steps: at least 1 is needed", o.refresh_interval);
+  if (o.refresh_interval < 1)
+    throw bad_input("a list every {} steps: at least 1 is needed", o.refresh_interval);
   if (o.candidates < 1) throw bad_input("{} candidates: at least 1 is needed", o.candidates);
   if (o.full_layers && (*o.full_layers < 0 || *o.full_layers > n_layers))
     throw bad_input("{} full layers: the model has {}; give 0 to {}, or auto", *o.full_layers, n_layers,
@@ -57,13 +58,19 @@ std::vector<Moves> moves_of(const EdgeCosts& edges, const LayerCosts& costs, con
     throw bad_input("costs of Δ-layers for {} lengths of lists, losses for {}", costs.listed.size(), n_k);
   if (keeps && min_recall >= 0)
     throw bad_input("the recall of lists that serve several steps is not known: work to a budget or a loss");
-  Allowed allowed{options.full_layers.value_or(0), options.budgets == Budgets::per_segment, -1, -1, min_recall,
+  Allowed allowed{options.full_layers.value_or(0),
+                  options.budgets == Budgets::per_segment,
+                  -1,
+                  -1,
+                  min_recall,
                   options.delta_layers};
   std::vector<Moves> moves;
   for (allowed.list_k = keeps ? 0 : -1; allowed.list_k < (keeps ? n_k : 0); ++allowed.list_k) {
-    if (options.budgets != Budgets::one) moves.emplace_back(edges, costs, allowed);
+    if (options.budgets != Budgets::one)
+      moves.emplace_back(edges, costs, allowed);
     else
-      for (allowed.only_k = 0; allowed.only_k < n_k; ++allowed.only_k) moves.emplace_back(edges, costs, allowed);
+      for (allowed.only_k = 0; allowed.only_k < n_k; ++allowed.only_k)
+        moves.emplace_back(edges, costs, allowed);
   }
   return moves;
 }

@@ -9,9 +9,9 @@
 // then cost, then fewer Δ-layers; of sets that tie within rounding for the last place any may be there.
 // Sparse layers that would cost as much as full ones are not used.
 //
-// Where lists serve several steps (refresh_interval above 1) all Δ-layers have lists of one length K, of the grid,
-// which is chosen too, k <= K; a Δ-layer costs LayerCosts::listed and loses what the edge to itself says: K and L of
-// its list. Still exact.
+// Where lists serve several steps (refresh_interval above 1) all Δ-layers have lists of one length K, of the
+// grid, which is chosen too, k <= K; a Δ-layer costs LayerCosts::listed and loses what the edge to itself
+// says: K and L of its list. Still exact.
 #pragma once
 #include <optional>
 #include <span>
@@ -71,12 +71,12 @@ std::vector<Candidate> cheapest_with_recall(const EdgeCosts&, const LayerCosts&,
 // The cheapest schedule whatever it loses: the nearest to a budget that none meets.
 std::optional<Candidate> cheapest(const EdgeCosts&, const LayerCosts&, const Options&);
 
-// Sum of the losses of a schedule's sparse layers, and of its Δ-layers where lists serve several steps, k and L
-// rounded down to the grid; NaN if an edge is unknown.
+// Sum of the losses of a schedule's sparse layers, and of its Δ-layers where lists serve several steps, k and
+// L rounded down to the grid; NaN if an edge is unknown.
 double loss_of(const EdgeCosts&, const config::Schedule&);
 
-// Positions attended by a schedule over the steps that `costs` was made for; any k and L. bad_input with adaptive
-// refresh.
+// Positions attended by a schedule over the steps that `costs` was made for; any k and L. bad_input with
+// adaptive refresh.
 long long attended_by(const StepCosts& costs, const config::Schedule&);
 
 }  // namespace deltacal::calib::schedule

@@ -32,11 +32,12 @@ long long attended(const Schedule& schedule, int index, int t0, int t) {
 
 void check_known(const Schedule& schedule) {
   if (schedule.refresh)
-    throw bad_input("what a schedule with adaptive refresh attends to shows in a run alone: measure it with validate");
+    throw bad_input(
+        "what a schedule with adaptive refresh attends to shows in a run alone: measure it with validate");
 }
 
-// Positions that a layer with a list made at every step attends to over the steps t < end, in closed form: t + 1
-// up to k pages, then k - 1 full pages and the newest as far as it is filled.
+// Positions that a layer with a list made at every step attends to over the steps t < end, in closed form: t
+// + 1 up to k pages, then k - 1 full pages and the newest as far as it is filled.
 Wide attended_before(int k_pages, Wide end) {
   const Wide all = k_pages == no_limit ? end : std::min(end, Wide{k_pages} * page_size);
   const Wide steps = end - all, rest = steps % page_size;
@@ -98,13 +99,16 @@ void check_refresh(const Schedule& schedule, const std::string& where) {
   if (!schedule.refresh) return;
   const AdaptiveRefresh& adaptive = *schedule.refresh;
   if (schedule.refresh_interval != 1)
-    throw bad_input("{}: refresh_interval {} and refresh: lists are made at an interval or by a signal, not both",
-                    where, schedule.refresh_interval);
+    throw bad_input(
+        "{}: refresh_interval {} and refresh: lists are made at an interval or by a signal, not both", where,
+        schedule.refresh_interval);
   if (!(adaptive.threshold >= -1 && adaptive.threshold <= 1))
     throw bad_input("{}: refresh.threshold is {}, expected a cosine from -1 to 1", where, adaptive.threshold);
   if (schedule.score.carry > 0)
-    throw bad_input("{}: refresh and score.carry {}: a delta layer may need scores of a step at which the one before it "
-                    "makes no list; carry goes with refresh_interval", where, schedule.score.carry);
+    throw bad_input(
+        "{}: refresh and score.carry {}: a delta layer may need scores of a step at which the one before it "
+        "makes no list; carry goes with refresh_interval",
+        where, schedule.score.carry);
   if (adaptive.max_interval < 1)
     throw bad_input("{}: refresh.max_interval is {}, expected 1 or more", where, adaptive.max_interval);
 }
@@ -146,8 +150,9 @@ std::string describe(const Score& score) {
 void check_heads(const Score& score, int n_heads, const std::string& where) {
   for (size_t i = 0; i < score.head_weights.size(); ++i)
     if (const auto& row = score.head_weights[i]; !row.empty() && row.size() != static_cast<size_t>(n_heads))
-      throw bad_input("{}: score.head_weights[{}] has {} numbers, one for each of the {} query heads is expected",
-                      where, i, row.size(), n_heads);
+      throw bad_input(
+          "{}: score.head_weights[{}] has {} numbers, one for each of the {} query heads is expected", where,
+          i, row.size(), n_heads);
 }
 
 void check(const Schedule& schedule, const std::string& where) {
@@ -186,12 +191,14 @@ std::string describe(const Schedule& schedule) {
   if (schedule.refresh_interval > 1)
     texts.push_back(fmt::format("lists every {} steps", schedule.refresh_interval));
   if (schedule.refresh)
-    texts.push_back(fmt::format("lists at query cosine below {}, at least every {} steps", schedule.refresh->threshold,
-                                schedule.refresh->max_interval));
+    texts.push_back(fmt::format("lists at query cosine below {}, at least every {} steps",
+                                schedule.refresh->threshold, schedule.refresh->max_interval));
   return fmt::format("{}", fmt::join(texts, " · "));
 }
 
-bool keeps_lists(const Schedule& schedule) { return schedule.refresh_interval > 1 || schedule.refresh; }
+bool keeps_lists(const Schedule& schedule) {
+  return schedule.refresh_interval > 1 || schedule.refresh;
+}
 
 long long attended_positions(const Schedule& schedule, int t, int first_step) {
   check_known(schedule);
@@ -211,7 +218,8 @@ double attended_ratio(const Schedule& schedule, const std::vector<StepRange>& se
     if (first < 0 || first > end) throw bad_input("steps {} to {} are no range", first, end);
     for (const auto& [limit, count] : layers) {
       all += count * (attended_before(no_limit, end) - attended_before(no_limit, first));
-      if (!keeps_lists(schedule)) kept += count * (attended_before(limit, end) - attended_before(limit, first));
+      if (!keeps_lists(schedule))
+        kept += count * (attended_before(limit, end) - attended_before(limit, first));
     }
     if (keeps_lists(schedule))
       for (int t = first; t < end; ++t) kept += attended_positions(schedule, t, first);

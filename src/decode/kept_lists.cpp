@@ -41,8 +41,9 @@ bool KeptLists::plan(const Rows& rows, const float* query) {
 bool KeptLists::is_due(const Kept& kept, int t, int first_step, const float* q, const float* queries) const {
   if (kept.t0 < first_step || kept.t0 >= t) return true;
   if (!signal_) return t % interval_ == 0;
-  const float* of_list =
-      kept.row == earlier ? kept.query.data() : queries + size_t(kept.row) * size_t(n_heads_) * size_t(head_dim_);
+  const float* of_list = kept.row == earlier
+                             ? kept.query.data()
+                             : queries + size_t(kept.row) * size_t(n_heads_) * size_t(head_dim_);
   return t - kept.t0 >= signal_->max_interval || mean_cosine(q, of_list) < signal_->threshold;
 }
 
@@ -60,9 +61,12 @@ double KeptLists::mean_cosine(const float* a, const float* b) const {
   return sum / n_heads_;
 }
 
-void KeptLists::fill(const Rows& rows, const float* query, std::span<int32_t> lists, std::span<int32_t> length) {
+void KeptLists::fill(const Rows& rows, const float* query, std::span<int32_t> lists,
+                     std::span<int32_t> length) {
   const size_t K = size_t(list_.k_pages), row_size = size_t(n_heads_) * size_t(head_dim_);
-  const auto made = [&](int row, int t0) { return lists.subspan(size_t(row) * K, size_t(std::min(list_.k_pages, pages_seen(t0)))); };
+  const auto made = [&](int row, int t0) {
+    return lists.subspan(size_t(row) * K, size_t(std::min(list_.k_pages, pages_seen(t0))));
+  };
   for (size_t r = 0; r < made_by_.size(); ++r) {
     length[r] = 0;
     if (made_by_[r] == prefilled) continue;
@@ -77,7 +81,8 @@ void KeptLists::fill(const Rows& rows, const float* query, std::span<int32_t> li
     if (kept.row == earlier) continue;
     const auto pages = made(kept.row, kept.t0);
     kept.pages.assign(pages.begin(), pages.end());
-    if (signal_) kept.query.assign(query + size_t(kept.row) * row_size, query + size_t(kept.row + 1) * row_size);
+    if (signal_)
+      kept.query.assign(query + size_t(kept.row) * row_size, query + size_t(kept.row + 1) * row_size);
     kept.row = earlier;
   }
 }

@@ -1,5 +1,5 @@
-// The lists of one Δ-layer where they serve several steps (core/refresh.h), each sequence with its own, from one
-// forward pass to the next: a chunk's border resets nothing.
+// The lists of one Δ-layer where they serve several steps (core/refresh.h), each sequence with its own, from
+// one forward pass to the next: a chunk's border resets nothing.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -17,12 +17,13 @@ class KeptLists {
   KeptLists(const Policy&, const LayerPolicy&, int n_heads, int head_dim);
 
   // Decides which rows of a pass make a list: the first step of a sequence, and others by interval or signal.
-  // query [n_rows, n_heads, head_dim] before the rotary embedding; read by the signal alone. Returns whether any does.
+  // query [n_rows, n_heads, head_dim] before the rotary embedding; read by the signal alone. Returns whether
+  // any does.
   bool plan(const Rows&, const float* query);
   bool makes_list(int row) const { return made_by_[size_t(row)] == row; }
 
-  // After plan() of the same pass. lists [n_rows, K]: rows that make a list hold it, as ranked; the others get the
-  // list in force. length [n_rows] out, pages of each; 0 in prefilled rows, which need no list.
+  // After plan() of the same pass. lists [n_rows, K]: rows that make a list hold it, as ranked; the others
+  // get the list in force. length [n_rows] out, pages of each; 0 in prefilled rows, which need no list.
   void fill(const Rows&, const float* query, std::span<int32_t> lists, std::span<int32_t> length);
 
  private:

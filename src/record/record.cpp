@@ -18,6 +18,7 @@ trace::SamplePlan plan_of(const text::TokenizedSample& sample, const char* mode,
   plan.info.problem = sample.problem;
   plan.info.mode = mode;
   plan.info.n_prompt_tokens = sample.n_prompt_tokens;
+  for (const text::Part& part : sample.parts) plan.info.parts.push_back(part.problem);
   plan.max_tokens = n_tokens;
   plan.max_steps = static_cast<int>(n_steps);
   plan.group_mass = group_mass;

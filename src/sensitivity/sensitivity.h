@@ -10,7 +10,7 @@
 #include "decode/decoder.h"
 #include "decode/scored_rows.h"
 #include "sensitivity/edge_deltas.h"
-#include "sensitivity/gradients.h"
+#include "sensitivity/page_values.h"
 
 namespace deltacal::sensitivity {
 
@@ -38,13 +38,11 @@ class Sensitivity : public decode::Observer {
   static size_t bytes(const model::Description&, int n_tokens, int n_steps, const Options&);
 
  private:
-  const model::Model& model_;
-  Options options_;
-  std::vector<int32_t> steps_;  // [S]
-  HiddenStates hidden_;
-  std::vector<std::vector<float>> q_;  // [N] of [S, H, d], after rotary embedding
-  EdgeDeltas edges_;
   void rank(const decode::LayerView&, int ranking, PageScore);
+
+  Options options_;
+  PageValues pass_;
+  EdgeDeltas edges_;
   decode::ScoredRows scored_;  // of a chunk; kept for its memory
 };
 

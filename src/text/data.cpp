@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/hash.h"
+#include "text/pack.h"
 
 namespace deltacal::text {
 namespace {
@@ -205,7 +206,13 @@ Rendered rendered(const Sample& sample, const Tokenizer* tokenizer, ChatPreset p
   return render_conversation(*tokenizer, preset, sample.messages);
 }
 
-void check(const Rendered& r, size_t length_before_cut, const TokenLimits& limits) {
+// Without its hash: the tokens may still be joined with others and cut.
+TokenizedSample tokenized(const Sample& sample, const Tokenizer* tokenizer, ChatPreset preset) {
+  Rendered r = rendered(sample, tokenizer, preset);
+  return {sample.id, sample.task, sample.problem, sample.answer, std::move(r.ids), r.n_prompt_tokens, ""};
+}
+
+void check(const TokenizedSample& r, size_t length_before_cut, const TokenLimits& limits) {
   if (r.ids.empty()) throw bad_input("it has no tokens");
   if (r.n_prompt_tokens >= static_cast<int>(r.ids.size()))
     throw bad_input("no token follows its prompt of {} tokens{}", r.n_prompt_tokens,
@@ -245,27 +252,38 @@ TokenizedData tokenize(const std::vector<Sample>& samples, const std::string& pa
                        const Tokenizer* tokenizer, ChatPreset preset, const TokenLimits& limits) {
   TokenizedData out;
   out.sha256 = sha256_of_file(path);
+  Packer packer(limits.pack);
+  std::string id;  // of the line or sample that an error is about
+  const auto keep = [&](TokenizedSample sample) {
+    const size_t length = sample.ids.size();
+    if (length < static_cast<size_t>(std::max(limits.min_tokens, 0))) {
+      ++out.n_too_short;
+      return;
+    }
+    if (limits.max_tokens > 0 && length > static_cast<size_t>(limits.max_tokens))
+      sample.ids.resize(limits.max_tokens);
+    check(sample, length, limits);
+    sample.sha256 = sha256_of_tokens(sample.ids);
+    out.samples.push_back(std::move(sample));
+  };
   for (const Sample& sample : samples) {
     if (limits.limit > 0 && out.samples.size() == static_cast<size_t>(limits.limit)) break;
     try {
-      Rendered r = rendered(sample, tokenizer, preset);
-      const size_t length = r.ids.size();
-      if (length < static_cast<size_t>(std::max(limits.min_tokens, 0))) {
-        ++out.n_too_short;
-        continue;
+      id = sample.id;
+      if (auto whole = packer.add(tokenized(sample, tokenizer, preset))) {
+        id = whole->id;
+        keep(std::move(*whole));
       }
-      if (limits.max_tokens > 0 && length > static_cast<size_t>(limits.max_tokens))
-        r.ids.resize(limits.max_tokens);
-      check(r, length, limits);
-      auto hash = sha256_of_tokens(r.ids);
-      out.samples.push_back({sample.id, sample.task, sample.problem, sample.answer, std::move(r.ids),
-                             r.n_prompt_tokens, std::move(hash)});
     } catch (const Error& error) {
-      throw Error(error.status(), fmt::format("{}: sample {}: {}", path, sample.id, error.what()));
+      throw Error(error.status(), fmt::format("{}: sample {}: {}", path, id, error.what()));
     }
   }
+  out.n_left_over = packer.n_open();
+  if (out.samples.empty() && out.n_too_short == 0 && out.n_left_over > 0)
+    throw bad_input("{}: no task has lines of {} tokens together: lower --pack", path, limits.pack);
   if (out.samples.empty())
     throw bad_input("{}: no sample has {} tokens or more (--min-tokens)", path, limits.min_tokens);
+  if (limits.pack > 0) name_problems(out.samples);
   return out;
 }
 

@@ -36,11 +36,17 @@ struct Sample {
 // taken.
 std::vector<Sample> read_jsonl(const std::string& path);
 
+// A line of the file within a packed sample.
+struct Part {
+  std::string id, problem;
+};
+
 struct TokenizedSample {
   std::string id, task, problem, answer;
-  std::vector<int32_t> ids;  // [T]
-  int n_prompt_tokens = 0;   // positions below are prefilled in full: they are not steps
-  std::string sha256;        // of ids
+  std::vector<int32_t> ids;   // [T]
+  int n_prompt_tokens = 0;    // positions below are prefilled in full: they are not steps
+  std::string sha256;         // of ids
+  std::vector<Part> parts{};  // lines that were packed into it (text/pack.h); empty where `problem` says all
 };
 
 struct TokenLimits {
@@ -49,15 +55,18 @@ struct TokenLimits {
   int max_context = 0;  // a longer sample (after the cut) is bad_input
   int n_vocab = 0;      // an id outside is bad_input
   int limit = 0;        // so many samples at most; 0: all
+  int pack = 0;         // join lines of a task to samples of at least so many tokens (text/pack.h); 0: do not
 };
 struct TokenizedData {
   std::vector<TokenizedSample> samples;
   int n_too_short = 0;  // left out for min_tokens
+  int n_left_over = 0;  // lines left out by `pack`: all of their task's together make no sample
   std::string sha256;   // of the file
 };
 // Tokenizer may be null only if every sample is input_ids. bad_input, naming file and sample: one without a
 // token, or without one after its prompt (also because of max_tokens); longer than max_context; an id outside
-// the vocabulary; messages that do not end with the assistant's; no sample left by min_tokens.
+// the vocabulary; messages that do not end with the assistant's; no sample left by min_tokens or pack. The other
+// limits are of the packed samples.
 TokenizedData tokenize(const std::vector<Sample>&, const std::string& path, const Tokenizer*, ChatPreset,
                        const TokenLimits&);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 namespace deltacal::trace {
 namespace {
@@ -75,6 +76,19 @@ ModelInfo read_model(hid_t file) {
   return model;
 }
 
+namespace {
+
+std::vector<std::string> read_parts(hid_t sample) {
+  if (!h5::has_attribute(sample, "parts")) return {};
+  const auto parts = nlohmann::json::parse(h5::read_text(sample, "parts"), nullptr, false);
+  const bool texts =
+      parts.is_array() && std::ranges::all_of(parts, [](const auto& p) { return p.is_string(); });
+  if (!texts) throw h5::Fault("attribute parts is not a JSON list of texts");
+  return parts.get<std::vector<std::string>>();
+}
+
+}  // namespace
+
 void write_info(hid_t sample, const SampleInfo& info) {
   h5::write_attribute(sample, "id", info.id);
   h5::write_attribute(sample, "task", info.task);
@@ -83,6 +97,7 @@ void write_info(hid_t sample, const SampleInfo& info) {
   h5::write_attribute(sample, "mode", info.mode);
   write_int(sample, "n_tokens", info.n_tokens);
   write_int(sample, "n_prompt_tokens", info.n_prompt_tokens);
+  if (!info.parts.empty()) h5::write_attribute(sample, "parts", nlohmann::json(info.parts).dump());
 }
 
 SampleInfo read_info(hid_t sample) {
@@ -94,6 +109,7 @@ SampleInfo read_info(hid_t sample) {
   info.mode = h5::read_text(sample, "mode");
   info.n_tokens = read_int(sample, "n_tokens", 1);
   info.n_prompt_tokens = read_int(sample, "n_prompt_tokens", 0);
+  info.parts = read_parts(sample);
   if (info.mode != "replay" && info.mode != "decode")
     throw h5::Fault(fmt::format("attribute mode is \"{}\", expected \"replay\" or \"decode\"", info.mode));
   if (info.n_prompt_tokens > info.n_tokens)

@@ -23,6 +23,8 @@ struct SampleInfo {
   std::string mode;     // "replay" or "decode"
   int n_tokens = 0;
   int n_prompt_tokens = 0;  // positions below are prefilled in full: they are not steps
+  // Keys of the problems that were packed into it, which `problem` then only stands for; empty where it holds one.
+  std::vector<std::string> parts{};
 };
 
 // Page maps of some layers and some consecutive recorded steps of one sample.

@@ -101,3 +101,30 @@ TEST_CASE("comparison: an overlap is found by tokens and by problem, and empty k
   CHECK((found[2].ours == 3 && found[2].same_tokens && found[2].same_problem));
   CHECK(overlaps(heldout, {}).empty());
 }
+
+TEST_CASE("comparison: any problem of a packed sample is one that must not be on the other side") {
+  // Packs of three problems; every fourth one shares its last problem with the next pack.
+  std::vector<SplitSample> samples;
+  for (int i = 0; i < 12; ++i) {
+    const int first = 3 * i, last = i % 4 == 0 ? 3 * (i + 1) : first + 2;
+    samples.push_back(
+        {"t",
+         "packed " + std::to_string(i),
+         "h" + std::to_string(i),
+         {"t/" + std::to_string(first), "t/" + std::to_string(first + 1), "t/" + std::to_string(last)}});
+  }
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    const auto split = split_by_problem(samples, 0.5, seed);
+    CHECK(split.calibration.size() == 6);
+    for (int i : split.calibration)
+      if (i % 4 < 2) CHECK(std::count(split.calibration.begin(), split.calibration.end(), i ^ 1) == 1);
+  }
+  const std::vector<SplitSample> ours{
+      {"t", "t/7", "x"}, {"u", "packed", "y", {"u/1", "t/16"}}, {"t", "t/99", "z", {"t/99", ""}}};
+  const auto found = overlaps(ours, samples);
+  REQUIRE(found.size() == 2);
+  CHECK((found[0].ours == 0 && found[0].theirs == 2 && found[0].same_problem && !found[0].same_tokens));
+  CHECK((found[1].ours == 1 && found[1].theirs == 5));
+  const auto reversed = overlaps(samples, ours);
+  CHECK((reversed.size() == 2 && reversed[0].ours == 2 && reversed[1].ours == 5));
+}

@@ -43,12 +43,12 @@ TEST_CASE("refresh: the window moves, what was ranked stays, pages that were new
   // Made at step 100 (pages 0..6), K = 5, L = 2: the window 6, 5, then what was ranked best.
   const List made{6, 5, 3, 0, 1};
   CHECK(in_force(made, {5, 2}, 100, 100) == made);
-  CHECK(in_force(made, {5, 2}, 100, 111) == made);                   // still page 6
-  CHECK(in_force(made, {5, 2}, 100, 112) == List{7, 6, 3, 0, 1});    // 5 has left the window
-  CHECK(in_force(made, {5, 2}, 100, 150) == List{9, 8, 3, 0, 1});    // 7 came and went
-  CHECK(in_force({1, 0}, {5, 2}, 20, 100) == List{6, 5});            // nothing was ranked yet
-  CHECK(in_force({0}, {5, 2}, 3, 20) == List{1, 0});                 // the window was not full either
-  CHECK(in_force({2, 1, 0}, {5, 2}, 40, 100) == List{6, 5, 0});      // all there was: below K
+  CHECK(in_force(made, {5, 2}, 100, 111) == made);                 // still page 6
+  CHECK(in_force(made, {5, 2}, 100, 112) == List{7, 6, 3, 0, 1});  // 5 has left the window
+  CHECK(in_force(made, {5, 2}, 100, 150) == List{9, 8, 3, 0, 1});  // 7 came and went
+  CHECK(in_force({1, 0}, {5, 2}, 20, 100) == List{6, 5});          // nothing was ranked yet
+  CHECK(in_force({0}, {5, 2}, 3, 20) == List{1, 0});               // the window was not full either
+  CHECK(in_force({2, 1, 0}, {5, 2}, 40, 100) == List{6, 5, 0});    // all there was: below K
 }
 
 TEST_CASE("refresh: lists in force hold no page twice, have the length that is told, and nest in k") {
@@ -67,7 +67,8 @@ TEST_CASE("refresh: lists in force hold no page twice, have the length that is t
     REQUIRE(std::equal(of_shorter.begin(), of_shorter.end(), list.begin()));
     // A layer with k = shorter attends to those pages.
     long long positions = 0;
-    if (shorter >= pages_seen(t)) positions = t + 1;
+    if (shorter >= pages_seen(t))
+      positions = t + 1;
     else
       for (size_t i = 0; i < std::min(list.size(), size_t(shorter)); ++i)
         positions += list[i] == pages_seen(t) - 1 ? t % 16 + 1 : 16;

@@ -29,14 +29,21 @@ struct Workplace {
     for (int sample = 0; sample < n_samples; ++sample) {
       std::vector<int> ids;
       for (int i = 0; i < n_tokens; ++i) ids.push_back((i * (13 + sample) + i * i % 7) % 250);
-      out << Json{{"id", std::to_string(sample)}, {"task", "toy"}, {"problem", sample}, {"input_ids", ids}}.dump() << "\n";
+      out << Json{{"id", std::to_string(sample)}, {"task", "toy"}, {"problem", sample}, {"input_ids", ids}}
+                 .dump()
+          << "\n";
     }
   }
   std::string operator/(const std::string& name) const { return folder / name; }
   std::string config(const std::string& name, const Json& refresh) const {
     Json c{{"format", "deltacal-config"},
            {"schema_version", 1},
-           {"model", {{"architecture", "llama"}, {"n_layers", n_layers}, {"n_heads", 4}, {"n_kv_heads", 2}, {"head_dim", 32}}},
+           {"model",
+            {{"architecture", "llama"},
+             {"n_layers", n_layers},
+             {"n_heads", 4},
+             {"n_kv_heads", 2},
+             {"head_dim", 32}}},
            {"page_size", 16},
            {"layers",
             {{{"role", "full"}},
@@ -48,8 +55,8 @@ struct Workplace {
     return folder / name;
   }
   Json validate(const std::string& arguments, const std::string& out) const {
-    const auto outcome = run_program("validate --dtype f32 --model " + model + " --data " + data + " " + arguments +
-                                     " --resamples 100 --recall-steps 8 --out " + out);
+    const auto outcome = run_program("validate --dtype f32 --model " + model + " --data " + data + " " +
+                                     arguments + " --resamples 100 --recall-steps 8 --out " + out);
     CAPTURE(outcome.output);
     REQUIRE(outcome.status == 0);
     return Json::parse(read_file(out))["policies"];
@@ -57,7 +64,9 @@ struct Workplace {
 };
 
 // Positions of a step with k pages: the newest as far as it is filled.
-long long positions(int k, int t) { return k >= t / 16 + 1 ? t + 1 : (k - 1) * 16 + t % 16 + 1; }
+long long positions(int k, int t) {
+  return k >= t / 16 + 1 ? t + 1 : (k - 1) * 16 + t % 16 + 1;
+}
 
 }  // namespace
 
@@ -87,10 +96,12 @@ TEST_CASE("refresh: validate counts what is attended to, and compares it with a 
 TEST_CASE("refresh: adaptive, the attended tokens are those of the run, for the window too") {
   const Workplace w;
   const auto adaptive = [&](const char* name, double threshold, int most) {
-    return w.config(name, {{"refresh", {{"signal", "query-cosine"}, {"threshold", threshold}, {"max_interval", most}}}});
+    return w.config(
+        name, {{"refresh", {{"signal", "query-cosine"}, {"threshold", threshold}, {"max_interval", most}}}});
   };
-  const Json policies = w.validate("--config " + adaptive("never.json", -1, 1000) + " --config always=" +
-                                       adaptive("always.json", 1, 1000) + " --config every=" + w.config("every.json", {}) +
+  const Json policies = w.validate("--config " + adaptive("never.json", -1, 1000) +
+                                       " --config always=" + adaptive("always.json", 1, 1000) +
+                                       " --config every=" + w.config("every.json", {}) +
                                        " --config some=" + adaptive("some.json", 0.3, 30),
                                    w / "v.json");
   std::map<std::string, Json> by_name;
@@ -108,8 +119,11 @@ TEST_CASE("refresh: adaptive, the attended tokens are those of the run, for the 
 TEST_CASE("refresh: generate, bench, inspect and report know it") {
   const Workplace w;
   const auto interval = w.config("interval.json", {{"refresh_interval", 5}}),
-             adaptive = w.config("adaptive.json", {{"refresh", {{"signal", "query-cosine"}, {"threshold", -1}, {"max_interval", 10}}}});
-  const std::string generate = "generate --dtype f32 --model " + w.model + " --chat none --prompt hello --max-new-tokens 100 --stats --config ";
+             adaptive = w.config(
+                 "adaptive.json",
+                 {{"refresh", {{"signal", "query-cosine"}, {"threshold", -1}, {"max_interval", 10}}}});
+  const std::string generate = "generate --dtype f32 --model " + w.model +
+                               " --chat none --prompt hello --max-new-tokens 100 --stats --config ";
   const auto text = run_program(generate + adaptive);
   CAPTURE(text.output);
   CHECK(text.status == 0);
@@ -117,17 +131,21 @@ TEST_CASE("refresh: generate, bench, inspect and report know it") {
   REQUIRE(told != std::string::npos);
   double lists = 0;
   int steps = 0;
-  REQUIRE(std::sscanf(text.output.c_str() + told, "a Δ-layer made %lf lists in %d steps", &lists, &steps) == 2);
+  REQUIRE(std::sscanf(text.output.c_str() + told, "a Δ-layer made %lf lists in %d steps", &lists, &steps) ==
+          2);
   CHECK(lists == (steps + 9) / 10);
-  for (const auto& [config, words] : {std::pair{interval, "lists every 5 steps"}, {adaptive, "lists at query cosine below -1, at least every 10 steps"}}) {
+  for (const auto& [config, words] :
+       {std::pair{interval, "lists every 5 steps"},
+        {adaptive, "lists at query cosine below -1, at least every 10 steps"}}) {
     CHECK(run_program("inspect " + config).output.find(words) != std::string::npos);
     const auto report = run_program("report " + config + " --format md --out " + (w / "r.md") + " --force");
     CAPTURE(report.output);
     CHECK(report.status == 0);
   }
   CHECK(read_file(w / "r.md").find("lists made at query-cosine below -1") != std::string::npos);
-  const auto bench = run_program("bench --dtype f32 --model " + w.model + " --config " + interval +
-                                 " --contexts 256 --prefill-tokens 64 --repeats 1 --decode-steps 4 --out " + (w / "b.json"));
+  const auto bench =
+      run_program("bench --dtype f32 --model " + w.model + " --config " + interval +
+                  " --contexts 256 --prefill-tokens 64 --repeats 1 --decode-steps 4 --out " + (w / "b.json"));
   CAPTURE(bench.output);
   CHECK(bench.status == 0);
 }
@@ -135,12 +153,14 @@ TEST_CASE("refresh: generate, bench, inspect and report know it") {
 TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace has, or the best interval") {
   const Workplace w;
   const std::string grid = " --k-pages 2,4,8 --l-pages 1,2";
-  const auto profiled = run_program("profile --dtype f32 --model " + w.model + " --data " + w.data + " --limit 3 --steps 64 --sensitivity --rankings refresh:4,refresh:8,max" +
+  const auto profiled = run_program("profile --dtype f32 --model " + w.model + " --data " + w.data +
+                                    " --limit 3 --steps 64 --sensitivity --rankings refresh:4,refresh:8,max" +
                                     grid + " --out " + (w / "t.h5"));
   CAPTURE(profiled.output);
   REQUIRE(profiled.status == 0);
   const auto calibrate = [&](const std::string& rest, const std::string& out) {
-    return run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.5 " + rest + " --out " + (w / out));
+    return run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.5 " + rest + " --out " +
+                       (w / out));
   };
   std::map<std::string, Json> config;
   for (const std::string refresh : {"1", "4", "8", "auto"}) {
@@ -150,7 +170,9 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
     config[refresh] = Json::parse(read_file(w / (refresh + ".json")));
     CHECK(config[refresh]["provenance"]["attended_ratio"].get<double>() >= 1.5 - 1e-6);
   }
-  const auto loss = [&](const std::string& refresh) { return config[refresh]["provenance"]["loss"].get<double>(); };
+  const auto loss = [&](const std::string& refresh) {
+    return config[refresh]["provenance"]["loss"].get<double>();
+  };
   CHECK(config["1"]["refresh_interval"] == 1);
   CHECK(config["4"]["refresh_interval"] == 4);
   CHECK(loss("auto") == std::min({loss("1"), loss("4"), loss("8")}));
@@ -163,7 +185,8 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
   const Json policies = w.validate("--allow-overlap --limit 3 --config " + (w / "4.json"), w / "v.json");
   for (const Json& p : policies)
     if (p["name"] == "delta")
-      CHECK(p["attended_ratio"].get<double>() == Catch::Approx(config["4"]["provenance"]["attended_ratio"].get<double>()).epsilon(1e-5));
+      CHECK(p["attended_ratio"].get<double>() ==
+            Catch::Approx(config["4"]["provenance"]["attended_ratio"].get<double>()).epsilon(1e-5));
 
   const auto refused = [&](const std::string& arguments, const std::string& words) {
     const auto outcome = calibrate(arguments, "x.json");
@@ -176,7 +199,12 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
   refused("--refresh 0", "give the steps that a list serves");
   refused("--refresh 4 --objective recall", "objective recall");
   refused("--refresh 4 --method uniform", "goes with --method dp");
-  CHECK(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --refresh 4 --out " + (w / "x.json")).output.find("or to --max-kl") != std::string::npos);
+  refused("--refresh 4 --fit-head-weights --model " + w.model, "nor with --fit-head-weights");
+  refused("--refresh 4 --compare --dtype f32 --model " + w.model + " --data " + w.data,
+          "--compare has a row");
+  CHECK(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --refresh 4 --out " +
+                    (w / "x.json"))
+            .output.find("or to --max-kl") != std::string::npos);
 
   std::ofstream(w / "dev.jsonl") << [&] {
     std::ifstream in(w.data);
@@ -185,7 +213,9 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
       if (i >= 3) last += line + "\n";
     return last;
   }();
-  const auto compared = calibrate("--compare --methods dp,uniform --candidates 2 --dtype f32 --model " + w.model + " --data " + (w / "dev.jsonl"), "compare.json");
+  const auto compared = calibrate("--compare --methods dp,uniform --candidates 2 --dtype f32 --model " +
+                                      w.model + " --data " + (w / "dev.jsonl"),
+                                  "compare.json");
   CAPTURE(compared.output);
   REQUIRE(compared.status == 0);
   std::vector<std::string> rows;

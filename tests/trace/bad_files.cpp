@@ -56,7 +56,7 @@ struct Raw {
   h5::Type mass_type = h5::Type::f16;
   int64_t schema = schema_version, n_tokens = 5;
   int64_t page_size = 16;
-  std::string format = format_name, leave_out, sha256 = deltacal::sha256_of_tokens(token_ids);
+  std::string format = format_name, leave_out, parts, sha256 = deltacal::sha256_of_tokens(token_ids);
   bool extra = false;
 };
 
@@ -97,6 +97,7 @@ std::string write_raw(const std::string& path, const std::function<void(Raw&)>& 
     if (raw.leave_out != "page_mass")
       h5::Dataset::create(group.get(), "page_mass", raw.mass_type, {1, 2, 1}, {})
           .write({0, 0, 0}, {1, 2, 1}, raw.mass.data());
+    if (!raw.parts.empty()) h5::write_attribute(group.get(), "parts", raw.parts);
     if (raw.extra) {
       const float values[4] = {1, 2, 3, 4};
       h5::Dataset::create(group.get(), "token_map", h5::Type::f32, {4, 1, 1}, {})
@@ -158,6 +159,10 @@ TEST_CASE("trace: each flaw of a file is named with its dataset or attribute") {
   CHECK_THAT(refused([](Raw& r) { r.n_tokens = 0; }), ContainsSubstring("n_tokens is 0"));
   CHECK_THAT(refused([](Raw& r) { r.n_tokens = int64_t{1} << 40; }), ContainsSubstring("out of range"));
   CHECK_THAT(refused([](Raw& r) { r.nll.pop_back(); }), ContainsSubstring("nll has shape [3], expected [4]"));
+  for (const char* parts : {"gsm8k/1", "{}", "[1]", "[\"a\""})
+    CHECK_THAT(refused([&](Raw& r) { r.parts = parts; }),
+               ContainsSubstring("attribute parts is not a JSON list"));
+  CHECK(refused([](Raw& r) { r.parts = "[\"a\"]"; }).empty());
   CHECK_THAT(refused([](Raw& r) { r.steps = {3, 2}; }), ContainsSubstring("not ascending"));
   CHECK_THAT(refused([](Raw& r) { r.steps = {3, 3}; }), ContainsSubstring("not ascending"));
   CHECK_THAT(refused([](Raw& r) { r.steps = {0, 1}; }), ContainsSubstring("outside 1..4"));

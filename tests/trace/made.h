@@ -141,7 +141,7 @@ inline bool holds(const Reader& trace, int index, const Sample& s) {
   const int n_steps = static_cast<int>(s.steps.size());
   const SampleInfo& info = trace.info(index);
   const PageMaps maps = trace.pages(index, 0, s.n_layers, 0, n_steps);
-  if (trace.has_group_mass(index) != !s.group_mass.empty()) return false;
+  if (info.parts != s.info.parts || trace.has_group_mass(index) != !s.group_mass.empty()) return false;
   if (!s.group_mass.empty() && trace.group_mass(index, 0, s.n_layers, 0, n_steps) != s.group_mass)
     return false;
   return info.id == s.info.id && info.task == s.info.task && info.problem == s.info.problem &&

@@ -19,8 +19,11 @@ TEST_CASE("trace: what was written is read, to the last bit") {
   const Folder folder;
   const std::string path = folder / "trace.h5";
   const ModelInfo model = small_model();
-  const std::vector<Sample> samples = {make_sample(1, 333, model), make_sample(2, 1000, model, true),
-                                       make_sample(3, 17, model)};
+  std::vector<Sample> samples = {make_sample(1, 333, model), make_sample(2, 1000, model, true),
+                                 make_sample(3, 17, model)};
+  samples[1].info.parts = {"gsm8k/1", "question:\"naïve\"\n"};
+  for (int i = 0; i < 2000; ++i)
+    samples[2].info.parts.push_back("question:" + std::string(64, 'f'));  // 150 kB
   write_trace(path, model, samples, {{"steps", "all"}, {"data", "hash"}});
   CHECK(holds(path, samples));
 

@@ -9,9 +9,11 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "development.h"
+#include "fit_heads.h"
 #include "methods.h"
 #include "options.h"
 #include "refresh.h"
+#include "transfer.h"
 
 namespace deltacal::tools {
 namespace {
@@ -97,14 +99,19 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   return out;
 }
 
+// Empty unless asked for. The model is that of the re-ranking where it is loaded already.
+std::optional<HeadFits> fitted_heads(const CalibrateOptions& o, const trace::Reader& trace,
+                                     const Development* development, const config::Schedule& schedule) {
+  if (!o.fit_head_weights) return std::nullopt;
+  if (development) return fit_heads(o, trace, schedule, development->model());
+  return fit_heads(o, trace, schedule, load_model(o));
+}
+
 calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, const trace::Reader& trace) {
   calib::CalibrationRecord record;
   record.trace_path = o.trace;
   record.trace_sha256 = sha256_of_file(o.trace);
-  for (int i = 0; i < trace.n_samples(); ++i) {
-    const auto& s = trace.info(i);
-    record.samples.push_back({s.id, s.task, s.problem, s.sha256});
-  }
+  for (int i = 0; i < trace.n_samples(); ++i) record.samples.push_back(to_record(trace.info(i)));
   record.objective = o.method == "recall-dp" ? "recall" : p.objective;
   record.objective_reason = o.method == "recall-dp" ? "the method's own" : p.objective_reason;
   record.aggregate = o.aggregate;
@@ -157,9 +164,20 @@ void check(const CalibrateOptions& o) {
     throw bad_input(
         "--compare has --methods and a --budget: --method, --alternatives-dir, --min-recall and --max-kl are "
         "for a config");
-  const bool runs = o.compare || o.rerank > 0 || o.method == "greedy-nll";
-  if (!runs && (!o.model.empty() || !o.data.empty()))
-    throw bad_input("calibrate: --model and --data are for --compare, --rerank and --method greedy-nll");
+  if (o.transfer && (target || o.method != "dp" || !o.alternatives_dir.empty()))
+    throw bad_input(
+        "--transfer measures the method dp at a --budget: --method, --alternatives-dir, --min-recall and "
+        "--max-kl "
+        "are for a config");
+  if (o.fit_head_weights && (o.compare || o.transfer))
+    throw bad_input("--fit-head-weights is for a config, not with --compare and --transfer");
+  const bool runs = o.compare || o.transfer || o.rerank > 0 || o.method == "greedy-nll";
+  if (o.fit_head_weights && o.model.empty())
+    throw bad_input("--fit-head-weights runs the trace's samples through its model: give --model M");
+  if (!runs && ((!o.model.empty() && !o.fit_head_weights) || !o.data.empty()))
+    throw bad_input(
+        "calibrate: --model and --data are for --compare, --transfer, --rerank and --method greedy-nll, "
+        "--model alone for --fit-head-weights");
   if (runs && (o.model.empty() || o.data.empty()))
     throw bad_input(
         "calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
@@ -173,6 +191,8 @@ int calibrate(const CalibrateOptions& o) {
   require_free_output(o.out, o.existing());
   const trace::Reader trace(o.trace);
   if (o.compare) return compare(o, trace);
+  if (o.transfer) return transfer(o, trace);
+  if (o.fit_head_weights) check_head_fit(o, trace);
 
   const Problem p = choose_refresh(problem_of(o, trace), o, trace);
   if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) &&
@@ -197,17 +217,21 @@ int calibrate(const CalibrateOptions& o) {
     if (!found) throw no_schedule(o, p);
     choices = {*found};
   }
+  const auto fits = fitted_heads(o, trace, development.get(), choices[0].schedule);
+  if (fits) choices[0].schedule.score.head_weights = fits->head_weights;
   const auto record = record_of(o, p, trace);
   const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path,
                          Existing existing) {
     config::Config config = calib::to_config(written, trace.model(), p.edges, p.steps, record);
     if (path == o.out && development) config.provenance["development"] = development->provenance(o);
     if (path == o.out && o.rerank > 0) config.provenance["rerank"] = reranked.log;
+    if (path == o.out && fits) config.provenance["head_weights"] = fits->provenance;
     config::write(config, path, existing, o.made);
   };
   if (!o.alternatives_dir.empty()) write_alternatives(o, p, choices[0].attended, write);
   write(choices, o.out, o.existing());
   print_summary(o, p, choices);
+  if (fits) print(*fits);
   return 0;
 }
 

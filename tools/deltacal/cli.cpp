@@ -36,7 +36,7 @@ void add_model(CLI::App* app, ModelOptions& o, bool required = true) {
       ->check(CLI::NonNegativeNumber);
 }
 void add_data(CLI::App* app, DataOptions& o, bool required = true) {
-  app->add_option("--data", o.data, "samples (JSON lines)")->required(required);
+  auto* data = app->add_option("--data", o.data, "samples (JSON lines)")->required(required);
   app->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   app->add_option("--limit", o.limit, "samples at most; 0: all")
       ->capture_default_str()
@@ -47,6 +47,12 @@ void add_data(CLI::App* app, DataOptions& o, bool required = true) {
   app->add_option("--min-tokens", o.min_tokens, "leave out shorter samples")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  app->add_option(
+         "--pack", o.pack,
+         "join the lines of a task, in their order, to samples of at least N tokens; lines as long as that "
+         "stay alone")
+      ->needs(data)
+      ->check(CLI::PositiveNumber);
 }
 // Returns the options, for commands that take them in one mode only.
 std::vector<CLI::Option*> add_sampling(CLI::App* app, SamplingArguments& o) {
@@ -88,6 +94,9 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_option("--mode", o.mode, "replay (the given text) or decode (the model's own continuation)")
       ->capture_default_str()
       ->check(CLI::IsMember({"replay", "decode"}));
+  c->add_option("--task", o.task,
+                "name of the samples' task, instead of the one in the data (\"own\" for --mode decode)")
+      ->check([](const std::string& name) { return std::string(name.empty() ? "give a name" : ""); });
   c->add_option("--steps", o.steps, "recorded steps a sample: a number, all, or positions a:b")
       ->capture_default_str();
   c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")
@@ -205,23 +214,48 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->capture_default_str()
       ->needs(compare)
       ->check(CLI::IsMember(methods));
+  auto* transfer =
+      c->add_flag("--transfer", o.transfer,
+                  "instead of a config: a schedule calibrated on each task of the trace, measured on each "
+                  "task of --data, and how "
+                  "many samples and steps are enough; into OUT (JSON) and beside it as Markdown");
+  transfer->excludes(compare);
+  c->add_option("--curve", o.curve, "of --transfer: both (fewer samples, fewer steps), or none")
+      ->capture_default_str()
+      ->needs(transfer)
+      ->check(CLI::IsMember({"both", "none"}));
+  c->add_option("--curve-draws", o.curve_draws, "random choices of each number of samples")
+      ->capture_default_str()
+      ->needs(transfer)
+      ->check(CLI::PositiveNumber);
   c->add_option("--rerank", o.rerank,
                 "measure so many candidates on --data, then search around the best; 0: none")
       ->capture_default_str()
       ->excludes(compare)
+      ->excludes(transfer)
       ->check(CLI::Range(0, 1000));
-  c->add_option("--rerank-samples", o.rerank_samples, "development samples used, at most")
+  c->add_option("--rerank-samples", o.rerank_samples,
+                "development samples used, at most; of each task with --transfer")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   c->add_option("--evaluations", o.evaluations,
                 "file of finished runs, used again; default: OUT.evaluations.jsonl");
+  auto* fit = c->add_flag("--fit-head-weights", o.fit_head_weights,
+                          "weigh the heads by which each Δ-layer ranks pages to lower the predicted KL, on the "
+                          "trace's own samples; kept where the gain holds on problems left out (--model)")
+                  ->excludes(compare);
+  c->add_option("--head-weight-steps", o.head_weight_steps, "recorded steps of a sample to fit on, at most")
+      ->capture_default_str()
+      ->needs(fit)
+      ->check(CLI::PositiveNumber);
   add_model(c, o, false);
   add_data(c, o, false);
   add_grid(c, o);
   add_resamples(c, o.resamples);
   add_seed(c, o.made);
   c->footer(
-      "--compare, --rerank and --method greedy-nll run the model on development traces: --model, --data.\n"
+      "--compare, --transfer, --rerank and --method greedy-nll run the model on development traces: --model, "
+      "--data.\n"
       "Example: deltacal calibrate trace.h5 --budget attended=3 --out delta_config.json");
 }
 void add_validate(CLI::App& app, ValidateOptions& o) {

@@ -228,12 +228,17 @@ void warn_of_other_lengths(const Problem& p, const std::vector<text::TokenizedSa
 
 }  // namespace
 
-int compare(const CalibrateOptions& o, const trace::Reader& trace) {
+std::string markdown_beside(const CalibrateOptions& o) {
   const std::string markdown = std::filesystem::path(o.out).replace_extension(".md").string();
   if (markdown == o.out)
     throw bad_input("--out {}: the Markdown goes beside the JSON under this name: give NAME.json", o.out);
   require_free_output(o.out, o.existing());
   require_free_output(markdown, o.existing());
+  return markdown;
+}
+
+int compare(const CalibrateOptions& o, const trace::Reader& trace) {
+  const std::string markdown = markdown_beside(o);
   for (size_t i = 0; i < o.methods.size(); ++i)
     if (std::find(o.methods.begin(), o.methods.begin() + i, o.methods[i]) != o.methods.begin() + i)
       throw bad_input("--methods: {} is there twice", o.methods[i]);

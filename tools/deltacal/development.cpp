@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 
 #include "calib/split.h"
 #include "core/error.h"
 
 namespace deltacal::tools {
-namespace {
-
-constexpr int greedy_samples = 4;
 
 void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, const std::string& path) {
   const std::string difference = geometry_difference(trace.model(), loaded);
@@ -19,12 +17,15 @@ void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, con
                     trace.path(), loaded.sha256, trace.model().sha256);
 }
 
+namespace {
+
+constexpr int greedy_samples = 4;
+
 void refuse_overlap(const trace::Reader& trace, const std::vector<text::TokenizedSample>& samples,
                     const std::string& data) {
   std::vector<calib::SplitSample> ours, theirs;
-  for (const auto& s : samples) ours.push_back({s.task, s.problem, s.sha256});
-  for (int i = 0; i < trace.n_samples(); ++i)
-    theirs.push_back({trace.info(i).task, trace.info(i).problem, trace.info(i).sha256});
+  for (const auto& s : samples) ours.push_back(to_split(s));
+  for (int i = 0; i < trace.n_samples(); ++i) theirs.push_back(to_split(trace.info(i)));
   const auto overlap = calib::overlaps(ours, theirs);
   if (overlap.empty()) return;
   throw bad_input(
@@ -32,6 +33,12 @@ void refuse_overlap(const trace::Reader& trace, const std::vector<text::Tokenize
       "those calibrated on",
       overlap.size(), samples.size(), data, trace.path(), samples[overlap[0].ours].id,
       overlap[0].same_tokens ? "tokens" : "problem");
+}
+
+// The first n of each task.
+void keep_of_each_task(std::vector<text::TokenizedSample>& samples, int n) {
+  std::map<std::string, int> taken;
+  std::erase_if(samples, [&](const auto& s) { return ++taken[s.task] > n; });
 }
 
 std::string evaluations_path(const CalibrateOptions& o) {
@@ -42,8 +49,9 @@ std::string evaluations_path(const CalibrateOptions& o) {
 
 Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
   DataOptions data = o;
-  data.limit = o.limit > 0 ? std::min(o.limit, o.rerank_samples) : o.rerank_samples;
+  if (!o.transfer) data.limit = o.limit > 0 ? std::min(o.limit, o.rerank_samples) : o.rerank_samples;
   inputs_ = read_inputs(o, data);
+  if (o.transfer) keep_of_each_task(inputs_.data.samples, o.rerank_samples);
   for (const auto& s : inputs_.data.samples)
     if (static_cast<int>(s.ids.size()) - s.n_prompt_tokens < 2)
       throw bad_input(
@@ -63,8 +71,7 @@ std::vector<std::string> Development::problems() const {
 
 nlohmann::ordered_json Development::provenance(const CalibrateOptions& o) const {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const auto& s : samples())
-    list.push_back({{"id", s.id}, {"task", s.task}, {"problem", s.problem}, {"sha256", s.sha256}});
+  for (const auto& s : samples()) list.push_back(calib::json_sample(to_record(s)));
   return {{"path", o.data}, {"sha256", inputs_.data.sha256}, {"max_tokens", o.max_tokens}, {"samples", list}};
 }
 

@@ -44,10 +44,12 @@ double mean(const std::vector<float>& values, size_t n) {
 std::string key_of(const config::Schedule& schedule) {
   std::string key = fmt::format("b{:g}", schedule.position_bias);
   if (schedule.refresh_interval > 1) key += fmt::format(" r{}", schedule.refresh_interval);
-  if (schedule.refresh) key += fmt::format(" q{}/{}", schedule.refresh->threshold, schedule.refresh->max_interval);
+  if (schedule.refresh)
+    key += fmt::format(" q{}/{}", schedule.refresh->threshold, schedule.refresh->max_interval);
   for (const auto& layer : schedule.layers) {
     if (layer.role == config::Role::full) key += " F";
-    if (layer.role == config::Role::delta && !config::keeps_lists(schedule)) key += fmt::format(" D/{}", layer.l_pages);
+    if (layer.role == config::Role::delta && !config::keeps_lists(schedule))
+      key += fmt::format(" D/{}", layer.l_pages);
     if (layer.role == config::Role::delta && config::keeps_lists(schedule))  // it attends to its list
       key += fmt::format(" D{}/{}", layer.k_pages, layer.l_pages);
     if (layer.role == config::Role::sparse) key += fmt::format(" s{}", layer.k_pages);

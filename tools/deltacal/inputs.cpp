@@ -22,6 +22,9 @@ text::TokenizedData prompts(const std::vector<text::Sample>& samples, const Data
   if (o.max_tokens > 0 || o.min_tokens > 0)
     throw bad_input(
         "--max-tokens and --min-tokens select given text: with --mode decode use --max-new-tokens");
+  if (o.pack > 0)
+    throw bad_input(
+        "--pack joins solved problems to long samples: with --mode decode each prompt is continued");
   text::TokenizedData data;
   data.sha256 = sha256_of_file(o.data);
   for (const auto& sample : samples) {
@@ -36,31 +39,75 @@ text::TokenizedData prompts(const std::vector<text::Sample>& samples, const Data
   return data;
 }
 
+std::vector<std::string> parts_of(const text::TokenizedSample& sample) {
+  std::vector<std::string> problems;
+  for (const text::Part& part : sample.parts) problems.push_back(part.problem);
+  return problems;
+}
+
+void check_pack(const DataOptions& o, int max_context) {
+  if (o.pack > max_context) throw bad_input("--pack {}: the model's context is {}", o.pack, max_context);
+  if (o.pack > 0 && o.max_tokens > 0 && o.max_tokens < o.pack)
+    throw bad_input("--max-tokens {} would cut the samples that --pack {} joins: give at least as many",
+                    o.max_tokens, o.pack);
+}
+
+// What became of the lines of a file.
+void say_what_was_read(const DataOptions& o, const text::TokenizedData& data) {
+  if (o.pack > 0) {
+    size_t n_joined = 0, n_lines = 0;
+    for (const auto& s : data.samples)
+      if (s.parts.size() > 1) ++n_joined, n_lines += s.parts.size();
+    fmt::print(
+        stderr,
+        "{}: {} lines are packed into {} samples of at least {} tokens, {} samples are one line, {} lines "
+        "are left over\n",
+        o.data, n_lines, n_joined, o.pack, data.samples.size() - n_joined, data.n_left_over);
+  }
+  if (data.n_too_short > 0)
+    fmt::print(stderr, "{}: {} samples shorter than {} tokens are left out\n", o.data, data.n_too_short,
+               o.min_tokens);
+}
+
 }  // namespace
+
+calib::SplitSample to_split(const text::TokenizedSample& s) {
+  return {s.task, s.problem, s.sha256, parts_of(s)};
+}
+calib::SplitSample to_split(const trace::SampleInfo& s) {
+  return {s.task, s.problem, s.sha256, s.parts};
+}
+calib::CalibrationSample to_record(const text::TokenizedSample& s) {
+  return {s.id, s.task, s.problem, s.sha256, parts_of(s)};
+}
+calib::CalibrationSample to_record(const trace::SampleInfo& s) {
+  return {s.id, s.task, s.problem, s.sha256, s.parts};
+}
 
 Inputs read_inputs(const ModelOptions& m, const DataOptions& d, bool prompts_only) {
   Inputs in;
   in.dtype = choose(m);
-  const auto samples = text::read_jsonl(d.data);
+  auto samples = text::read_jsonl(d.data);
+  if (!d.task.empty())
+    for (auto& s : samples) s.task = d.task;
   in.header = model::read_header(m.model);
   const text::Tokenizer tokenizer(in.header.vocabulary);
   const text::ChatPreset preset = text::choose_preset(d.chat, in.header.vocabulary);
   in.chat = text::name_of(preset);
   const ModelInfo& info = in.header.description.info;
+  check_pack(d, info.max_context);
   if (prompts_only) {
     in.data = prompts(samples, d, tokenizer, preset);
   } else {
     in.data = text::tokenize(
         samples, d.data, &tokenizer, preset,
-        {d.max_tokens, d.min_tokens, info.max_context, in.header.description.n_vocab, d.limit});
+        {d.max_tokens, d.min_tokens, info.max_context, in.header.description.n_vocab, d.limit, d.pack});
   }
   if (in.data.samples.empty())
     throw bad_input(
         "{}: no sample is left ({} shorter than --min-tokens {}): lower it, or give longer traces", d.data,
         in.data.n_too_short, d.min_tokens);
-  if (in.data.n_too_short > 0)
-    fmt::print(stderr, "{}: {} samples shorter than {} tokens are left out\n", d.data, in.data.n_too_short,
-               d.min_tokens);
+  say_what_was_read(d, in.data);
   return in;
 }
 

@@ -3,9 +3,11 @@
 #pragma once
 #include <optional>
 
+#include "calib/to_config.h"
 #include "model/model.h"
 #include "options.h"
 #include "text/data.h"
+#include "trace/trace.h"
 
 namespace deltacal::tools {
 
@@ -18,6 +20,12 @@ struct Inputs {
 
 // Sets the number of threads, too. `prompts_only`: each sample is its prompt (profile --mode decode).
 Inputs read_inputs(const ModelOptions&, const DataOptions&, bool prompts_only = false);
+
+// How splits, checks for an overlap and provenance know a sample.
+calib::SplitSample to_split(const text::TokenizedSample&);
+calib::SplitSample to_split(const trace::SampleInfo&);
+calib::CalibrationSample to_record(const text::TokenizedSample&);
+calib::CalibrationSample to_record(const trace::SampleInfo&);
 
 // Says on stderr what was loaded, and on which device.
 model::Model load_model(const ModelOptions&, const Inputs&);

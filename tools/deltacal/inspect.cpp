@@ -66,6 +66,7 @@ Json of_trace(const std::string& path) {
                                {"mode", s.mode},
                                {"n_tokens", s.n_tokens},
                                {"n_prompt_tokens", s.n_prompt_tokens},
+                               {"n_packed", s.parts.size()},
                                {"n_steps", trace.steps(i).size()},
                                {"group_mass", trace.has_group_mass(i)},
                                {"sensitivity", sensitivity_of(trace, i)}});

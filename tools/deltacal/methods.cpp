@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 
 #include "calib/baselines/kascade.h"
 #include "calib/baselines/random_draws.h"
@@ -23,7 +24,15 @@ std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
   return n;
 }
 
-// The steps that the budget is met on.
+// The steps that the budget is met on: those of the samples given.
+std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context,
+                                         const std::vector<int>& samples) {
+  if (context > 0) return {{0, context}};
+  std::vector<config::StepRange> ranges;
+  for (const int i : samples) ranges.push_back({trace.info(i).n_prompt_tokens, trace.info(i).n_tokens});
+  return ranges;
+}
+
 std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context) {
   if (context > trace.model().max_context)
     throw bad_input("--context {}: the model's context is {}", context, trace.model().max_context);
@@ -34,11 +43,9 @@ std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context
                "warning: --context {} is longer than any sample of the trace ({} tokens): what is lost "
                "beyond that was not measured\n",
                context, measured);
-  if (context > 0) return {{0, context}};
-  std::vector<config::StepRange> ranges;
-  for (int i = 0; i < trace.n_samples(); ++i)
-    ranges.push_back({trace.info(i).n_prompt_tokens, trace.info(i).n_tokens});
-  return ranges;
+  std::vector<int> all(trace.n_samples());
+  std::iota(all.begin(), all.end(), 0);
+  return ranges_of(trace, context, all);
 }
 
 // kl or recall, and why.
@@ -151,6 +158,27 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
   p.drift.assign(drift.data(), drift.data() + drift.size());
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
+  return p;
+}
+
+Problem restricted(const CalibrateOptions& o, const trace::Reader& trace, const Problem& whole,
+                   const std::vector<int>& samples) {
+  Problem p = whole;
+  p.recalls.clear();
+  p.kl.clear();
+  for (const int i : samples) {
+    p.recalls.push_back(whole.recalls[i]);
+    if (!whole.kl.empty()) p.kl.push_back(whole.kl[i]);
+  }
+  const calib::Aggregate aggregate = calib::parse_aggregate(o.aggregate);
+  const calib::Bootstrap no_bounds{1, o.made.seed, 0.95};  // the solver reads means
+  p.recall_edges = calib::recall_costs(p.grid, p.recalls, no_bounds, {}, aggregate);
+  p.edges =
+      p.objective == "kl" ? calib::kl_costs(p.grid, p.recalls, p.kl, aggregate, no_bounds) : p.recall_edges;
+  const auto ranges = ranges_of(trace, o.context, samples);
+  p.steps = calib::StepCosts(ranges);
+  p.layers = calib::layer_costs(p.steps, p.grid.k_pages);
+  p.costs = costs_of(o, p.goal, trace.model(), ranges, p.grid);
   return p;
 }
 

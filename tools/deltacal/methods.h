@@ -50,6 +50,12 @@ struct Problem {
 // Reads the trace once. bad_input for options out of range, and for `kl` without predicted KL.
 Problem problem_of(const CalibrateOptions&, const trace::Reader&);
 
+// The same task from some of the samples alone, and a budget of positions met on their own lengths. For the
+// solver: the bounds of recall, the oracle and the drift, which other methods read, are not those of the
+// samples.
+Problem restricted(const CalibrateOptions&, const trace::Reader&, const Problem&,
+                   const std::vector<int>& samples);
+
 // Methods that choose from the trace alone: dp, recall-dp, cosine-peaks, kascade, tidal, uniform, random.
 const std::vector<std::string>& trace_methods();
 // Empty where none of the method's schedules meets the budget (positions). The loss is that of the objective.

@@ -27,6 +27,8 @@ struct DataOptions {
   std::string data;  // JSONL
   std::string chat = "auto";
   int limit = 0, max_tokens = 0, min_tokens = 0;  // 0: no limit
+  int pack = 0;      // join lines of a task to samples of at least so many tokens; 0: do not
+  std::string task;  // of all samples, instead of their own; empty: their own
 };
 
 struct SamplingArguments {
@@ -86,9 +88,14 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   bool compare = false;
   std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",
                                    "tidal", "uniform",   "random",       "greedy-nll"};
+  bool transfer = false;
+  std::string curve = "both";  // of --transfer: both, none
+  int curve_draws = 3;
   int rerank = 0;           // candidates measured on development traces; 0: the prediction decides
-  int rerank_samples = 12;  // development traces used, at most
+  int rerank_samples = 12;  // development traces used, at most; of each task with `transfer`
   std::string evaluations;  // file of finished runs; empty: OUT.evaluations.jsonl
+  bool fit_head_weights = false;
+  int head_weight_steps = 128;  // recorded steps of a sample that they are fitted on, at most
 };
 
 struct ValidateOptions : ModelOptions, DataOptions, Output {

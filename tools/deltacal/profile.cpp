@@ -50,6 +50,8 @@ nlohmann::json plan_of(const ProfileOptions& o, const Inputs& in) {
     if (o.draws > 0) plan["seed"] = o.made.seed;
     if (!o.rankings.empty()) plan["rankings"] = o.rankings;
   }
+  if (o.pack > 0) plan["pack"] = o.pack;
+  if (!o.task.empty()) plan["task"] = o.task;
   if (o.mode == "decode")
     plan.update({{"max_new_tokens", o.max_new_tokens},
                  {"temperature", o.temperature},

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
+#include <limits>
 
 #include "core/error.h"
 
@@ -44,13 +44,16 @@ Problem choose_refresh(Problem p, const CalibrateOptions& o, const trace::Reader
   const int asked = interval_of(o.refresh);
   if (asked == 1) return p;
   if (p.objective != "kl")
-    throw bad_input("--refresh {}: the recall of lists that serve several steps is not recorded; objective {} ({})",
-                    o.refresh, p.objective, p.objective_reason);
+    throw bad_input(
+        "--refresh {}: the recall of lists that serve several steps is not recorded; objective {} ({})",
+        o.refresh, p.objective, p.objective_reason);
   if (asked > 1) return with_refresh(p, o, trace, asked);
   const std::vector<int> intervals = recorded_intervals(trace);
   if (intervals.empty())
-    throw bad_input("--refresh auto: {} has no ranking refresh:N: profile with --sensitivity --rankings refresh:2,refresh:4",
-                    trace.path());
+    throw bad_input(
+        "--refresh auto: {} has no ranking refresh:N: profile with --sensitivity --rankings "
+        "refresh:2,refresh:4",
+        trace.path());
   std::vector<Problem> problems{std::move(p)};
   for (const int interval : intervals) problems.push_back(with_refresh(problems[0], o, trace, interval));
   const auto value = [](const Problem& problem) {
@@ -69,6 +72,11 @@ void check_refresh(const CalibrateOptions& o) {
   if (interval_of(o.refresh) == 1) return;
   if (o.compare)
     throw bad_input("--refresh {}: --compare has a row for every interval that the trace has", o.refresh);
+  if (o.transfer || o.fit_head_weights)
+    throw bad_input(
+        "--refresh {} goes neither with --transfer nor with --fit-head-weights, which know a new list at "
+        "every step alone",
+        o.refresh);
   if (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty())
     throw bad_input("--refresh {} goes with --method dp, without --rerank and --alternatives-dir", o.refresh);
   if (o.min_recall || o.budget.starts_with("ms="))

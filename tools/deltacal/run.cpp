@@ -43,6 +43,7 @@ Json recipe_of(const RunOptions& o, const Inputs& in) {
             {"limit", o.limit},
             {"max_tokens", o.max_tokens},
             {"min_tokens", o.min_tokens},
+            {"pack", o.pack > 0 ? Json(o.pack) : Json(nullptr)},
             {"validation_share", o.validation_share},
             {"seed", o.made.seed},
             {"steps", o.steps},
@@ -148,17 +149,22 @@ std::map<std::string, std::string> lines_by_id(const std::string& path) {
 
 calib::Split parts_of(const RunOptions& o, const Inputs& in) {
   std::vector<calib::SplitSample> samples;
-  for (const auto& s : in.data.samples) samples.push_back({s.task, s.problem, s.sha256});
+  for (const auto& s : in.data.samples) samples.push_back(to_split(s));
   return calib::split_by_problem(samples, o.validation_share, o.made.seed);
 }
 
-// calibration.jsonl and validation.jsonl: the lines of the data file, every problem on one side.
+// calibration.jsonl and validation.jsonl: the lines of the data file, every problem on one side. The lines of
+// a packed sample follow each other, so that packing them again gives the same samples.
 void split(const RunOptions& o, const Files& files, const Inputs& in, const calib::Split& parts) {
   const auto lines = lines_by_id(o.data);
   const auto write = [&](const char* name, const std::vector<int>& members) {
-    std::string text;
-    for (const int i : members) text += lines.at(in.data.samples[i].id) + "\n";
-    write_file_atomically(files(name), text, Existing::replace);
+    std::string content;
+    for (const int i : members) {
+      const text::TokenizedSample& sample = in.data.samples[i];
+      if (sample.parts.empty()) content += lines.at(sample.id) + "\n";
+      for (const text::Part& part : sample.parts) content += lines.at(part.id) + "\n";
+    }
+    write_file_atomically(files(name), content, Existing::replace);
   };
   write("calibration.jsonl", parts.calibration);
   write("validation.jsonl", parts.validation);
@@ -181,6 +187,7 @@ class Stage {
   }
   Stage& data(const std::string& path) {
     arg("--data", path).arg("--chat", o_.chat);
+    if (o_.pack) arg("--pack", std::to_string(o_.pack));
     return o_.max_tokens ? arg("--max-tokens", std::to_string(o_.max_tokens)) : *this;
   }
   Provenance made() const { return {command_, o_.made.seed}; }
@@ -200,6 +207,7 @@ ProfileOptions profile_options(const RunOptions& o, const Files& files) {
   p.chat = o.chat;
   p.data = files("calibration.jsonl");
   p.max_tokens = o.max_tokens;
+  p.pack = o.pack;
   p.out = files("trace.h5");
   p.steps = o.steps;
   p.resume = fs::exists(files("trace.h5.partial"));
@@ -260,6 +268,7 @@ ValidateOptions validate_options(const RunOptions& o, const Files& files) {
   v.chat = o.chat;
   v.data = files("validation.jsonl");
   v.max_tokens = o.max_tokens;
+  v.pack = o.pack;
   v.out = files("validation.json");
   v.resamples = o.resamples;
   v.max_nll_gap = o.max_nll_gap;

@@ -50,7 +50,7 @@ std::vector<NamedConfig> read_configs(const std::vector<std::string>& arguments)
 void refuse_overlap(const std::vector<NamedConfig>& configs,
                     const std::vector<text::TokenizedSample>& samples) {
   std::vector<calib::SplitSample> ours;
-  for (const auto& s : samples) ours.push_back({s.task, s.problem, s.sha256});
+  for (const auto& s : samples) ours.push_back(to_split(s));
   for (const auto& c : configs) {
     const auto seen = calib::calibrated_on(c.config, c.path);
     if (seen.empty())
@@ -80,8 +80,8 @@ long long measured(const config::Schedule& schedule, const std::vector<text::Tok
   std::vector<long long> attended(samples.size());
   side_by_side(samples.size(), [&](size_t i) {
     const auto& s = samples[i];
-    const auto scores = evaluate::evaluate(model, s.ids, s.n_prompt_tokens, {{"", decode::delta_policy(schedule)}},
-                                           {512, 0}, nullptr);
+    const auto scores = evaluate::evaluate(model, s.ids, s.n_prompt_tokens,
+                                           {{"", decode::delta_policy(schedule)}}, {512, 0}, nullptr);
     attended[i] = scores.policies[0].attended;
   });
   return std::accumulate(attended.begin(), attended.end(), 0LL);
@@ -89,7 +89,8 @@ long long measured(const config::Schedule& schedule, const std::vector<text::Tok
 
 // The window at the cost of the config under test; with adaptive refresh only a run tells that cost.
 evaluate::NamedPolicy streaming_like(const config::Schedule& schedule,
-                                     const std::vector<text::TokenizedSample>& samples, const model::Model& model) {
+                                     const std::vector<text::TokenizedSample>& samples,
+                                     const model::Model& model) {
   std::optional<long long> attended;
   if (schedule.refresh) attended = measured(schedule, samples, model);
   const auto streaming = calib::streaming_pages(calib::StepCosts(ranges_of(samples)), schedule, attended);

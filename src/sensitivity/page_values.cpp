@@ -1,0 +1,64 @@
+#include "sensitivity/page_values.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+#include "kernels/page_value/page_value.h"
+
+namespace deltacal::sensitivity {
+
+PageValues::PageValues(const model::Model& model, int n_tokens, std::span<const int32_t> steps)
+    : model_(model), steps_(steps.begin(), steps.end()), hidden_{n_tokens, model.description().n_embd, {}} {
+  const ModelInfo& info = model.info();
+  hidden_.layers.assign(info.n_layers, std::vector<float>(size_t(n_tokens) * size_t(hidden_.n_embd)));
+  q_.assign(info.n_layers, std::vector<float>(steps.size() * size_t(info.n_heads) * size_t(info.head_dim)));
+}
+
+PageValues::Recorded PageValues::recorded(const decode::LayerView& view) const {
+  // Rows are consecutive positions of one sequence, so the recorded ones are a slice of steps_.
+  const auto first = std::lower_bound(steps_.begin(), steps_.end(), view.position.front());
+  const auto last = std::upper_bound(first, steps_.end(), view.position.back());
+  Recorded found{static_cast<int>(first - steps_.begin()), {}};
+  for (auto step = first; step != last; ++step) found.rows.push_back(*step - view.position.front());
+  return found;
+}
+
+void PageValues::layer(const decode::LayerView& view) {
+  std::copy_n(view.hidden, size_t(view.n_rows) * size_t(hidden_.n_embd),
+              hidden_.layers[view.layer].begin() + int64_t(view.position.front()) * hidden_.n_embd);
+  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
+  const Recorded here = recorded(view);
+  for (size_t i = 0; i < here.rows.size(); ++i)
+    std::copy_n(view.q + size_t(here.rows[i]) * row_size, row_size,
+                q_[view.layer].begin() + int64_t((size_t(here.first_step) + i) * row_size));
+}
+
+void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions& loss,
+                        decode::KvCache& cache, const Use& use) {
+  assert(std::ssize(ids) == hidden_.n_tokens);
+  const ModelInfo& info = model_.info();
+  std::vector<int32_t> length;  // [S]
+  for (const int32_t step : steps_) length.push_back(step + 1);
+  kernels::page_value::Params p;
+  p.n_rows = static_cast<int>(steps_.size());
+  p.n_heads = info.n_heads;
+  p.n_gradients = loss.n_gradients();
+  p.scale = 1.0f / std::sqrt(static_cast<float>(info.head_dim));
+  p.length = length.data();
+  p.out_pages = pages_seen(steps_.back());
+  std::vector<float> mass(steps_.size() * size_t(p.n_heads) * size_t(p.out_pages));  // [S, H, U]
+  std::vector<float> value(mass.size() * size_t(p.n_gradients));                     // [n_gradients, S, H, U]
+  p.mass = mass.data();
+  p.value = value.data();
+  output_gradients(model_, hidden_, ids, n_prompt_tokens, steps_, loss,
+                   [&](int layer, std::span<const float> gradient) {
+                     p.q = q_[layer].data();
+                     p.gradient = gradient.data();
+                     p.kv = cache.layer(layer);
+                     kernels::page_value::cpu(p);
+                     use(layer, p.out_pages, mass, value);
+                   });
+}
+
+}  // namespace deltacal::sensitivity

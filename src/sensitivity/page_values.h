@@ -1,0 +1,47 @@
+// Page mass and page value of every layer at some steps of one sequence: one forward pass that this observer
+// watches, and one backward pass of the full model for each set of labels (method.md, "Predicted KL of an
+// edge").
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "decode/decoder.h"
+#include "sensitivity/gradients.h"
+
+namespace deltacal::sensitivity {
+
+class PageValues : public decode::Observer {
+ public:
+  // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0). steps [S] ascending
+  // positions.
+  PageValues(const model::Model&, int n_tokens, std::span<const int32_t> steps);
+  void layer(const decode::LayerView&) override;
+
+  // Which steps a view holds: its rows of them, and the number of the first.
+  struct Recorded {
+    int first_step = 0;
+    std::vector<int> rows;
+  };
+  Recorded recorded(const decode::LayerView&) const;
+
+  // mass [S, H, n_pages], value [n_gradients, S, H, n_pages] as of kernels/page_value; valid during the call.
+  using Use =
+      std::function<void(int layer, int n_pages, std::span<const float> mass, std::span<const float> value)>;
+  // After the whole sequence went by; `cache` still holds its keys and values. Calls `use` for the layers
+  // N-1, ..., 0. failure as in output_gradients().
+  void finish(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions&, decode::KvCache& cache,
+              const Use& use);
+
+  const std::vector<int32_t>& steps() const { return steps_; }
+  std::span<const float> q(int layer) const { return q_[layer]; }  // [S, H, d] after rotary embedding
+
+ private:
+  const model::Model& model_;
+  std::vector<int32_t> steps_;  // [S]
+  HiddenStates hidden_;
+  std::vector<std::vector<float>> q_;  // [N] of [S, H, d]
+};
+
+}  // namespace deltacal::sensitivity

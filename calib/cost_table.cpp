@@ -14,6 +14,9 @@ namespace {
 using config::Fields;
 using config::Json;
 
+constexpr const char* format_name = "deltacal-cost-table";
+constexpr int schema_version = 1;
+
 std::vector<int> ascending(const Fields& f, const std::string& name) {
   std::vector<int> values;
   for (const Json& value : f.array(name)) {
@@ -102,10 +105,11 @@ CostTable read_cost_table(const std::string& path) {
     throw bad_input("{}: not JSON: {}", path, e.what());
   }
   const Fields f(json, path, "",
-                 {"format", "schema_version", "device", "batch", "contexts", "k_pages", "full_ms", "delta_ms",
-                  "sparse_ms", "other_ms"});
-  if (f.text("format") != "deltacal-cost-table") throw f.wrong("format", "\"deltacal-cost-table\"");
-  if (f.integer("schema_version", 1) != 1) throw f.wrong("schema_version", "1");
+                 {"format", "schema_version", "tool_version", "command", "seed", "created", "device", "batch",
+                  "contexts", "k_pages", "full_ms", "delta_ms", "sparse_ms", "other_ms"});
+  if (f.text("format") != format_name) throw f.wrong("format", fmt::format("\"{}\"", format_name));
+  if (f.integer("schema_version", 1) != schema_version)
+    throw f.wrong("schema_version", fmt::format("{}", schema_version));
   CostTable table;
   table.device = f.text("device");
   table.batch = f.integer("batch", 1);
@@ -119,6 +123,20 @@ CostTable read_cost_table(const std::string& path) {
   for (const Json& row : f.array("sparse_ms"))
     table.sparse_ms.push_back(times(f, "sparse_ms", row, table.k_pages.size()));
   return table;
+}
+
+void write_cost_table(const CostTable& table, const std::string& path, Existing existing,
+                      const Provenance& made) {
+  Json json = artefact_head(format_name, schema_version, made);
+  json["device"] = table.device;
+  json["batch"] = table.batch;
+  json["contexts"] = table.contexts;
+  json["k_pages"] = table.k_pages;
+  json["full_ms"] = table.full_ms;
+  json["delta_ms"] = table.delta_ms;
+  json["sparse_ms"] = table.sparse_ms;
+  json["other_ms"] = table.other_ms;
+  write_file_atomically(path, json.dump(1) + "\n", existing);
 }
 
 LayerCosts layer_costs(const CostTable& table, std::span<const config::StepRange> sequences,

@@ -6,6 +6,8 @@
 
 #include "calib/budget.h"
 #include "config/schedule.h"
+#include "core/files.h"
+#include "core/provenance.h"
 
 namespace deltacal::calib {
 
@@ -25,8 +27,11 @@ struct CostTable {
 // Reads a JSON file:
 //   {"format": "deltacal-cost-table", "schema_version": 1, "device": "...", "batch": 1, "contexts": [..],
 //    "k_pages": [..], "full_ms": [..], "delta_ms": [..], "sparse_ms": [[..], ..], "other_ms": [..]}
-// bad_input with file and field for one that is missing, unknown, of another length or out of range.
+// and, where deltacal measured it, the head of every artefact. bad_input with file and field for one that is
+// missing, unknown, of another length or out of range.
 CostTable read_cost_table(const std::string& path);
+// The same file, as `bench` writes it.
+void write_cost_table(const CostTable&, const std::string& path, Existing, const Provenance&);
 
 // Between two measured contexts, and two measured k, times are interpolated linearly; each step's time is
 // rounded up to a nanosecond. A layer that sees at most k pages costs what a full one does. bad_input, naming

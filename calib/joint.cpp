@@ -4,6 +4,7 @@
 #include <cassert>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <tuple>
 
 namespace deltacal::calib {
@@ -94,12 +95,19 @@ JointPredictor::JointPredictor(const trace::Reader& trace, const Grid& grid)
 JointPredictor::~JointPredictor() = default;
 
 JointKl JointPredictor::predict(const config::Schedule& schedule) {
+  std::vector<int> all(impl_->bursts.size());
+  std::iota(all.begin(), all.end(), 0);
+  return predict(schedule, all);
+}
+
+JointKl JointPredictor::predict(const config::Schedule& schedule, std::span<const int> samples) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   std::vector<Edge> edges;
+  if (schedule.score != config::Score{} || config::keeps_lists(schedule)) return {nan, nan, nan};
   if (!impl_->edges_of(schedule, edges)) return {nan, nan, nan};
   JointKl mean;
   int n_samples = 0;
-  for (int sample = 0; sample < static_cast<int>(impl_->bursts.size()); ++sample) {
+  for (const int sample : samples) {
     if (impl_->bursts[sample].empty()) continue;
     ++n_samples;
     const int n = impl_->n_gradients[sample];

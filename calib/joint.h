@@ -9,6 +9,7 @@
 // delta[l] is that of the schedule's edge a(l) -> l at its k and L. Windows do not cross bursts.
 #pragma once
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,10 @@ class JointPredictor {
   // Every sample of the trace must have sensitivities. `grid`: k and L of schedules are rounded down to it.
   JointPredictor(const trace::Reader&, const Grid& grid);
   ~JointPredictor();
-  // NaN where a k or L lies below the grid.
+  // From all samples, or from those given (indices). NaN where a k or L lies below the grid, where no sample
+  // has recorded steps, and for other lists than those the changes are of: other scores, lists for several steps.
   JointKl predict(const config::Schedule&);
+  JointKl predict(const config::Schedule&, std::span<const int> samples);
 
  private:
   struct Impl;

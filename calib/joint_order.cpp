@@ -24,19 +24,23 @@ Order parse_order(std::string_view text) {
   throw bad_input("order {}: unknown; give additive, layers or steps", text);
 }
 
+std::string name_of(Order order) {
+  return order == Order::additive ? "additive" : order == Order::layers ? "layers" : "steps";
+}
+
 double value_of(const JointKl& kl, Order order) {
   return order == Order::additive ? kl.additive : order == Order::layers ? kl.layers : kl.steps;
 }
 
-void order_by(std::vector<config::Schedule>& schedules, const PredictedLoss& predicted) {
+void order_by(std::vector<schedule::Candidate>& candidates, const PredictedLoss& predicted) {
   std::vector<double> keys;
-  for (const auto& s : schedules) keys.push_back(key_of(predicted(s)));
-  std::vector<std::size_t> order(schedules.size());
+  for (const auto& c : candidates) keys.push_back(key_of(predicted(c.schedule)));
+  std::vector<std::size_t> order(candidates.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, {}, [&](std::size_t i) { return keys[i]; });
-  std::vector<config::Schedule> sorted;
-  for (const std::size_t i : order) sorted.push_back(std::move(schedules[i]));
-  schedules = std::move(sorted);
+  std::vector<schedule::Candidate> sorted;
+  for (const std::size_t i : order) sorted.push_back(std::move(candidates[i]));
+  candidates = std::move(sorted);
 }
 
 config::Schedule descend(config::Schedule from, const NeighbourRules& rules, const PredictedLoss& predicted) {

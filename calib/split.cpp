@@ -94,6 +94,18 @@ Split split_by_problem(std::span<const SplitSample> samples, double validation_s
   return {calibration.samples, validation.samples};
 }
 
+std::vector<int> round_robin_by_problem(std::span<const SplitSample> samples, int most) {
+  std::map<std::string, int> seen;            // samples of each problem so far
+  std::vector<std::pair<int, int>> by_round;  // round, index
+  for (int i = 0; i < static_cast<int>(samples.size()); ++i)
+    by_round.emplace_back(seen[samples[i].problem]++, i);
+  std::sort(by_round.begin(), by_round.end());
+  std::vector<int> order;
+  for (const auto& [round, index] : by_round)
+    if (static_cast<int>(order.size()) < most) order.push_back(index);
+  return order;
+}
+
 std::vector<Overlap> overlaps(std::span<const SplitSample> ours, std::span<const SplitSample> theirs) {
   std::map<std::string, int> tokens, problems;
   for (int i = static_cast<int>(theirs.size()) - 1; i >= 0; --i) {

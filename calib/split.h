@@ -25,6 +25,10 @@ struct Split {
 // one problem. The same seed and samples give the same split. bad_input for fewer than 2 problems, or a share outside ]0, 1[.
 Split split_by_problem(std::span<const SplitSample>, double validation_share, uint64_t seed);
 
+// Indices of `most` samples at most, so that any first few of them are of as many problems as can be: the
+// first of each problem in the order of the samples, then the second of each, and so on.
+std::vector<int> round_robin_by_problem(std::span<const SplitSample>, int most);
+
 // Two samples that share what they must not.
 struct Overlap {
   int ours = 0, theirs = 0;  // indices

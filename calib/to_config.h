@@ -36,13 +36,14 @@ struct CalibrationRecord {
   std::string budget;                       // as asked: "attended=3", "min-recall=0.9"
   int context = 0;  // lengths the cost was taken on: steps 0..context-1, 0: the samples' own
   std::string aggregate = "mean";
+  std::string order = "additive";  // of the alternatives: joint_order.h
   uint64_t seed = 0;
 };
 
 // choices[0] is written; all of them are listed as alternatives with their figures, best first. Expected
-// recall is given for the sparse layers whose K and L lie on the grid; the expected attended-token ratio for
-// the steps 0..C-1 of one sequence, C = 2048, 8192 and 32768 as far as the model goes, and the record's own
-// context.
+// recall is given for the sparse layers whose K and L lie on the grid, under DELTA's score alone; the
+// expected attended-token ratio for the steps 0..C-1 of one sequence, C = 2048, 8192 and 32768 as far as the
+// model goes, and the record's own context.
 config::Config to_config(std::span<const Choice> choices, const ModelInfo&, const EdgeCosts&,
                          const StepCosts&, const CalibrationRecord&);
 

@@ -84,7 +84,8 @@ std::string to_markdown(const Transfer& t) {
   out += matrix(t, "calibrated on", [](const TransferCell& c) { return interval(c.vs_own, 4); });
   out += "\nAttended-token ratio on the measured samples:\n\n";
   out += matrix(t, "calibrated on", [](const TransferCell& c) { return number(c.attended_ratio, 2); });
-  out += "\n" + measured_table(t) + "\n" + schedules_table(t);
+  out += "\nA unit of the intervals is a problem, or all problems that are packed together.\n\n";
+  out += measured_table(t) + "\n" + schedules_table(t);
   if (!t.learning_curve.empty())
     out +=
         "\nCalibrated on fewer samples or steps, measured on all development samples:\n\n" + curve_table(t);

@@ -103,16 +103,20 @@ Counts count_samples(const Field& field) {
   return counts;
 }
 
+std::vector<int> layers_or_none(const Field& field, const std::string& name, int n_layers) {
+  std::vector<int> layers;
+  if (const auto found = field.find(name))
+    for (const Field& layer : found->items()) layers.push_back(layer.count(n_layers - 1));
+  return layers;
+}
+
 Config::Alternative parse_alternative(const Field& field, int n_layers) {
-  Config::Alternative found{text_or(field, "schedule"),
-                            text_or(field, "method"),
-                            {},
-                            number_or_missing(field, "attended_ratio"),
-                            number_or_missing(field, "loss"),
-                            number_or_missing(field, "mean_recall")};
-  if (const auto layers = field.find("delta_layers"))
-    for (const Field& layer : layers->items()) found.delta_layers.push_back(layer.count(n_layers - 1));
-  return found;
+  return {text_or(field, "schedule"),
+          text_or(field, "method"),
+          layers_or_none(field, "delta_layers", n_layers),
+          number_or_missing(field, "attended_ratio"),
+          number_or_missing(field, "loss"),
+          number_or_missing(field, "mean_recall")};
 }
 
 Validation::Scores parse_scores(const Field& field) {
@@ -152,6 +156,40 @@ Validation::Policy parse_policy(const Field& field, int n_layers) {
   if (const auto recall = field.find("recall")) policy.recall = parse_layer_recall(*recall, n_layers);
   if (const auto difference = field.find("vs_delta")) policy.vs_delta = difference->estimate();
   return policy;
+}
+
+Comparison::Method parse_method(const Field& field, int n_layers) {
+  return {.name = field.at("name").text(),
+          .schedule = text_or(field, "schedule"),
+          .attended_ratio = field.at("attended_ratio").number(),
+          .predicted_kl = number_or_missing(field, "predicted_kl"),
+          .recall = number_or_missing(field, "recall"),
+          .seconds = number_or_missing(field, "seconds"),
+          .nll_gap = field.at("nll_gap").estimate(),
+          .kl = estimate_or_missing(field, "kl"),
+          .vs_winner = estimate_or_missing(field, "vs_winner"),
+          .delta_layers = layers_or_none(field, "delta_layers", n_layers)};
+}
+
+Comparison::Prediction parse_prediction(const Field& field) {
+  Comparison::Prediction prediction{estimate_or_missing(field, "spearman"),
+                                    estimate_or_missing(field, "scale"),
+                                    count_or(field, "n_schedules", 0),
+                                    text_or(field, "warning"),
+                                    {}};
+  for (const Field& r : field.at("residuals").items())
+    prediction.residuals.push_back({r.at("delta_layers").count(), r.at("n_schedules").count(),
+                                    r.at("mean").number(), r.at("least").number(), r.at("largest").number()});
+  return prediction;
+}
+
+std::vector<double> parse_stability(const Field& field, int n_layers) {
+  std::vector<double> shares;
+  for (const Field& f : field.items()) {
+    if (shares.empty()) shares.resize(static_cast<size_t>(n_layers), missing);
+    shares[static_cast<size_t>(f.at("layer").count(n_layers - 1))] = f.at("share").number();
+  }
+  return shares;
 }
 
 }  // namespace
@@ -255,6 +293,36 @@ Validation parse_validation(const Field& root) {
       }
   }
   return v;
+}
+
+Comparison parse_comparison(const Field& root) {
+  Comparison c;
+  c.head = parse_head(root);
+  c.model = parse_model(root);
+  c.trace = parse_source(root, "trace");
+  c.data = parse_source(root, "data");
+  c.max_tokens = count_or(root, "max_tokens", 0);
+  c.budget = text_or(root, "budget");
+  c.objective = text_or(root, "objective");
+  c.winner = root.at("winner").text();
+  c.counts = parse_counts(root);
+  c.interval = parse_interval(root);
+  for (const Field& f : root.at("methods").items()) c.methods.push_back(parse_method(f, c.model.n_layers));
+  for (const Field& f : root.at("surrogates").items())
+    c.surrogates.push_back({f.at("name").text(), f.at("spearman").estimate(), number_or_missing(f, "kendall"),
+                            count_or(f, "n_schedules", 0)});
+  if (const auto f = root.find("prediction")) c.prediction = parse_prediction(*f);
+  c.stability = parse_stability(root.at("stability"), c.model.n_layers);
+  if (const auto f = root.find("stability_of")) {
+    c.stability_resamples = count_or(*f, "resamples", 0);
+    c.stability_reason = text_or(*f, "reason");
+  }
+  for (const Field& f : root.at("pareto").items())
+    c.budgets.push_back({f.at("budget").number(), f.at("attended_ratio").number(),
+                         number_or_missing(f, "predicted_kl"), number_or_missing(f, "recall"),
+                         text_or(f, "schedule"), estimate_or_missing(f, "nll_gap"),
+                         estimate_or_missing(f, "kl")});
+  return c;
 }
 
 }  // namespace deltacal::reports

@@ -140,6 +140,51 @@ struct Validation {
   std::vector<Threshold> thresholds;
 };
 
+struct Comparison {  // compare.json
+  struct Method {
+    std::string name, schedule;
+    double attended_ratio = missing, predicted_kl = missing, recall = missing, seconds = missing;
+    Estimate nll_gap, kl, vs_winner;  // vs_winner: without a value for the winner
+    std::vector<int> delta_layers;
+  };
+  struct Surrogate {
+    std::string name;
+    Estimate spearman;
+    double kendall = missing;
+    int n_schedules = 0;
+  };
+  struct Prediction {
+    struct Residual {
+      int delta_layers, n_schedules;
+      double mean, least, largest;  // of log(measured) - log(scale * predicted)
+    };
+    Estimate spearman, scale;
+    int n_schedules = 0;
+    std::string warning;  // "" where the prediction orders schedules well enough
+    std::vector<Residual> residuals;
+  };
+  struct Budget {
+    double budget = missing, attended_ratio = missing, predicted_kl = missing, recall = missing;
+    std::string schedule;
+    Estimate nll_gap, kl;  // without a value where not run
+  };
+  Head head;
+  Model model;
+  Source trace, data;
+  int max_tokens = 0;  // 0: not limited
+  std::string budget, objective, winner;
+  Counts counts;
+  IntervalMethod interval;
+  std::vector<Method> methods;
+  std::vector<Surrogate> surrogates;
+  std::optional<Prediction> prediction;
+  std::vector<double>
+      stability;  // [N] share of the resamples in which the layer is a Δ-layer; empty: not told
+  int stability_resamples = 0;
+  std::string stability_reason;  // why it is empty
+  std::vector<Budget> budgets;
+};
+
 struct Inputs;  // report.h
 
 // bad_input names two files whose models differ.
@@ -150,5 +195,6 @@ Model parse_model(const Field&);  // of the field `model`
 Analysis parse_analysis(const Field&);
 Config parse_config(const Field&);
 Validation parse_validation(const Field&);
+Comparison parse_comparison(const Field&);
 
 }  // namespace deltacal::reports

@@ -77,6 +77,15 @@ class Lines {
       add(limit.name, chart.quantity.name, Estimate{limit.value, missing, missing}, chart.quantity.unit);
   }
 
+  void body(const Scatter& chart) {
+    for (const auto& series : chart.series)
+      for (const auto& point : series.points) {
+        const std::string row = series.name + ": " + point.name;
+        add(row, chart.x.name, Estimate{point.x, missing, missing}, chart.x.unit);
+        add(row, chart.y.name, point.y, chart.y.unit);
+      }
+  }
+
   std::string out;
 
  private:

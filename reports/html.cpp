@@ -97,7 +97,8 @@ std::string draw_body(const Figure& figure) {
       overloaded{[](const Facts& x) { return draw(x); }, [](const Text& x) { return draw(x); },
                  [](const Table& x) { return draw(x); }, [&](const Strip& x) { return picture(x); },
                  [&](const Heatmap& x) { return picture(x); }, [&](const LineChart& x) { return picture(x); },
-                 [&](const DotWhisker& x) { return picture(x); }},
+                 [&](const DotWhisker& x) { return picture(x); },
+                 [&](const Scatter& x) { return picture(x); }},
       figure.body);
 }
 

@@ -41,7 +41,8 @@ Json parse(const std::string& file, const std::string& content) {
 std::string format_of(const Json& document, const std::string& file) {
   if (!document.is_object() || !document.contains("format") || !document["format"].is_string())
     throw bad_input(
-        "{}: no field format. A report is made from analysis, config, validation and bench files.", file);
+        "{}: no field format. A report is made from analysis, config, validation, compare and bench files.",
+        file);
   const Field version = Field(document, file).at("schema_version");
   if (version.count() != schema_version)
     throw bad_input("{}: schema_version {} is not supported, this version reads {}", file, version.count(),
@@ -55,9 +56,10 @@ struct Slot {
   std::string Inputs::*file;
 };
 
-constexpr std::array<Slot, 4> slots{{{"deltacal-analysis", &Inputs::analysis, &Inputs::analysis_file},
+constexpr std::array<Slot, 5> slots{{{"deltacal-analysis", &Inputs::analysis, &Inputs::analysis_file},
                                      {"deltacal-config", &Inputs::config, &Inputs::config_file},
                                      {"deltacal-validation", &Inputs::validation, &Inputs::validation_file},
+                                     {"deltacal-compare", &Inputs::comparison, &Inputs::comparison_file},
                                      {"deltacal-bench", &Inputs::bench, &Inputs::bench_file}}};
 
 // What tells one model from another. A bench gives no geometry, and no hash for a shape with random weights.
@@ -101,7 +103,8 @@ void require_one_model(const Inputs& in) {
 }
 
 Inputs read_inputs(const std::vector<std::string>& files) {
-  if (files.empty()) throw bad_input("no file given: pass an analysis, config, validation or bench file");
+  if (files.empty())
+    throw bad_input("no file given: pass an analysis, config, validation, compare or bench file");
   Inputs in;
   for (const std::string& file : files) {
     const std::string content = read_file(file);
@@ -118,8 +121,9 @@ Inputs read_inputs(const std::vector<std::string>& files) {
     }
     if (!known)
       throw bad_input(
-          "{} holds \"{}\". A report is made from deltacal-analysis, -config, -validation and -bench.", file,
-          format);
+          "{} holds \"{}\". A report is made from deltacal-analysis, -config, -validation, -compare and "
+          "-bench.",
+          file, format);
     if (format == "deltacal-config") in.config_sha256 = sha256(content);
   }
   require_one_model(in);

@@ -21,6 +21,8 @@ Json of(const std::vector<Estimate>&);
 Json of(const std::vector<Cell>&);
 Json of(const Facts::Fact&);
 Json of(const LineChart::Series&);
+Json of(const Scatter::Point&);
+Json of(const Scatter::Series&);
 Json of(const DotWhisker::Row&);
 Json of(const DotWhisker::Limit&);
 Json of(const Strip::Layer&);
@@ -53,6 +55,12 @@ Json of(const DotWhisker::Row& r) {
   Json points = Json::array();
   for (const auto& [name, value] : r.points) points.push_back({{"name", name}, {"value", value}});
   return {{"name", r.name}, {"estimate", of(r.estimate)}, {"points", points}};
+}
+Json of(const Scatter::Point& p) {
+  return {{"name", p.name}, {"x", p.x}, {"y", of(p.y)}};
+}
+Json of(const Scatter::Series& s) {
+  return {{"name", s.name}, {"joined", s.joined}, {"points", list_of(s.points)}};
 }
 Json of(const Strip::Layer& l) {
   Json layer{{"role", name_of(l.role)}};
@@ -96,6 +104,10 @@ Json body(const DotWhisker& x) {
           {"row_label", x.row_label},
           {"rows", list_of(x.rows)},
           {"limits", list_of(x.limits)}};
+}
+
+Json body(const Scatter& x) {
+  return {{"type", "scatter"}, {"x", of(x.x)}, {"y", of(x.y)}, {"series", list_of(x.series)}};
 }
 
 Json of(const Figure& figure) {

@@ -124,6 +124,14 @@ std::string body(const DotWhisker& chart) {
   return out;
 }
 
+std::string body(const Scatter& chart) {
+  std::string out = header({"", with_unit(chart.x), with_unit(chart.y)});
+  for (const auto& series : chart.series)
+    for (const auto& point : series.points)
+      out += row({series.name + ": " + point.name, number(point.x, chart.x), estimate(point.y, chart.y)});
+  return out;
+}
+
 }  // namespace
 
 std::string markdown(const Report& report) {

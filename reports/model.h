@@ -75,6 +75,22 @@ struct DotWhisker {
   std::vector<Limit> limits;  // dashed lines: thresholds
 };
 
+// Points over two measured axes: what is gained against what it costs.
+struct Scatter {
+  struct Point {
+    std::string name;
+    double x = missing;
+    Estimate y;  // not drawn where it has no value
+  };
+  struct Series {
+    std::string name;
+    std::vector<Point> points;
+    bool joined = false;  // by a line, in their order
+  };
+  Quantity x, y;
+  std::vector<Series> series;
+};
+
 enum class Role { full, delta, sparse };
 
 // The schedule, one entry a layer.
@@ -119,7 +135,7 @@ struct Figure {
   std::string counts{};    // "12 samples of 8 problems, 3,072 steps"
   std::string interval{};  // what the intervals are, or why there are none
   Width width = Width::full;
-  std::variant<Facts, Text, Table, Strip, Heatmap, LineChart, DotWhisker> body{};
+  std::variant<Facts, Text, Table, Strip, Heatmap, LineChart, DotWhisker, Scatter> body{};
 };
 
 struct Section {

@@ -46,13 +46,52 @@ Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& all
         if (serves(source, layer, allowed)) {
           const auto moves = usable(edges, costs, allowed, layer, source, mode);
           if (!moves.empty()) worst = std::max(worst, moves.front().loss);
-          for (const Move& move : moves) unit_ = std::gcd(unit_, costs.full - costs.sparse[move.k_index]);
           moves_.insert(moves_.end(), moves.begin(), moves.end());
         }
         first_.push_back(moves_.size());
       }
     largest_loss_ += worst;
   }
+  drop_matched_modes();
+}
+
+// Whether at every layer each move of mode `worse` has one of `better` that costs and loses no more, and the
+// Δ-layer itself loses no more: then whatever is served in `worse` can be served in `better`.
+bool Moves::matches(int source, int better, int worse) const {
+  if (!(delta_loss(source, better) <= delta_loss(source, worse))) return false;
+  for (int layer = source + 1; layer < n_layers_; ++layer) {
+    const auto moves = sparse(layer, source, better);
+    for (const Move& move : sparse(layer, source, worse))
+      if (std::none_of(moves.begin(), moves.end(),
+                       [&](const Move& m) { return m.cost <= move.cost && m.loss <= move.loss; }))
+        return false;
+  }
+  return true;
+}
+
+// Modes that only repeat what another one offers multiply the work by their number: k of equal loss where a
+// segment shares one, or L that make no difference. Of equal modes the first stays.
+void Moves::drop_matched_modes() {
+  const size_t n = modes_.size();
+  std::vector<bool> dropped(n_layers_ * n);
+  for (int source = 0; source < n_layers_; ++source)
+    for (size_t mode = 0; mode < n; ++mode)
+      for (size_t other = 0; other < n && !dropped[source * n + mode]; ++other)
+        dropped[source * n + mode] =
+            other != mode && !dropped[source * n + other] && matches(source, other, mode);
+  std::vector<Move> kept;
+  std::vector<size_t> first{0};
+  for (int layer = 0; layer < n_layers_; ++layer)
+    for (int source = 0; source < n_layers_; ++source)
+      for (size_t mode = 0; mode < n; ++mode) {
+        const auto moves = sparse(layer, source, static_cast<int>(mode));
+        if (!dropped[source * n + mode]) kept.insert(kept.end(), moves.begin(), moves.end());
+        first.push_back(kept.size());
+      }
+  moves_ = std::move(kept);
+  first_ = std::move(first);
+  // Of those that are left alone: the coarser the unit, the closer the bounds come to what can be had.
+  for (const Move& move : moves_) unit_ = std::gcd(unit_, static_cast<long long>(full_cost_ - move.cost));
 }
 
 void Moves::set_deltas(const Allowed& allowed) {

@@ -61,7 +61,8 @@ class Moves {
   }
   int list_k() const { return list_k_; }
   bool may_be_delta(int layer) const { return may_be_delta_[layer]; }
-  // Ascending in cost, descending in loss; empty if layer l cannot use the list of a in this mode.
+  // Ascending in cost, descending in loss; empty if layer l cannot use the list of a in this mode, or if
+  // another mode of a does as well at every layer.
   std::span<const Move> sparse(int layer, int source, int mode) const {
     const size_t i = at(layer, source, mode);
     return std::span(moves_).subspan(first_[i], first_[i + 1] - first_[i]);
@@ -81,6 +82,8 @@ class Moves {
                            const Mode&) const;
   void set_delta_losses(const EdgeCosts&);
   bool serves(int source, int layer, const Allowed&) const;
+  void drop_matched_modes();
+  bool matches(int source, int better, int worse) const;
 
   int n_layers_, list_k_;
   double full_cost_, delta_cost_, largest_loss_ = 0;

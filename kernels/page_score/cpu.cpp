@@ -11,6 +11,7 @@
 #define HWY_TARGET_INCLUDE "kernels/page_score/cpu.cpp"
 #include <hwy/foreach_target.h>
 
+#include <cmath>
 #include <hwy/highway.h>
 
 #include "kernels/page_score/chunk_scores.h"
@@ -58,7 +59,10 @@ void page_sums_of(const page_score::RowChunk& row, const page_score::PageSums& o
     }
     for (int v = 1; v < kPageVectors; ++v)
       top[0] = summed ? hn::Add(top[0], top[v]) : hn::Max(top[0], top[v]);
-    out.score[j] = hn::GetLane(summed ? hn::SumOfLanes(f, top[0]) : hn::MaxOfLanes(f, top[0]));
+    // A vector maximum may drop a NaN; the sum over heads does not.
+    out.score[j] = std::isnan(sum)
+                       ? sum
+                       : hn::GetLane(summed ? hn::SumOfLanes(f, top[0]) : hn::MaxOfLanes(f, top[0]));
     if (out.mass) out.mass[j] = sum / float(row.group * row.n_kv_heads);
   }
 }

@@ -5,6 +5,10 @@
 //                or max_{i in page u} of it (Page::max); with head weights of max_h w[h] alpha[h,i]
 //   mass[u]    = mean_h sum_{i in page u} alpha[h,i]            sums to 1 over the row's pages
 //   group_mass[g,u] = like mass, the mean over the query heads of key/value head g alone
+//
+// A head of which any logit is NaN or +infinity (the arithmetic overflowed) has no softmax: its alpha is NaN at
+// every key, and so are the row's score, mass and the mass of its group on every page that the row sees. It is
+// not hidden behind the other heads; select_pages ranks such pages as -infinity.
 #pragma once
 #include <cstdint>
 

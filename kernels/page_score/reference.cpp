@@ -24,6 +24,11 @@ std::vector<double> probabilities(const Params& p, int r, int h) {
   return alpha;
 }
 
+// The larger of the two; a NaN stays.
+double larger(double a, double b) {
+  return std::isnan(a) || a > b ? a : b;
+}
+
 }  // namespace
 
 void reference(const Params& p) {
@@ -39,10 +44,10 @@ void reference(const Params& p) {
         double max = 0;
         for (int h = 0; h < p.n_heads; ++h) {
           const double weight = p.head_weight ? p.head_weight[h] : 1;
-          max = std::max(max, weight * alpha[size_t(h)][size_t(i)]);
+          max = larger(max, weight * alpha[size_t(h)][size_t(i)]);
           group_sum[size_t(h / group)] += alpha[size_t(h)][size_t(i)];
         }
-        score = p.page == Page::sum ? score + max : std::max(score, max);
+        score = p.page == Page::sum ? score + max : larger(score, max);
       }
       double sum = 0;
       for (int g = 0; g < p.kv.n_kv_heads; ++g) {

@@ -20,7 +20,7 @@ struct Params {
   PagedKv kv;
   const int32_t* sequence = nullptr;      // [n_rows] row of the page table; null: all rows are sequence 0
   const int32_t* length = nullptr;        // [n_rows] keys each row sees, >= 1
-  const int32_t* list = nullptr;          // [n_rows, list_stride] logical pages; null: every row attends to all
+  const int32_t* list = nullptr;          // [n_rows, list_stride] logical pages, none twice; null: every row attends to all
   const int32_t* list_length = nullptr;   // [n_rows] pages of each list, or -1 for all; required with list
   int list_stride = 0;
   float* out = nullptr;                   // [n_rows, n_heads, head_dim]

@@ -1,3 +1,5 @@
+#include <vector>
+
 #include "kernels/check.h"
 #include "kernels/paged_attention/paged_attention.h"
 
@@ -6,7 +8,8 @@ namespace {
 
 constexpr const char* kernel = "paged_attention";
 
-void check_list(const Params& p, int r) {
+// `last_row` [max_pages]: the last row whose list had the page, -1 at first.
+void check_list(const Params& p, int r, std::vector<int>& last_row) {
   const int n = p.list_length[r], pages = pages_for(p.length[r]);
   if (n == 0 || n > p.list_stride) {
     throw bad_input("{}: list_length[{}] is {}, expected 1 to list_stride = {}, or -1 for all pages", kernel,
@@ -19,6 +22,11 @@ void check_list(const Params& p, int r) {
                       pages - 1);
     }
     check_page(kernel, p.kv, r, p.sequence ? p.sequence[r] : 0, page);
+    if (last_row[size_t(page)] == r) {
+      throw bad_input("{}: list[{}, {}] is page {} a second time: its positions would count twice", kernel, r, i,
+                      page);
+    }
+    last_row[size_t(page)] = r;
   }
 }
 
@@ -34,11 +42,12 @@ void check(const Params& p) {
   require_pointer(kernel, "length", p.length);
   require_pointer(kernel, "out", p.out);
   if (p.list) require_pointer(kernel, "list_length", p.list_length);
+  std::vector<int> last_row(p.list ? size_t(p.kv.max_pages) : 0, -1);
   for (int r = 0; r < p.n_rows; ++r) {
     const bool has_list = p.list && p.list_length[r] >= 0;
     if (!has_list) continue;
     check_row(kernel, r, p.sequence ? p.sequence[r] : 0, p.length[r]);
-    check_list(p, r);
+    check_list(p, r, last_row);
   }
   // Rows without a list need all their pages; runs of them share one look at the page table.
   for (int r = 0; r < p.n_rows;) {

@@ -11,19 +11,21 @@ Parts parse(const Inputs& in) {
   if (in.analysis) parts.analysis = parse_analysis(Field(*in.analysis, in.analysis_file));
   if (in.config) parts.config = parse_config(Field(*in.config, in.config_file));
   if (in.validation) parts.validation = parse_validation(Field(*in.validation, in.validation_file));
+  if (in.comparison) parts.comparison = parse_comparison(Field(*in.comparison, in.comparison_file));
   if (in.bench) parts.bench = &*in.bench;
   parts.bench_file = in.bench_file;
   parts.config_sha256 = in.config_sha256;
   return parts;
 }
 
+}  // namespace
+
 const Model* model_of(const Parts& parts) {
   if (parts.config) return &parts.config->model;
   if (parts.analysis) return &parts.analysis->model;
-  return parts.validation ? &parts.validation->model : nullptr;
+  if (parts.validation) return &parts.validation->model;
+  return parts.comparison ? &parts.comparison->model : nullptr;
 }
-
-}  // namespace
 
 Report build(const Inputs& in) {
   require_one_model(in);
@@ -41,6 +43,7 @@ Report build(const Inputs& in) {
   report.sections.push_back(summary_section(parts));
   if (config) report.sections.push_back(schedule_section(*config));
   if (parts.validation) report.sections.push_back(validation_section(*parts.validation));
+  if (parts.comparison) report.sections.push_back(comparison_section(*parts.comparison));
   report.sections.push_back(recall_section(parts));
   if (parts.analysis) {
     report.sections.push_back(correlation_section(*parts.analysis, config));

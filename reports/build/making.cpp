@@ -111,6 +111,13 @@ std::vector<Figure> files(const Parts& parts) {
                            {{"config", source_text(v->config)},
                             {"data", source_text(v->data)},
                             {"n", v->policies.empty() ? "" : counts_text(counts_of(v->policies.front()))}}));
+  if (const auto& c = parts.comparison)
+    figures.push_back(made("file-comparison", c->head,
+                           {{"made from the trace", source_text(c->trace)},
+                            {"data", source_text(c->data)},
+                            {"objective", c->objective},
+                            {"budget", c->budget},
+                            {"n", counts_text(c->counts)}}));
   if (parts.bench)
     figures.push_back(made("file-bench", parse_head(Field(*parts.bench, parts.bench_file)), {}));
   return figures;
@@ -195,6 +202,10 @@ std::vector<std::string> what_is_missing(const Parts& parts) {
         "The verdict, NLL gap, KL and agreement on held-out samples: pass the validation.json that "
         "\"deltacal "
         "validate\" writes.");
+  if (!parts.comparison)
+    notes.push_back(
+        "Methods at equal cost on the same samples: pass the compare.json that \"deltacal calibrate "
+        "--compare\" writes.");
   if (!parts.bench)
     notes.push_back("Times of decoding: pass the file that \"deltacal bench --out bench.json\" writes.");
   return notes;
@@ -229,11 +240,7 @@ Section bench_section(const Field& root) {
 Section making_section(const Parts& parts) {
   Section section{"making", "How it was made", "", {}};
   section.figures = files(parts);
-  const Model* model = parts.config       ? &parts.config->model
-                       : parts.analysis   ? &parts.analysis->model
-                       : parts.validation ? &parts.validation->model
-                                          : nullptr;
-  if (model) section.figures.push_back(identity(*model));
+  if (const Model* model = model_of(parts)) section.figures.push_back(identity(*model));
   section.figures.push_back(definitions());
   if (const auto notes = what_is_missing(parts); !notes.empty())
     section.figures.push_back({.id = "left-out", .title = "Not in this report", .body = Text{notes}});

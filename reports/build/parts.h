@@ -13,13 +13,17 @@ struct Parts {
   std::optional<Analysis> analysis;
   std::optional<Config> config;
   std::optional<Validation> validation;
+  std::optional<Comparison> comparison;
   const Json* bench = nullptr;
   std::string bench_file, config_sha256;
 };
 
+const Model* model_of(const Parts&);  // null: none tells it
+
 Section summary_section(const Parts&);
 Section schedule_section(const Config&);
 Section validation_section(const Validation&);
+Section comparison_section(const Comparison&);
 Section recall_section(const Parts&);  // of what analysis, config and validation hold
 Section correlation_section(const Analysis&, const Config*);
 Section drift_section(const Analysis&, const Config*);

@@ -11,6 +11,8 @@ namespace deltacal::reports {
 std::string svg(const Heatmap&, double width, const std::string& title);
 std::string svg(const LineChart&, double width, const std::string& title);
 std::string svg(const DotWhisker&, double width, const std::string& title);
+// The value axis is logarithmic; what is not above 0 is drawn at its foot.
+std::string svg(const Scatter&, double width, const std::string& title);
 std::string svg(const Strip&, double width, const std::string& title);
 
 }  // namespace deltacal::reports

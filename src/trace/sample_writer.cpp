@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -16,6 +17,13 @@ namespace {
 
 hsize_t extent(int n) {
   return static_cast<hsize_t>(n);
+}
+
+// Edges of edge_delta in one chunk, each with its values of all budgets: a schedule's edges are read one at a
+// time, and chunks of a few deflate as well as larger ones.
+int edges_in_chunk(size_t values_per_edge, int n_edges) {
+  const size_t target = 32 << 10, edges = target / std::max<size_t>(1, values_per_edge * sizeof(uint16_t));
+  return static_cast<int>(std::clamp<size_t>(edges, 1, static_cast<size_t>(n_edges)));
 }
 
 // Page maps [n_layers, max_steps, row...] in chunks of one layer and some steps.
@@ -166,9 +174,15 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
   require_use(n_rows > 0 && !delta.empty() && delta.size() % n_rows == 0 &&
                   edges.kl.size() == n_budgets * n_layers * n_layers,
               to.plan.info, "its sensitivities are not those of its layers and budgets");
-  for (const RankedKl& other : edges.rankings)
+  for (const RankedKl& other : edges.rankings) {
     require_use(other.kl.size() == edges.kl.size(), to.plan.info,
                 "a ranking's sensitivities are not those of its layers and budgets");
+    if (std::ranges::any_of(other.kl, [](float kl) { return std::isinf(kl); }))
+      throw failure(
+          "sample {}: a predicted KL under the ranking {} is infinite: the model's arithmetic overflowed. Try "
+          "--dtype f32.",
+          to.plan.info.id, name_of(other.ranking));
+  }
   std::vector<uint16_t> halves(delta.size());
   to_half(delta, halves);
   for (size_t i = 0; i < delta.size(); ++i)
@@ -183,7 +197,7 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
     write_edge_kl(to.group.get(), to.n_layers, edges.budgets, edges.kl);
     write_rankings(to.group.get(), to.n_layers, edges);
     const h5::Shape all{extent(edges.n_gradients), n_budgets, n_edges, steps};
-    const h5::Shape chunk{1, 1, extent(steps_in_chunk(steps * sizeof(uint16_t), static_cast<int>(n_edges))),
+    const h5::Shape chunk{1, n_budgets, extent(edges_in_chunk(n_budgets * steps, static_cast<int>(n_edges))),
                           steps};
     h5::Dataset::create(to.group.get(), "edge_delta", h5::Type::f16, all, chunk)
         .write({0, 0, 0, 0}, all, halves.data());

@@ -128,3 +128,11 @@ TEST_CASE("comparison: any problem of a packed sample is one that must not be on
   const auto reversed = overlaps(samples, ours);
   CHECK((reversed.size() == 2 && reversed[0].ours == 2 && reversed[1].ours == 5));
 }
+
+TEST_CASE("comparison: development samples are taken problem by problem, so that any first few are mixed") {
+  std::vector<SplitSample> samples;
+  for (const char* problem : {"a", "a", "b", "a", "c", "b", "c"}) samples.push_back({"", problem, ""});
+  CHECK(round_robin_by_problem(samples, 100) == std::vector{0, 2, 4, 1, 5, 6, 3});
+  CHECK(round_robin_by_problem(samples, 4) == std::vector{0, 2, 4, 1});
+  CHECK(round_robin_by_problem({}, 4).empty());
+}

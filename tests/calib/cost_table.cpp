@@ -59,6 +59,31 @@ TEST_CASE("cost table: a file is read as it stands") {
   CHECK(table.other_ms == std::vector{4.0, 5.0});
 }
 
+TEST_CASE("cost table: what is written is read back bit for bit") {
+  CostTable table;
+  table.device = "CPU \"X\", 2 threads";
+  table.batch = 3;
+  table.contexts = {1, 777, 8192};
+  table.k_pages = {4, 64};
+  table.full_ms = {1e-9, 1.0 / 3, 2.5};
+  table.delta_ms = {0, 0.1, 0.7};
+  table.sparse_ms = {{1, 2}, {0.3, 1.0 / 7}, {5, 6}};
+  table.other_ms = {12, 1e3, 0.1 + 0.2};
+  const deltacal::test::Scratch folder;
+  write_cost_table(table, folder / "t.json", Existing::refuse, {"deltacal bench", 7});
+  const CostTable back = read_cost_table(folder / "t.json");
+  CHECK(back.device == table.device);
+  CHECK(back.batch == table.batch);
+  CHECK(back.contexts == table.contexts);
+  CHECK(back.k_pages == table.k_pages);
+  CHECK(back.full_ms == table.full_ms);
+  CHECK(back.delta_ms == table.delta_ms);
+  CHECK(back.sparse_ms == table.sparse_ms);
+  CHECK(back.other_ms == table.other_ms);
+  CHECK_THROWS_WITH(write_cost_table(table, folder / "t.json", Existing::refuse, {}),
+                    ContainsSubstring("--force"));
+}
+
 TEST_CASE("cost table: a broken file is refused with its name and the field") {
   const auto refused = [](const char* field, const Json& value) {
     Json json = sound();

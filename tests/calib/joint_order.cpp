@@ -32,11 +32,14 @@ std::vector<int> k_of(const config::Schedule& s) {
 TEST_CASE("order: least predicted loss first, equal ones as they were, unknown ones last") {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   const std::map<std::vector<int>, double> loss{{{1}, nan}, {{2}, 3}, {{3}, 1}, {{4}, 3}, {{5}, 2}};
-  std::vector<config::Schedule> schedules;
-  for (const int k : {1, 2, 3, 4, 5}) schedules.push_back(with({k}));
-  order_by(schedules, [&](const config::Schedule& s) { return loss.at(k_of(s)); });
+  std::vector<schedule::Candidate> candidates;
+  for (const int k : {1, 2, 3, 4, 5}) candidates.push_back({with({k}), 0, k});
+  order_by(candidates, [&](const config::Schedule& s) { return loss.at(k_of(s)); });
   std::vector<int> order;
-  for (const auto& s : schedules) order.push_back(k_of(s)[0]);
+  for (const auto& c : candidates) {
+    order.push_back(k_of(c.schedule)[0]);
+    CHECK(c.cost == order.back());
+  }
   CHECK(order == std::vector<int>{3, 5, 2, 4, 1});
 }
 

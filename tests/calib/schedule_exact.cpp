@@ -3,6 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <set>
 
+#include "calib/schedule/moves.h"
 #include "core/error.h"
 #include "schedule_support.h"
 
@@ -140,6 +141,19 @@ TEST_CASE("schedule: the loss of a schedule counts its Δ-layers where lists ser
   CHECK(std::abs(schedule::loss_of(edges, s) - sparse - own) < tolerance);
 }
 
+TEST_CASE("schedule: an L is kept that loses more in the sparse layers and less in the Δ-layer itself") {
+  EdgeCosts edges(2, {8}, {1, 8});
+  edges.loss[edges.at(1, 0, 0, 0)] = 0.1;
+  edges.loss[edges.at(1, 0, 0, 1)] = 0.2;
+  edges.loss[edges.at(0, 0, 0, 0)] = 0.9;
+  edges.loss[edges.at(0, 0, 0, 1)] = 0;
+  const auto found =
+      schedule::k_best(edges, {100, 100, {10}, {40}}, 60, {.full_layers = 0, .refresh_interval = 4});
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].loss == 0.2);
+  CHECK(found[0].schedule.layers[0].l_pages == 8);
+}
+
 TEST_CASE("schedule: full_layers auto is the best over every number of initial full layers") {
   const LayerCosts costs{1000, 1000, {130, 470}};
   for (unsigned seed = 0; seed < 4; ++seed)
@@ -264,6 +278,28 @@ TEST_CASE("schedule: 60 layers with many schedules free of loss are not all trie
   const auto found = schedule::k_best(edges, costs, attended_budget(costs, 60, 1.5), {.candidates = 64});
   REQUIRE(found.size() == 64);
   for (const auto& candidate : found) CHECK(candidate.loss == 0);
+}
+
+TEST_CASE("schedule: modes that only repeat another are dropped, however many k and L there are") {
+  const std::vector<int> k_pages{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64}, l_pages{1, 1, 1};
+  LayerCosts costs{1000, 1000, {}};
+  for (const int k : k_pages) costs.sparse.push_back(10 * k);
+  const auto edges = random_edges(80, k_pages, l_pages, Losses::equal, 3);
+  const schedule::Moves moves(edges, costs, {.k_by_segment = true});
+  REQUIRE(moves.n_modes() == 36);
+  for (int layer = 1; layer < 80; ++layer)
+    for (int source = 0; source < layer; ++source) {
+      int left = 0;
+      for (int mode = 0; mode < moves.n_modes(); ++mode)
+        left += static_cast<int>(moves.sparse(layer, source, mode).size());
+      REQUIRE(left == 1);  // the smallest k, and the first of the L
+      REQUIRE(moves.sparse(layer, source, 0)[0].k_index == 0);
+    }
+  const auto found = schedule::k_best(edges, costs, attended_budget(costs, 80, 3),
+                                      {.budgets = schedule::Budgets::per_segment, .candidates = 16});
+  REQUIRE(found.size() == 16);
+  // As few sparse layers as the budget allows: the least n with 80000 - 990 n <= 80000 / 3.
+  for (const auto& candidate : found) CHECK(candidate.loss == 0.5 * 54);
 }
 
 // For one set of Δ-layers the layers decouple but for the budget: an integer knapsack by cost, for every set.

@@ -124,7 +124,7 @@ TEST_CASE("transfer: attended-token ratios are those of the measured samples' ow
         if (task != all_tasks && task != sample.task) continue;
         for (int step = sample.steps.first; step < sample.steps.end; ++step) {
           all += 3 * (step + 1);
-          kept += double(config::attended_positions(t.schedules[i].schedule, step));
+          kept += double(config::attended_positions(t.schedules[i].schedule, step, sample.steps.first));
         }
       }
       CHECK(t.matrix[i][j].attended_ratio == Approx(all / kept));
@@ -191,6 +191,7 @@ TEST_CASE("transfer: the Markdown has the matrix, the samples of each task and t
                   "problems: 2 |") != std::string::npos);
   CHECK(text.find("| 1 | 64 | 1 | 1 | 0.0200 (0.0200 to 0.0200) | ") != std::string::npos);
   CHECK(text.find("| 2 | 64 | 0 of 3 | 0 | - | - | - to - | - |") != std::string::npos);
+  CHECK(text.find("all problems that are packed together") != std::string::npos);
   t.curve_reason = "learning curve: not asked for";
   t.learning_curve.clear();
   CHECK(to_markdown(t).ends_with("\nlearning curve: not asked for.\n"));

@@ -277,6 +277,49 @@ TEST_CASE(
   REQUIRE(list_a == list_b);
 }
 
+TEST_CASE("page score: a NaN or infinite logit makes every page that its row sees NaN, and no other row") {
+  constexpr int group = 3, dim = 64, n_heads = 2 * group;
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const auto all_nan = [](const float* x, int n) { return std::all_of(x, x + n, [](float y) { return std::isnan(y); }); };
+  const auto all_finite = [](const float* x, int n) {
+    return std::all_of(x, x + n, [](float y) { return std::isfinite(y); });
+  };
+  on_every_target([&](const char* name) {
+    CAPTURE(name);
+    for (const auto kernel : {reference, cpu})
+      for (const float bad : {nan, inf})
+        for (const int head : {0, 2, 4}) {
+          const TestCache cache(KvType::f32, 2, dim, {600}, 30);
+          Call call(cache, group, {}, {300, 600, 590}, 31);
+          call.q[size_t((n_heads + head) * dim + 5)] = bad;  // row 1
+          const Result found = call.run(kernel);
+          const int pages = call.p.out_pages, seen = pages_for(600);
+          REQUIRE(all_nan(&found.score[size_t(pages)], seen));
+          REQUIRE(all_nan(&found.mass[size_t(pages)], seen));
+          REQUIRE(all_finite(&found.score[size_t(pages + seen)], pages - seen));
+          const int hit = head / group;
+          REQUIRE(all_nan(&found.group_mass[size_t((2 + hit) * pages)], seen));
+          REQUIRE(all_finite(&found.group_mass[size_t((3 - hit) * pages)], pages));
+          for (const int row : {0, 2}) REQUIRE(all_finite(&found.score[size_t(row * pages)], pages));
+        }
+  });
+}
+
+TEST_CASE("page score: a NaN key is seen by the rows that see its position alone") {
+  TestCache cache(KvType::bf16, 1, 64, {600}, 32);
+  for (int d = 0; d < 64; ++d) cache.set_key(0, 0, 420, d, std::numeric_limits<float>::quiet_NaN());
+  for (const auto kernel : {reference, cpu}) {
+    Call call(cache, 2, {}, {420, 421}, 33);
+    const Result found = call.run(kernel);
+    const int seen = pages_for(421);
+    for (int u = 0; u < seen; ++u) {
+      REQUIRE(std::isfinite(found.score[size_t(u)]));
+      REQUIRE(std::isnan(found.score[size_t(call.p.out_pages + u)]));
+      REQUIRE(std::isnan(found.mass[size_t(call.p.out_pages + u)]));
+    }
+  }
+}
+
 TEST_CASE("page score: bad parameters are refused with the field's name") {
   const TestCache cache(KvType::f32, 2, 64, {100}, 22);
   const auto refused = [&](const std::string& field, auto change) {

@@ -282,6 +282,7 @@ TEST_CASE("paged attention: bad parameters are refused with the field's name") {
   CHECK(refused("length", [](Call& c) { c.length[0] = 0; }));
   CHECK(refused("list[0, 1]", [](Call& c) { c.list[1] = 7; }));
   CHECK(refused("list[0, 0]", [](Call& c) { c.list[0] = -1; }));
+  CHECK(refused("list[0, 1] is page 6 a second time", [](Call& c) { c.list[1] = 6; }));
   CHECK(refused("list_length[0]", [](Call& c) { c.list_length[0] = 0; }));
   CHECK(refused("list_length[0]", [](Call& c) { c.list_length[0] = 3; }));
   CHECK(refused("sequence[0]", [](Call& c) { c.sequence[0] = -1, c.p.list = nullptr; }));

@@ -156,6 +156,63 @@ TEST_CASE("numbers: validation tables, bins and samples are those of the file") 
   CHECK(index.at({"policies", "delta", "NLL minus delta's"}).at(3) == "");
 }
 
+TEST_CASE("numbers: methods, differences, budgets, surrogates and stability are those of the comparison") {
+  const Inputs in = all_fixtures();
+  const auto index = index_csv(csv(build(in)));
+  const Json& c = *in.comparison;
+  const auto require_estimate = [&](const std::vector<std::string>& key, const Json& e) {
+    require_cell(index, key, e["mean"], e["low"], e["high"]);
+  };
+  for (const auto& m : c["methods"]) {
+    const std::string who = m["name"];
+    require_estimate({"methods", who, "NLL gap"}, m["nll_gap"]);
+    require_estimate({"methods-nll-gap", who, "NLL gap"}, m["nll_gap"]);
+    require_estimate({"methods", who, "KL"}, m["kl"]);
+    require_cell(index, {"methods", who, "Attended-token ratio"}, m["attended_ratio"], {}, {});
+    require_cell(index, {"methods", who, "Predicted KL"}, m["predicted_kl"], {}, {});
+    require_cell(index, {"methods", who, "Mean recall"}, m["recall"], {}, {});
+    CHECK(index.at({"methods", who, "Schedule"}).at(3) == m["schedule"].get<std::string>());
+    if (who == "dp") {
+      CHECK(index.at({"methods", who, "NLL minus dp's"}).at(3) == "");
+      CHECK_FALSE(index.contains({"methods-difference", who, "NLL minus dp's"}));
+      continue;
+    }
+    require_estimate({"methods", who, "NLL minus dp's"}, m["vs_winner"]);
+    require_estimate({"methods-difference", who, "NLL minus dp's"}, m["vs_winner"]);
+    require_estimate({"pareto", who + ": attended=1.6", "NLL gap"}, m["nll_gap"]);
+  }
+  for (const auto& [name, at] : {std::pair("1.5", 0), std::pair("2", 1)}) {
+    const Json& row = c["pareto"][at];
+    require_estimate({"pareto", std::string("dp by budget: ") + name, "NLL gap"}, row["nll_gap"]);
+    require_cell(index, {"pareto", std::string("dp by budget: ") + name, "Attended-token ratio"},
+                 row["attended_ratio"], {}, {});
+    require_estimate({"pareto-schedules", name, "KL"}, row["kl"]);
+  }
+  CHECK(index.at({"pareto", "dp by budget: 3", "NLL gap"}).at(3) == "");  // not run
+  for (const auto& s : c["surrogates"]) {
+    require_estimate({"surrogates", s["name"], "Spearman"}, s["spearman"]);
+    require_cell(index, {"surrogates", s["name"], "Kendall"}, s["kendall"], {}, {});
+  }
+  require_cell(index, {"prediction", "1", "Mean"}, c["prediction"]["residuals"][0]["mean"], {}, {});
+  for (size_t layer = 0; layer < 6; ++layer)
+    require_cell(index, {"stability", "chosen", name(layer)}, c["stability"][layer]["share"], {}, {});
+}
+
+TEST_CASE("numbers: the picture of budgets draws what was run, at the foot where it is not above 0") {
+  Inputs in = all_fixtures();
+  const auto marks = [&] {
+    const std::string page = html(build(in));
+    const size_t from = page.find("<figure id=\"pareto\""), end = page.find("</figure>", from);
+    return count(page.substr(from, end - from), "<title>");
+  };
+  CHECK(marks() == 4);  // two budgets that were run, two other methods
+  (*in.comparison)["pareto"][0]["nll_gap"]["mean"] = -0.001;
+  CHECK(marks() == 4);
+  (*in.comparison)["stability"] = Json::array();
+  (*in.comparison)["stability_of"]["reason"] = "one problem cannot be resampled";
+  CHECK(contains(html(build(in)), "one problem cannot be resampled."));
+}
+
 TEST_CASE("numbers: the schedule, its lists and its alternatives are those of the config") {
   const Inputs in = all_fixtures();
   const auto index = index_csv(csv(build(in)));

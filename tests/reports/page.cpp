@@ -22,6 +22,7 @@ Inputs without(Inputs in, unsigned left_out) {
   if (left_out & 2) in.config.reset();
   if (left_out & 4) in.validation.reset();
   if (left_out & 8) in.bench.reset();
+  if (left_out & 16) in.comparison.reset();
   return in;
 }
 
@@ -29,7 +30,7 @@ Inputs without(Inputs in, unsigned left_out) {
 
 TEST_CASE("page: well formed and self-contained with every set of pieces") {
   const Inputs all = all_fixtures();
-  for (unsigned left_out = 0; left_out < 15; ++left_out) {
+  for (unsigned left_out = 0; left_out < 31; ++left_out) {
     INFO("left out: " << left_out);
     const Report report = build(without(all, left_out));
     const std::string page = html(report);
@@ -46,6 +47,8 @@ TEST_CASE("page: well formed and self-contained with every set of pieces") {
     CHECK(contains(page, "id=\"schedule-strip\"") == !(left_out & 2));
     CHECK(contains(page, "id=\"validation\"") == !(left_out & 4));
     CHECK(contains(page, "id=\"bench\"") == !(left_out & 8));
+    CHECK(contains(page, "pass the compare.json") == bool(left_out & 16));
+    CHECK(contains(page, "id=\"comparison\"") == !(left_out & 16));
   }
 }
 
@@ -67,7 +70,7 @@ TEST_CASE("page: the other forms hold the same figures") {
 TEST_CASE("page: strings from the files cannot become markup") {
   const std::string evil = "<img src=x onerror=\"alert(1)\">'&|`\x01\n,\"end";
   Inputs in = all_fixtures();
-  for (Json* document : {&*in.analysis, &*in.config, &*in.validation, &*in.bench}) {
+  for (Json* document : {&*in.analysis, &*in.config, &*in.validation, &*in.comparison, &*in.bench}) {
     (*document)["model"]["name"] = evil;
     (*document)["command"] = evil;
   }
@@ -80,6 +83,8 @@ TEST_CASE("page: strings from the files cannot become markup") {
   validation["policies"][1]["samples"][0]["id"] = evil;
   validation["policies"][2]["name"] = evil;
   validation["verdict"]["thresholds"][0]["name"] = evil;
+  (*in.comparison)["winner"] = (*in.comparison)["methods"][0]["name"] = evil;
+  (*in.comparison)["surrogates"][0]["name"] = (*in.comparison)["prediction"]["warning"] = evil;
   (*in.bench)[evil] = evil;
   (*in.bench)["decode"][0][evil] = 3;
 
@@ -118,7 +123,8 @@ TEST_CASE("page: under 2 MB at 80 layers, and well formed at 1, 30 and 80") {
 TEST_CASE("page: says why there are no intervals") {
   Inputs in = all_fixtures();
   const std::string reason = "3 problems are too few, at least 4 are needed";
-  for (Json* document : {&*in.analysis, &*in.validation}) (*document)["interval"]["reason"] = reason;
+  for (Json* document : {&*in.analysis, &*in.validation, &*in.comparison})
+    (*document)["interval"]["reason"] = reason;
   for (auto& table : (*in.analysis)["recall"]) table["low"] = table["high"] = nullptr;
   (*in.analysis)["layer_drift"]["low"] = nullptr;
   const std::string page = html(build(in));

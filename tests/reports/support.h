@@ -24,8 +24,8 @@ inline Json load(const std::string& name) {
 }
 
 inline Inputs all_fixtures() {
-  return read_inputs(
-      {fixture("bench.json"), fixture("validation.json"), fixture("analysis.json"), fixture("config.json")});
+  return read_inputs({fixture("bench.json"), fixture("validation.json"), fixture("analysis.json"),
+                      fixture("compare.json"), fixture("config.json")});
 }
 
 // A file that goes when the test ends.

@@ -41,8 +41,8 @@ struct Setting {
   }
 };
 
-calib::HeadTask task_of(HeadCells cells, int l_pages) {
-  return {cells.layer, cells.n_heads, l_pages, config::Score::Page::sum, 1e-7, {std::move(cells)}};
+calib::HeadTask task_of(HeadCells cells, int l_pages, PageScore page) {
+  return {cells.layer, cells.n_heads, l_pages, page, 1e-7, {std::move(cells)}};
 }
 
 }  // namespace
@@ -52,29 +52,35 @@ TEST_CASE("head cells: with all weights 1 the loss is the sum of the sensitivity
     const Setting s(architecture);
     const std::vector<PageBudget> budgets{{2, 1}, {4, 1}, {6, 1}};
     decode::KvCache cache(s.model, 1, int(s.ids.size()));
-    sensitivity::Sensitivity pass(s.model, int(s.ids.size()), s.steps, {budgets, {}, 1e-7}, n_prompt);
+    sensitivity::Sensitivity pass(s.model, int(s.ids.size()), s.steps,
+                                  {budgets, {}, 1e-7, {{PageScore::max, 1}}}, n_prompt);
     s.replay(decode::full_policy(4), cache, pass);
     pass.finish(s.ids, n_prompt, cache);
-    const auto kl = pass.edges().edge_kl();
-    const auto edge = [&](int e, int target, int source) {
-      return double(kl[size_t((e * 4 + target) * 4 + source)]);
-    };
 
     const std::vector<sensitivity::ListUse> uses{{0, {{1, 4}, {2, 2}}}, {1, {{3, 6}}}};
     int positions = 0;
     const auto cells =
         sensitivity::head_cells(s.model, s.ids, n_prompt, s.steps, uses, [&](int n) { positions += n; });
     CHECK(positions == int(s.ids.size()));
-    const double expected[] = {edge(1, 1, 0) + edge(0, 2, 0), edge(2, 3, 1)};
+    const std::vector<float> ones(size_t(s.model.info().n_heads), 1.0f);
+    for (const int ranking : {0, 1}) {
+      const auto kl = pass.edges().edge_kl(ranking);
+      const auto edge = [&](int e, int target, int source) {
+        return double(kl[size_t((e * 4 + target) * 4 + source)]);
+      };
+      const double expected[] = {edge(1, 1, 0) + edge(0, 2, 0), edge(2, 3, 1)};
+      for (size_t i = 0; i < 2; ++i) {
+        const auto task = task_of(cells[i], 1, ranking == 0 ? PageScore::sum : PageScore::max);
+        const double found = calib::head_loss(task, 0, ones);
+        CAPTURE(architecture, ranking, i, found, expected[i]);
+        CHECK(expected[i] > 0);
+        CHECK(std::abs(found - expected[i]) < 1e-3 * expected[i]);
+      }
+    }
     size_t bytes = 0;
-    for (size_t i = 0; i < 2; ++i) {
-      const double found =
-          calib::head_loss(task_of(cells[i], 1), 0, std::vector<float>(size_t(s.model.info().n_heads), 1.0f));
-      CAPTURE(architecture, i, found, expected[i]);
-      CHECK(expected[i] > 0);
-      CHECK(std::abs(found - expected[i]) < 1e-3 * expected[i]);
-      bytes += sizeof(float) * cells[i].alpha.size();
-      for (const auto& served : cells[i].served)
+    for (const HeadCells& of : cells) {
+      bytes += sizeof(float) * of.alpha.size();
+      for (const auto& served : of.served)
         bytes += sizeof(float) * (served.cells.size() + served.whole.size());
     }
     CHECK(bytes == sensitivity::head_cells_bytes(s.model.info().n_heads, s.steps, uses));
@@ -109,8 +115,8 @@ TEST_CASE("head cells: under given weights the decoder reads the lists that the 
       REQUIRE(keep.list.size() == 4 * s.steps.size());
 
       const std::vector<sensitivity::ListUse> uses{{0, {{1, 4}}}};
-      calib::HeadTask task = task_of(sensitivity::head_cells(s.model, s.ids, n_prompt, s.steps, uses)[0], 1);
-      task.page = page;
+      calib::HeadTask task =
+          task_of(sensitivity::head_cells(s.model, s.ids, n_prompt, s.steps, uses)[0], 1, page);
       // From the decoder's lists alone.
       const HeadCells& cells = task.samples[0];
       const size_t H = 4;

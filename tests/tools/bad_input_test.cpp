@@ -39,6 +39,14 @@ struct Workplace {
   std::string arguments() const { return " --model " + model + " --data " + data + " --dtype f32"; }
 };
 
+// The config with a schedule that --to delta can say.
+std::string exportable(const Workplace& w) {
+  Json config = Json::parse(read_file(w.config));
+  const Json sparse{{"role", "sparse"}, {"k_pages", 8}};
+  config["layers"] = {Json{{"role", "delta"}, {"k_pages", 8}, {"l_pages", 1}}, sparse, sparse, sparse};
+  return config.dump();
+}
+
 // Status 2, the message holds `what`, and no output appears.
 void refused(const Workplace& w, const std::string& arguments, const std::string& what, int status = 2) {
   const auto outcome = run_program(arguments + " --out " + (w / "new"));
@@ -77,6 +85,18 @@ TEST_CASE("bad input: the command line") {
   refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:1", "\"refresh:1\": give max");
   refused(w, "profile" + w.arguments() + " --sensitivity --k-pages 2 --l-pages 4", "L <= K");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --objective kl", "profile with --sensitivity");
+  const std::string max = "calibrate " + w.trace + " --budget attended=1.1 --score-page max";
+  refused(w, max, "profile with --sensitivity --rankings max");
+  for (const char* method : {"recall-dp", "kascade", "tidal"})
+    refused(w, max + " --method " + method, std::string("--method ") + method + ": recall is not known under --score-page max");
+  refused(w, max + " --objective recall", "--objective recall: recall is not known under --score-page max");
+  for (const char* table : {" --compare", " --transfer"})
+    refused(w, max + table + w.arguments(), "--score-page and --carry are for a config");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --carry 0.5 --fit-head-weights --model " + w.model, "--fit-head-weights fits each");
+  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --score-page max", "--min-recall: recall is not known under --score-page max");
+  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --carry 0.5", "--min-recall: recall is not known under --carry");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --score-page mean", "--score-page");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --carry 1.5", "--carry");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --aggregate median", "cvar:0.1");
   refused(w, "calibrate " + w.trace, "--budget");
   refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");
@@ -88,7 +108,7 @@ TEST_CASE("bad input: the command line") {
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --max-kl 0.1", "--max-kl");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --rerank 4", "give --model M --data dev.jsonl");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare", "give --model M --data dev.jsonl");
-  refused(w, "calibrate " + w.trace + " --budget attended=1.1" + w.arguments(), "--compare, --rerank");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1" + w.arguments(), "--compare, --transfer, --rerank");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare --method uniform" + w.arguments(), "--methods");
   refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --rerank 4" + w.arguments(), "the same tokens");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare --methods random,dp" + w.arguments(), "the first is what the others");
@@ -174,6 +194,25 @@ TEST_CASE("bad input: configs") {
   refused(w, "validate" + w.arguments() + " --config " + w.config, "--allow-overlap");
 }
 
+TEST_CASE("bad input: exports") {
+  const Workplace w;
+  const Json good = Json::parse(read_file(w.config));
+  refused(w, "export " + w.config, "--to");
+  refused(w, "export " + w.config + " --to tgi", "tgi");
+  refused(w, "export " + w.config + " --to sglang", "no form of sglang that deltacal knows");
+  refused(w, "export " + w.config + " --to delta,vllm",
+          "no form of vllm");  // and nothing of delta is written
+  refused(w, "export " + w.config + " --to delta --context 4096", "--context belongs to --to kascade");
+  refused(w, "export " + w.config + " --to delta,delta", "delta is there twice");
+  refused(w, "export " + w.trace + " --to delta", "t.h5");
+  Json mixed = good;
+  mixed["layers"] = {Json{{"role", "delta"}, {"k_pages", 4}, {"l_pages", 1}},
+                     Json{{"role", "sparse"}, {"k_pages", 4}}, Json{{"role", "sparse"}, {"k_pages", 2}},
+                     Json{{"role", "full"}}};
+  refused(w, "export " + w.write("mixed.json", mixed.dump()) + " --to delta",
+          "calibrate with --k-per schedule");
+}
+
 TEST_CASE("bad input: traces") {
   const Workplace w;
   const std::string trace = read_file(w.trace);
@@ -192,13 +231,30 @@ TEST_CASE("bad input: traces") {
             .status == 2);
 }
 
+TEST_CASE("export: one form is a file, several are a folder of files that a shell takes") {
+  const Workplace w;
+  const std::string config = w.write("e.json", exportable(w));
+  REQUIRE(run_program("export " + config + " --to delta --out " + (w / "one.sh")).status == 0);
+  const auto both =
+      run_program("export " + config + " --to delta,kascade --context 1024 --out " + (w / "forms"));
+  CHECK(both.status == 0);
+  CHECK(both.output.find("differs, ") != std::string::npos);
+  CHECK(read_file(w / "one.sh") == read_file(w / "forms/delta.sh"));
+  CHECK(fs::exists(w / "forms/kascade.sh"));
+  CHECK(run_program("", "bash -c '. " + (w / "one.sh") + "; echo \"${delta_options[*]}\"';")
+            .output.find("--full_cache_layers 0 --subset_cache_size 8 --compression_ratio 1 --L 1") !=
+        std::string::npos);
+  CHECK(run_program("export " + config + " --to delta --out " + (w / "forms")).output.find("--force") !=
+        std::string::npos);
+}
+
 TEST_CASE("bad input: an output that exists stays as it is") {
   const Workplace w;
   w.write("kept", "kept");
   for (const std::string& command : std::vector<std::string>{
            "profile" + w.arguments(), "analyze " + w.trace, "calibrate " + w.trace + " --budget attended=1.1",
            "merge " + w.trace, "validate" + w.arguments() + " --allow-overlap --config " + w.config,
-           "report " + w.config}) {
+           "report " + w.config, "export " + w.write("e.json", exportable(w)) + " --to delta"}) {
     const auto outcome = run_program(command + " --out " + (w / "kept"));
     CAPTURE(command, outcome.output);
     CHECK(outcome.status == 2);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/files.h"
 #include "program.h"
@@ -19,15 +20,17 @@ namespace {
 
 const std::string grid = " --k-pages 2,4,8 --l-pages 1,2";
 
+// Six problems, with a text each, or all with the same.
 struct Workplace {
   test::Scratch folder;
   std::string model = folder / "m.gguf", data = folder / "traces.jsonl", trace = folder / "t.h5";
-  Workplace() {
+  explicit Workplace(bool one_text = false) {
     test::write_tiny_model({.n_layers = 6}, model);
     std::ofstream out(data);
     for (int problem = 0; problem < 6; ++problem) {
       std::string response;
-      for (int i = 0; i < 40; ++i) response += "step " + std::to_string(i * (7 + problem) % 97) + " ";
+      for (int i = 0; i < 40; ++i)
+        response += "step " + std::to_string(i * (one_text ? 7 : 7 + problem) % 97) + " ";
       out << Json{{"task", "toy"},
                   {"problem", problem},
                   {"question", "What is " + std::to_string(problem) + "?"},
@@ -37,7 +40,7 @@ struct Workplace {
     }
     out.close();
     REQUIRE(run_program("profile --model " + model + " --data " + data +
-                        " --dtype f32 --sensitivity --steps 64" + grid + " --out " + trace)
+                        " --dtype f32 --sensitivity --rankings max --steps 64" + grid + " --out " + trace)
                 .status == 0);
   }
   std::string operator/(const std::string& name) const { return folder / name; }
@@ -55,42 +58,61 @@ Json json_of(const std::string& path) {
 TEST_CASE(
     "calibrate: head weights are fitted to the prediction that the schedule was chosen by, and kept where "
     "they hold") {
-  const Workplace w;
-  const std::string fit = w.calibrate() + " --model " + w.model + " --dtype f32 --fit-head-weights";
-  const auto outcome = run_program(fit + " --out " + (w / "c.json"));
-  CAPTURE(outcome.output);
-  REQUIRE(outcome.status == 0);
-  const Json config = json_of(w / "c.json"), made = config["provenance"]["head_weights"];
-  CHECK(made["n_steps"] == 128);
-  double before = 0;
-  std::vector<bool> kept(6, false);
-  for (const Json& layer : made["layers"]) {
-    before += layer["predicted_kl"]["all_one"].get<double>();
-    CHECK(layer["predicted_kl"]["fitted"].get<double>() <= layer["predicted_kl"]["all_one"].get<double>());
-    CHECK(layer["kept"].get<bool>() == (layer["held_out_gain"]["low"].get<double>() > 0));
-    CHECK(layer["fold_weights"].size() == 6);  // one for each problem
-    const int number = layer["layer"].get<int>();
-    kept[size_t(number)] = layer["kept"].get<bool>();
-    CHECK(config["layers"][number]["role"] == "delta");
-    for (const Json& served : layer["served"]) CHECK(config["layers"][served.get<int>()]["role"] == "sparse");
-    if (kept[size_t(number)]) CHECK(config["score"]["head_weights"][number] == layer["weights"]);
-    CHECK(outcome.output.find("head weights of Δ-layer " + std::to_string(number)) != std::string::npos);
+  for (const bool one_text : {false, true}) {
+    const Workplace w(one_text);
+    const std::string fit = w.calibrate() + " --model " + w.model + " --dtype f32 --fit-head-weights";
+    const auto outcome = run_program(fit + " --out " + (w / "c.json"));
+    CAPTURE(one_text, outcome.output);
+    REQUIRE(outcome.status == 0);
+    const Json config = json_of(w / "c.json"), made = config["provenance"]["head_weights"],
+               rows = config["score"]["head_weights"];
+    CHECK(made["n_steps"] == 128);
+    double before = 0;
+    std::set<int> weighted, served_by_weights;
+    for (const Json& layer : made["layers"]) {
+      const int number = layer["layer"].get<int>();
+      before += layer["predicted_kl"]["all_one"].get<double>();
+      CHECK(layer["predicted_kl"]["fitted"].get<double>() <= layer["predicted_kl"]["all_one"].get<double>());
+      CHECK(layer["kept"].get<bool>() == (layer["held_out_gain"]["low"].get<double>() > 0));
+      CHECK(layer["fold_weights"].size() == 6);  // one for each problem
+      CHECK(config["layers"][number]["role"] == "delta");
+      for (const Json& served : layer["served"]) {
+        CHECK(config["layers"][served.get<int>()]["role"] == "sparse");
+        if (layer["kept"]) served_by_weights.insert(served.get<int>());
+      }
+      if (layer["kept"]) {
+        weighted.insert(number);
+        CHECK(rows[number] == layer["weights"]);
+      }
+      CHECK(outcome.output.find("head weights of Δ-layer " + std::to_string(number)) != std::string::npos);
+    }
+    // What is fitted to a text holds on the same text.
+    if (one_text) CHECK(!weighted.empty());
+    for (int layer = 0; layer < 6; ++layer)
+      if (!weighted.contains(layer)) CHECK((rows.is_null() || rows[layer].is_null()));
+    // All of the trace's steps are used, so this is the sum over the schedule's edges in the trace.
+    CHECK(before > 0);
+    CHECK(before == Catch::Approx(config["provenance"]["loss"].get<double>()).epsilon(1e-3));
+    // Recall was measured on other lists.
+    for (const Json& expected : config["expected"]["recall"])
+      CHECK(!served_by_weights.contains(expected["layer"].get<int>()));
+    CHECK(run_program("generate --model " + w.model + " --dtype f32 --config " + (w / "c.json") +
+                      " --prompt hello --max-new-tokens 4")
+              .status == 0);
+    if (one_text) continue;
+    // By the largest of a page, too.
+    REQUIRE(run_program(fit + " --score-page max --out " + (w / "max.json")).status == 0);
+    const Json max = json_of(w / "max.json")["provenance"];
+    before = 0;
+    for (const Json& layer : max["head_weights"]["layers"])
+      before += layer["predicted_kl"]["all_one"].get<double>();
+    CHECK(before == Catch::Approx(max["loss"].get<double>()).epsilon(1e-3));
+    // The same again, bit for bit; on fewer steps it is another sum.
+    REQUIRE(run_program(fit + " --out " + (w / "again.json")).status == 0);
+    CHECK(json_of(w / "again.json")["provenance"]["head_weights"] == made);
+    REQUIRE(run_program(fit + " --head-weight-steps 16 --out " + (w / "fewer.json")).status == 0);
+    CHECK(json_of(w / "fewer.json")["provenance"]["head_weights"]["layers"] != made["layers"]);
   }
-  CHECK(before > 0);
-  // All of the trace's steps are used, so this is the sum over the schedule's edges in the trace.
-  CHECK(before == Catch::Approx(config["provenance"]["loss"].get<double>()).epsilon(1e-3));
-  const Json rows = config["score"]["head_weights"];
-  for (size_t layer = 0; layer < 6; ++layer)
-    if (!kept[layer]) CHECK((rows.is_null() || rows[layer].empty()));
-  CHECK(run_program("generate --model " + w.model + " --dtype f32 --config " + (w / "c.json") +
-                    " --prompt hello --max-new-tokens 4")
-            .status == 0);
-
-  // The same again, bit for bit; on fewer steps it is another sum.
-  REQUIRE(run_program(fit + " --out " + (w / "again.json")).status == 0);
-  CHECK(json_of(w / "again.json")["provenance"]["head_weights"] == made);
-  REQUIRE(run_program(fit + " --head-weight-steps 16 --out " + (w / "fewer.json")).status == 0);
-  CHECK(json_of(w / "fewer.json")["provenance"]["head_weights"]["layers"] != made["layers"]);
 }
 
 TEST_CASE("bad input: head weights") {
@@ -108,13 +130,15 @@ TEST_CASE("bad input: head weights") {
   refused(w.calibrate() + " --head-weight-steps 16", "--fit-head-weights");
   refused(fit + w.model + " --head-weight-steps 0", "--head-weight-steps");
   refused(fit + w.model + " --compare", "--compare");
+  refused(fit + w.model + " --carry 0.5", "fits each Δ-layer by itself");
+  refused(fit + w.model + " --refresh 4", "goes neither");
   refused(fit + (w / "absent.gguf"), "absent.gguf");
   test::write_tiny_model({.n_layers = 6, .seed = 2}, w / "other.gguf");
   refused(fit + (w / "other.gguf"), "its weights differ");
   test::write_tiny_model({.n_layers = 5}, w / "smaller.gguf");
   refused(fit + (w / "smaller.gguf"), "n_layers");
   refused("calibrate " + w.trace + grid +
-              " --budget attended=1 --method uniform --fit-head-weights --dtype f32 --model " + w.model,
+              " --budget attended=1 --full-layers 5 --fit-head-weights --dtype f32 --model " + w.model,
           "no sparse layer");
   // Refused by name on a CPU that has no bf16.
   const auto bf16 =

@@ -229,7 +229,11 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   const std::string calibrate = "calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --model " + w.model +
                                 " --dtype f32 --data " + (w / "dev.jsonl") + " --rerank-samples 8 --candidates 3";
   const std::string evaluations = " --evaluations " + (w / "runs.jsonl");
-  check_done(run_program(calibrate + " --compare --out " + (w / "compare.json") + evaluations));
+  const auto compared = run_program(calibrate + " --compare --out " + (w / "compare.json") + evaluations);
+  check_done(compared);
+  CHECK(compared.output.find(
+            "8 of 10 samples, of 5 problems: p3t0, p4t0, p5t0, p6t0, p7t0, p3t1, p4t1, p5t1\n") !=
+        std::string::npos);
   const Json table = json_of(w / "compare.json");
   std::vector<std::string> names;
   for (const Json& row : table["methods"]) {
@@ -245,6 +249,14 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   CHECK(table["surrogates"].size() == 5);
   CHECK(table["pareto"].size() >= 1);
   CHECK(read_file(w / "compare.md").find("| **dp** |") != std::string::npos);
+  for (const std::string format : {"html", "md", "csv", "json"})
+    check_done(run_program("report " + (w / "compare.json") + " --format " + format + " --out " +
+                           (w / ("r." + format))));
+  for (const char* figure : {"methods", "methods-difference", "pareto", "surrogates", "stability"})
+    CHECK(read_file(w / "r.html").find("id=\"" + std::string(figure) + "\"") != std::string::npos);
+  const Json inspected = Json::parse(run_program("inspect --json " + (w / "compare.json")).output);
+  CHECK(inspected["winner"] == "dp");
+  CHECK(inspected["methods"][1]["vs_winner"] == table["methods"][1]["vs_winner"]);
 
   // Cut off in the middle of a line: the finished runs are used again, the table is the same.
   std::string runs = read_file(w / "runs.jsonl");
@@ -262,6 +274,14 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   const Json made = json_of(w / "reranked.json");
   CHECK(made["provenance"]["rerank"]["rounds"].size() >= 1);
   CHECK(made["provenance"]["rerank"]["nll_gap"]["mean"].get<double>() <= table["methods"][0]["nll_gap"]["mean"].get<double>() + 1e-6);
+  // The winner of so many has two Δ-layers, so that carries are tried, under keys of their own.
+  check_done(run_program(calibrate + " --rerank 24 --full-layers 0 --out " + (w / "carries.json") + evaluations));
+  std::set<std::string> changes;
+  const Json carries = json_of(w / "carries.json");
+  for (const Json& round : carries["provenance"]["rerank"]["rounds"])
+    for (const Json& tried : round["tries"]) changes.insert(tried["change"]);
+  CHECK(changes.contains("carry 0.5"));
+  CHECK(read_file(w / "runs.jsonl").find(" carry 0.5\"") != std::string::npos);
   // What re-ranking has seen is not held out.
   const auto seen = run_program("validate --model " + w.model + " --dtype f32 --data " + (w / "dev.jsonl") + " --config " +
                                 (w / "reranked.json") + " --out " + (w / "v.json"));
@@ -278,6 +298,48 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   CHECK(read_file(w / "precious.json") == "{\"no\": \"newline\"}");
   const auto impossible = run_program(calibrate + " --budget attended=500 --compare --out " + (w / "x.json"));
   CHECK(impossible.status == 2);
+}
+
+TEST_CASE("calibrate: under the page score max the loss is that of its own ranking, and nothing is said of recall") {
+  const Workplace w;
+  check_done(run_program("profile" + w.common(w / "t.h5") + " --steps 64 --limit 6 --sensitivity --rankings max" + grid));
+  const std::string calibrate = "calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --score-page max --carry 0.5 --out ";
+  const auto outcome = run_program(calibrate + (w / "c.json") + " --alternatives-dir " + (w / "others"));
+  check_done(outcome);
+  CHECK(outcome.output.find("score max, carry 0.5") != std::string::npos);
+  CHECK(outcome.output.find("kascade: it chooses by recall") != std::string::npos);
+  const Json config = json_of(w / "c.json");
+  CHECK(config["score"] == Json{{"page", "max"}, {"carry", 0.5}, {"head_weights", nullptr}});
+  CHECK(config["expected"]["recall"].empty());
+  CHECK(config["provenance"]["alternatives"][0]["mean_recall"].is_null());
+  CHECK(json_of(w / "others/uniform.json")["score"] == config["score"]);
+  CHECK(!std::filesystem::exists(w / "others/tidal.json"));
+
+  // The sum over its edges of the samples' mean, from the trace.
+  const trace::Reader trace(w / "t.h5");
+  double of_max = 0, of_sum = 0;
+  for (int sample = 0; sample < 6; ++sample) {
+    const trace::EdgeSensitivity edges = trace.sensitivity(sample);
+    REQUIRE(edges.rankings.size() == 1);
+    int source = 0;
+    for (int layer = 0; layer < 6; ++layer) {
+      const Json& plan = config["layers"][layer];
+      if (plan["role"] == "delta") source = layer;
+      if (plan["role"] != "sparse") continue;
+      const PageBudget budget{plan["k_pages"], config["layers"][source]["l_pages"]};
+      const size_t e = std::ranges::find(edges.budgets, budget) - edges.budgets.begin();
+      REQUIRE(e < edges.budgets.size());
+      of_max += edges.rankings[0].kl[(e * 6 + layer) * 6 + source] / 6;
+      of_sum += edges.kl[(e * 6 + layer) * 6 + source] / 6;
+    }
+  }
+  CHECK(config["provenance"]["loss"].get<double>() == Catch::Approx(of_max).epsilon(1e-4));
+  CHECK(of_max != Catch::Approx(of_sum).epsilon(1e-3));
+
+  check_done(run_program("validate --model " + w.model + " --dtype f32 --data " + w.data + " --allow-overlap --limit 4 --config " +
+                         (w / "c.json") + " --out " + (w / "v.json")));
+  check_done(run_program("report " + (w / "c.json") + " " + (w / "v.json") + " --out " + (w / "r.html")));
+  check_done(run_program("inspect " + (w / "c.json")));
 }
 
 TEST_CASE("calibrate: a sample too short to lose anything counts as 0, in the loss and in its bound") {

@@ -213,7 +213,7 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
       if (i >= 3) last += line + "\n";
     return last;
   }();
-  const auto compared = calibrate("--compare --methods dp,recall-dp --candidates 2 --dtype f32 --model " +
+  const auto compared = calibrate("--compare --methods dp,recall-dp,dp-refresh --candidates 2 --dtype f32 --model " +
                                       w.model + " --data " + (w / "dev.jsonl"),
                                   "compare.json");
   CAPTURE(compared.output);

@@ -58,6 +58,8 @@ struct Raw {
   int64_t page_size = 16;
   std::string format = format_name, leave_out, parts, sha256 = deltacal::sha256_of_tokens(token_ids);
   bool extra = false;
+  std::string ranking, page = "max";  // name of a ranking beside predicted KL; empty: neither
+  int64_t refresh_interval = 1, ranking_k = 4;
 };
 
 template <class T>
@@ -65,6 +67,24 @@ void write_list(hid_t group, const Raw& raw, const char* name, h5::Type type, co
   if (raw.leave_out == name) return;
   const h5::Shape shape{values.size()};
   h5::Dataset::create(group, name, type, shape, {}).write({0}, shape, values.data());
+}
+
+void write_edge_kl(hid_t group, int64_t k_pages) {
+  const float kl = 0.5f;
+  h5::Dataset data = h5::Dataset::create(group, "edge_kl", h5::Type::f32, {1, 1, 1}, {});
+  data.write({0, 0, 0}, {1, 1, 1}, &kl);
+  h5::write_attribute(data.get(), "k_pages", std::vector<int64_t>{k_pages});
+  h5::write_attribute(data.get(), "l_pages", std::vector<int64_t>{1});
+}
+
+void write_ranking(hid_t sample, const Raw& raw) {
+  write_edge_kl(sample, 4);
+  const uint16_t delta[2] = {0x3c00, 0x3c00};
+  h5::Dataset::create(sample, "edge_delta", h5::Type::f16, {1, 1, 1, 2}, {}).write({0, 0, 0, 0}, {1, 1, 1, 2}, delta);
+  const h5::Id all = h5::create_group(sample, "rankings"), group = h5::create_group(all.get(), raw.ranking);
+  if (raw.leave_out != "page") h5::write_attribute(group.get(), "page", raw.page);
+  h5::write_attribute(group.get(), "refresh_interval", raw.refresh_interval);
+  if (raw.leave_out != "edge_kl") write_edge_kl(group.get(), raw.ranking_k);
 }
 
 std::string write_raw(const std::string& path, const std::function<void(Raw&)>& spoil) {
@@ -98,6 +118,7 @@ std::string write_raw(const std::string& path, const std::function<void(Raw&)>& 
       h5::Dataset::create(group.get(), "page_mass", raw.mass_type, {1, 2, 1}, {})
           .write({0, 0, 0}, {1, 2, 1}, raw.mass.data());
     if (!raw.parts.empty()) h5::write_attribute(group.get(), "parts", raw.parts);
+    if (!raw.ranking.empty()) write_ranking(group.get(), raw);
     if (raw.extra) {
       const float values[4] = {1, 2, 3, 4};
       h5::Dataset::create(group.get(), "token_map", h5::Type::f32, {4, 1, 1}, {})
@@ -125,6 +146,27 @@ TEST_CASE("trace: what is no trace is refused with path and reason") {
   }
   CHECK_THAT(refusal(folder / "other.h5"),
              ContainsSubstring("another kind") && ContainsSubstring("other.h5"));
+}
+
+TEST_CASE("trace: a ranking that is not what it is named is refused") {
+  const Folder folder;
+  const auto refused = [&](const std::function<void(Raw&)>& spoil) {
+    return refusal(write_raw(folder / "raw.h5", [&](Raw& r) {
+      r.ranking = "max";
+      spoil(r);
+    }));
+  };
+  CHECK(refused([](Raw&) {}).empty());
+  CHECK(refused([](Raw& r) { r.ranking = "refresh-4", r.page = "sum", r.refresh_interval = 4; }).empty());
+  const auto misnamed = ContainsSubstring("are not what it is named");
+  CHECK_THAT(refused([](Raw& r) { r.page = "sum"; }), ContainsSubstring("rankings/max") && misnamed);
+  CHECK_THAT(refused([](Raw& r) { r.page = "mean"; }), misnamed);
+  CHECK_THAT(refused([](Raw& r) { r.refresh_interval = 4; }), misnamed);
+  CHECK_THAT(refused([](Raw& r) { r.refresh_interval = -1; }), misnamed);
+  CHECK_THAT(refused([](Raw& r) { r.ranking = "other"; }), ContainsSubstring("rankings/other") && misnamed);
+  CHECK_THAT(refused([](Raw& r) { r.ranking_k = 8; }), ContainsSubstring("its K and L are not those of edge_kl"));
+  CHECK_THAT(refused([](Raw& r) { r.leave_out = "page"; }), ContainsSubstring("page"));
+  CHECK_THAT(refused([](Raw& r) { r.leave_out = "edge_kl"; }), ContainsSubstring("edge_kl"));
 }
 
 TEST_CASE("trace: each flaw of a file is named with its dataset or attribute") {

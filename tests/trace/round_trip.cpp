@@ -265,6 +265,8 @@ TEST_CASE("trace: sensitivities of other steps, layers or without a value are no
   CHECK_THAT(refused([](auto&, auto& delta) { delta.pop_back(); }), ContainsSubstring("not those of its layers"));
   CHECK_THAT(refused([](auto& edges, auto&) { edges.kl.pop_back(); }), ContainsSubstring("not those of its layers"));
   CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].kl.pop_back(); }), ContainsSubstring("a ranking's"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].kl[0] = INFINITY; }),
+             ContainsSubstring("under the ranking refresh:4 is infinite"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = INFINITY; }), ContainsSubstring("overflowed"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = 1e6f; }), ContainsSubstring("1000000 nats"));
 }

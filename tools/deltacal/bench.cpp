@@ -1,13 +1,16 @@
 // Rates of the whole decoder, each as a ratio to something measured in the same run: the memory's read
 // bandwidth, or the plain prefill.
+#include <fmt/ranges.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "bench_cost.h"
 #include "bench_memory.h"
+#include "bench_timing.h"
 #include "config/config.h"
 #include "core/error.h"
 #include "decode/decoder.h"
@@ -18,24 +21,6 @@ namespace deltacal::tools {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-struct Timing {
-  double median = 0, low = 0, high = 0;  // seconds; the fastest and the slowest
-};
-
-// One warm-up, then `repeats` counted calls.
-template <class Work>
-Timing time_of(int repeats, Work work) {
-  work();
-  std::vector<double> seconds;
-  for (int i = 0; i < repeats; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::sort(seconds.begin(), seconds.end());
-  return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
-}
 
 Json to_json(const Timing& t) {
   return {{"median_s", t.median}, {"min_s", t.low}, {"max_s", t.high}};
@@ -122,10 +107,47 @@ DecodeFigures bench_decode(const BenchOptions& o, const model::Model& model, dec
           1e-9 * bytes_of_step(model, decoder, n_steps)};
 }
 
+// The table that `calibrate --cost` reads, and the same for people.
+int bench_cost_table(const BenchOptions& o, const model::Model& model) {
+  const int most = model.info().max_context;
+  std::vector<int> contexts = o.contexts;
+  if (contexts.empty()) {
+    for (const int context : {1, 64, 256, 1024, 2048, 4096, 8192})
+      if (context <= most) contexts.push_back(context);
+    if (contexts.back() < std::min(most, 8192)) contexts.push_back(most);
+  }
+  std::vector<int> k_pages = o.k_pages;
+  for (std::vector<int>* values : {&contexts, &k_pages}) {
+    std::sort(values->begin(), values->end());
+    values->erase(std::unique(values->begin(), values->end()), values->end());
+  }
+  if (contexts.front() < 1 || contexts.back() > most)
+    throw bad_input("--contexts {}: at least 1, at most the model's context of {}", fmt::join(contexts, ","),
+                    most);
+  if (k_pages.empty() || k_pages.front() < 1)
+    throw bad_input("--k-pages {}: at least 1 page", fmt::join(k_pages, ","));
+  const calib::CostTable table =
+      measure_costs(model, tokens_for(o, model, contexts.back()), contexts, k_pages, o.repeats);
+  calib::write_cost_table(table, o.cost_table, o.existing(), o.made);
+  fmt::print("{}; medians of {}, in microseconds: one layer's attention, and the rest of the step\n\n",
+             table.device, o.repeats);
+  fmt::print("| context | full | delta | sparse {} pages | other |\n|---|---|---|---|---|\n",
+             fmt::join(k_pages, ", "));
+  for (size_t c = 0; c < contexts.size(); ++c) {
+    std::vector<std::string> sparse;
+    for (const double ms : table.sparse_ms[c]) sparse.push_back(fmt::format("{:.0f}", 1e3 * ms));
+    fmt::print("| {} | {:.0f} | {:.0f} | {} | {:.0f} |\n", contexts[c], 1e3 * table.full_ms[c],
+               1e3 * table.delta_ms[c], fmt::join(sparse, ", "), 1e3 * table.other_ms[c]);
+  }
+  fmt::print("\ncost table {}\n", o.cost_table);
+  return 0;
+}
+
 }  // namespace
 
 int bench(const BenchOptions& o) {
-  if (!o.out.empty()) require_free_output(o.out, o.existing());
+  for (const std::string& path : {o.out, o.cost_table})
+    if (!path.empty()) require_free_output(path, o.existing());
   std::optional<config::Config> config;
   if (!o.config.empty()) config = config::read(o.config);
   const model::Model model = load_model(o);
@@ -133,6 +155,7 @@ int bench(const BenchOptions& o) {
     const std::string warning = config::check_model(*config, o.config, model.info());
     if (!warning.empty()) fmt::print(stderr, "warning: {}\n", warning);
   }
+  if (!o.cost_table.empty()) return bench_cost_table(o, model);
   if (o.prefill_tokens > model.info().max_context)
     throw bad_input("--prefill-tokens {}: the model's context is {}", o.prefill_tokens,
                     model.info().max_context);

@@ -7,6 +7,7 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
+#include "config/export.h"
 #include "core/error.h"
 #include "options.h"
 #include "shell.h"
@@ -81,7 +82,7 @@ void add_resamples(CLI::App* app, int& resamples) {
 
 void add_inspect(CLI::App& app, InspectOptions& o) {
   CLI::App* c = app.add_subcommand(
-      "inspect", "tell what a model, trace, analysis, config, validation or bench file holds");
+      "inspect", "tell what a model, trace, analysis, config, validation, compare, bench or cost file holds");
   c->add_option("file", o.file, "the file")->required();
   c->add_flag("--json", o.json, "as JSON");
   c->footer("Example: deltacal inspect trace.h5");
@@ -183,13 +184,30 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("--method", o.method, fmt::format("{}", fmt::join(methods, ", ")))
       ->capture_default_str()
       ->check(CLI::IsMember(methods));
+  c->add_option("--score-page", o.score_page,
+                "what a page counts by: sum, of its positions' largest attention of any head (DELTA), or max "
+                "(needs profile --sensitivity --rankings max; recall is not known under it)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"sum", "max"}));
+  c->add_option(
+       "--carry", o.carry,
+       "share of the page scores of the delta layer before it that each delta layer adds, 0 to 1. The "
+       "predicted KL and recall know nothing of it: measure it (--rerank tries it, validate)")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--full-layers", o.full_layers,
                 "initial layers that are full in any case, or auto: as many as is best (2 for the methods "
                 "that do not choose; tidal has 2)")
       ->capture_default_str();
-  c->add_option("--candidates", o.candidates, "schedules named in the config, best first")
+  c->add_option("--candidates", o.candidates,
+                "the solver's best sets of delta layers: named in the config, put into order by --order")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  c->add_option("--order", o.order,
+                "form of the predicted KL that orders the candidates under a budget: steps (cross terms of layers and "
+                "of 16 steps; the default where they are known), layers (of layers), additive (what the solver "
+                "minimises)")
+      ->check(CLI::IsMember({"additive", "layers", "steps"}));
   c->add_option("--context", o.context,
                 "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")
       ->capture_default_str()
@@ -208,12 +226,16 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   auto* compare = c->add_flag(
       "--compare", o.compare,
       "instead of a config: every method's schedule measured on --data, into OUT (JSON) and beside "
-      "it as Markdown; dp-refresh-N for every ranking refresh:N of the trace");
-  c->add_option("--methods", o.methods, "rows of --compare; the others are compared with the first")
+      "it as Markdown");
+  std::vector<std::string> rows = methods;
+  rows.push_back("dp-refresh");
+  c->add_option("--methods", o.methods,
+                "rows of --compare, the others compared with the first; dp-refresh: one for every ranking refresh:N of "
+                "the trace")
       ->delimiter(',')
       ->capture_default_str()
       ->needs(compare)
-      ->check(CLI::IsMember(methods));
+      ->check(CLI::IsMember(rows));
   auto* transfer =
       c->add_flag("--transfer", o.transfer,
                   "instead of a config: a schedule calibrated on each task of the trace, measured on each "
@@ -235,7 +257,8 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->excludes(transfer)
       ->check(CLI::Range(0, 1000));
   c->add_option("--rerank-samples", o.rerank_samples,
-                "development samples used, at most; of each task with --transfer")
+                "development samples used, at most (of each task with --transfer): the first of each problem, then the "
+                "second of each, ...")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   c->add_option("--evaluations", o.evaluations,
@@ -303,7 +326,7 @@ void add_generate(CLI::App& app, GenerateOptions& o) {
 void add_report(CLI::App& app, ReportOptions& o) {
   CLI::App* c = app.add_subcommand("report", "one page from the artefacts given");
   c->add_option("files", o.files,
-                "analysis.json, delta_config.json, validation.json, bench.json: any of them")
+                "analysis.json, delta_config.json, validation.json, compare.json, bench.json: any of them")
       ->required();
   add_output(c, o, "page to write");
   c->add_option("--format", o.format, "html, md, csv or json")
@@ -311,28 +334,57 @@ void add_report(CLI::App& app, ReportOptions& o) {
       ->check(CLI::IsMember({"html", "md", "csv", "json"}));
   c->footer("Example: deltacal report analysis.json delta_config.json validation.json --out report.html");
 }
+void add_export(CLI::App& app, ExportOptions& o) {
+  CLI::App* c = app.add_subcommand("export", "the same schedule in another program's own form");
+  c->add_option("config", o.config, "delta_config.json")->required();
+  c->add_option("--to", o.to, "delta, kascade (vllm, sglang, hf: refused, no form is known)")
+      ->delimiter(',')
+      ->required()
+      ->check(CLI::IsMember(config::export_names()));
+  c->add_option("--context", o.context,
+                "kascade: its budget is a share of the context; at this length it is the schedule's K")
+      ->check(CLI::PositiveNumber);
+  add_output(c, o, "file to write, which a shell can source; a folder for several forms");
+  c->footer(
+      "What a form cannot say is refused: calibrate with --k-per schedule and one value of --l-pages.\n"
+      "Example: deltacal export delta_config.json --to delta --out delta.sh");
+}
 void add_bench(CLI::App& app, BenchOptions& o) {
   CLI::App* c = app.add_subcommand(
       "bench", "prefill, recording and decode rates, as ratios to bandwidth and full attention");
   add_model(c, o);
-  c->add_option("--out", o.out, "also write the figures as JSON");
+  auto* table = c->add_option("--cost-table", o.cost_table,
+                              "instead: times of a step's parts, for calibrate --budget ms=T --cost (JSON)");
+  c->add_option("--out", o.out, "also write the figures as JSON")->excludes(table);
   c->add_flag("--force", o.force, "replace an existing output");
-  c->add_option("--config", o.config, "also decode under this config");
+  c->add_option("--config", o.config, "also decode under this config")->excludes(table);
   c->add_option("--data", o.data,
                 "take tokens from this file's first sample that is long enough; without: random tokens");
-  c->add_option("--contexts", o.contexts, "context lengths of the decode rates")
+  auto* contexts =
+      c->add_option("--contexts", o.contexts,
+                    "context lengths of the decode rates; of the cost table (default: 1 to 8192, as far "
+                    "as the model goes)")
+          ->delimiter(',')
+          ->capture_default_str();
+  c->add_option("--k-pages", o.k_pages, "pages of the sparse layers in the cost table")
       ->delimiter(',')
+      ->needs(table)
       ->capture_default_str();
   c->add_option("--prefill-tokens", o.prefill_tokens, "tokens of the prefill and of the replay")
+      ->excludes(table)
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   c->add_option("--repeats", o.repeats, "counted repeats after one warm-up; medians are printed")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   c->add_option("--decode-steps", o.decode_steps, "steps a decode rate is taken over")
+      ->excludes(table)
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   add_seed(c, o.made);
+  c->callback([&o, contexts] {
+    if (!o.cost_table.empty() && contexts->count() == 0) o.contexts.clear();
+  });
   c->footer("Example: deltacal bench --model m.gguf --config delta_config.json");
 }
 void add_run(CLI::App& app, RunOptions& o) {
@@ -424,6 +476,7 @@ int command_line(int argc, char** argv) {
   ValidateOptions validate_options;
   GenerateOptions generate_options;
   ReportOptions report_options;
+  ExportOptions export_options;
   BenchOptions bench_options;
   RunOptions run_options;
   add_run(app, run_options);
@@ -435,6 +488,7 @@ int command_line(int argc, char** argv) {
   add_validate(app, validate_options);
   add_generate(app, generate_options);
   add_report(app, report_options);
+  add_export(app, export_options);
   add_bench(app, bench_options);
   const std::string line = quoted(argc, argv);
   for (Provenance* made :
@@ -467,6 +521,7 @@ int command_line(int argc, char** argv) {
       {"validate", [&] { return validate(validate_options); }},
       {"generate", [&] { return generate(generate_options); }},
       {"report", [&] { return report(report_options); }},
+      {"export", [&] { return export_config(export_options); }},
       {"bench", [&] { return bench(bench_options); }},
       {"run", [&] { return run(run_options); }}};
   try {

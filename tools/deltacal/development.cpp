@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <set>
 
 #include "calib/split.h"
 #include "core/error.h"
@@ -35,10 +36,28 @@ void refuse_overlap(const trace::Reader& trace, const std::vector<text::Tokenize
       overlap[0].same_tokens ? "tokens" : "problem");
 }
 
-// The first n of each task.
-void keep_of_each_task(std::vector<text::TokenizedSample>& samples, int n) {
-  std::map<std::string, int> taken;
-  std::erase_if(samples, [&](const auto& s) { return ++taken[s.task] > n; });
+// The --rerank-samples that are used (with --transfer so many of each task): of as many problems as can be, also in the
+// first few.
+void take_mixed(std::vector<text::TokenizedSample>& samples, const CalibrateOptions& o) {
+  std::map<std::string, std::vector<int>> tasks;  // indices
+  for (int i = 0; i < static_cast<int>(samples.size()); ++i)
+    tasks[o.transfer ? samples[i].task : std::string()].push_back(i);
+  std::vector<text::TokenizedSample> taken;
+  std::string ids;
+  std::set<std::string> problems;
+  for (const auto& [task, indices] : tasks) {
+    std::vector<calib::SplitSample> of_task;
+    for (const int i : indices) of_task.push_back(to_split(samples[i]));
+    for (const int j : calib::round_robin_by_problem(of_task, o.rerank_samples)) {
+      text::TokenizedSample& sample = samples[indices[j]];
+      ids += (taken.empty() ? "" : ", ") + sample.id;
+      problems.insert(sample.problem);
+      taken.push_back(std::move(sample));
+    }
+  }
+  fmt::print(stderr, "{}: {} of {} samples, of {} problems: {}\n", o.data, taken.size(), samples.size(),
+             problems.size(), ids);
+  samples = std::move(taken);
 }
 
 std::string evaluations_path(const CalibrateOptions& o) {
@@ -48,10 +67,8 @@ std::string evaluations_path(const CalibrateOptions& o) {
 }  // namespace
 
 Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
-  DataOptions data = o;
-  if (!o.transfer) data.limit = o.limit > 0 ? std::min(o.limit, o.rerank_samples) : o.rerank_samples;
-  inputs_ = read_inputs(o, data);
-  if (o.transfer) keep_of_each_task(inputs_.data.samples, o.rerank_samples);
+  inputs_ = read_inputs(o, o);
+  take_mixed(inputs_.data.samples, o);
   for (const auto& s : inputs_.data.samples)
     if (static_cast<int>(s.ids.size()) - s.n_prompt_tokens < 2)
       throw bad_input(
@@ -88,7 +105,9 @@ calib::EvaluateSamples Development::gaps() {
 
 calib::Greedy Development::search_greedily(const Problem& p, const config::Schedule& like) {
   const int n = std::min<int>(greedy_samples, static_cast<int>(samples().size()));
-  const auto mean_gaps = [&](std::span<const config::Schedule> schedules) {
+  const auto mean_gaps = [&](std::span<const config::Schedule> searched) {
+    std::vector<config::Schedule> schedules(searched.begin(), searched.end());
+    for (auto& schedule : schedules) schedule.score = p.score;
     std::vector<double> means;
     for (const auto& losses : evaluations_->measure(schedules, 0, n)) {
       double sum = 0;

@@ -19,9 +19,9 @@ void require_same_model(const trace::Reader&, const ModelInfo& loaded, const std
 
 class Development {
  public:
-  // --model and --data are given. bad_input for another model than the trace's, for samples that share a
-  // problem or tokens with the trace's, and for an --evaluations file of something else. Loads the model
-  // last.
+  // --model and --data are given; of the data's samples --rerank-samples are used, problem by problem.
+  // bad_input for another model than the trace's, for samples that share a problem or tokens with the
+  // trace's, and for an --evaluations file of something else. Loads the model last.
   Development(const CalibrateOptions&, const trace::Reader&);
 
   const std::vector<text::TokenizedSample>& samples() const { return evaluations_->samples(); }
@@ -32,7 +32,8 @@ class Development {
   nlohmann::ordered_json provenance(const CalibrateOptions&) const;  // file and samples, for a config
 
   calib::EvaluateSamples gaps();  // for re-ranking
-  // greedy-nll on the first 4 samples, to as many Δ-layers as `like` has, at least 2.
+  // greedy-nll on the first 4 samples (of different problems where there are 4), to as many Δ-layers as
+  // `like` has, at least 2.
   calib::Greedy search_greedily(const Problem&, const config::Schedule& like);
 
  private:

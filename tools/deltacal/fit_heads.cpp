@@ -88,17 +88,12 @@ void check_schedule(const config::Schedule& schedule, const std::vector<sensitiv
     throw bad_input(
         "--fit-head-weights: the chosen schedule has no sparse layer, so no list is read: ask for a smaller "
         "budget");
-  if (schedule.score.carry > 0)
+  // calibrate refuses the options that would make such schedules before it solves anything.
+  if (schedule.score.carry > 0 || config::keeps_lists(schedule))
     throw bad_input(
-        "--fit-head-weights: with score.carry = {} a list depends on the weights of other Δ-layers too: fit "
-        "them "
-        "with carry 0",
-        schedule.score.carry);
-  if (schedule.refresh_interval > 1)
-    throw bad_input(
-        "--fit-head-weights: with refresh_interval {} a step reads lists of earlier steps: fit them with "
-        "interval 1",
-        schedule.refresh_interval);
+        "--fit-head-weights: the lists of {} depend on more than one step of one layer, which is all that "
+        "weights are fitted to",
+        config::describe(schedule));
 }
 
 }  // namespace

@@ -87,8 +87,10 @@ Json of_artefact(const std::string& path) {
     throw bad_input("{} is JSON, but no artefact of deltacal: its field \"format\" is missing or another's",
                     path);
   Json out{{"kind", format.substr(9)}};
-  for (const char* field : {"schema_version", "tool_version", "command", "seed", "created", "model", "trace",
-                            "n_samples", "n_problems", "n_steps", "interval", "verdict"})
+  for (const char* field :
+       {"schema_version", "tool_version", "command", "seed",     "created", "model",  "trace",
+        "data",           "device",       "batch",   "contexts", "k_pages", "budget", "objective",
+        "n_samples",      "n_problems",   "n_steps", "interval", "winner",  "verdict"})
     if (json.contains(field)) out[field] = json[field];
   if (format == "deltacal-config") {
     const config::Config c = config::read(path);
@@ -100,6 +102,16 @@ Json of_artefact(const std::string& path) {
       out["policies"].push_back({{"name", policy["name"]},
                                  {"attended_ratio", policy["attended_ratio"]},
                                  {"nll_gap", policy["active"]["nll_gap"]}});
+  if (format == "deltacal-compare") {
+    for (const auto& method : json["methods"])
+      out["methods"].push_back({{"name", method["name"]},
+                                {"schedule", method["schedule"]},
+                                {"attended_ratio", method["attended_ratio"]},
+                                {"nll_gap", method["nll_gap"]},
+                                {"vs_winner", method["vs_winner"]}});
+    for (const auto& surrogate : json["surrogates"])
+      out["surrogates"].push_back({{"name", surrogate["name"]}, {"spearman", surrogate["spearman"]}});
+  }
   return out;
 }
 

@@ -15,6 +15,8 @@
 namespace deltacal::tools {
 namespace {
 
+constexpr const char* default_order = "steps";
+
 std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
   if (text == "auto") return std::nullopt;
   int n = 0;
@@ -51,15 +53,31 @@ std::vector<config::StepRange> ranges_of(const trace::Reader& trace, int context
 // kl or recall, and why.
 std::pair<std::string, std::string> objective_of(const CalibrateOptions& o, const trace::Reader& trace) {
   if (o.objective != "auto") return {o.objective, "asked for"};
+  if (o.score_page != "sum") return {"kl", "recall is not known under the page score " + o.score_page};
   if (calib::has_sensitivity(trace)) return {"kl", "every sample of the trace has its predicted KL"};
   return {"recall", "not every sample of the trace has its predicted KL (profile --sensitivity records it)"};
 }
 
-std::optional<calib::Choice> best_of_solver(const Problem& p, const calib::EdgeCosts& edges,
-                                            const std::string& method, long long budget) {
+// The solver's options where so many candidates are wanted: more are looked at where they are put into order.
+calib::schedule::Options options_for(const Problem& p, int candidates) {
   calib::schedule::Options options = p.solver;
-  options.candidates = 1;
-  const auto found = calib::schedule::k_best(edges, p.layers, budget, options);
+  options.candidates = p.joint ? std::max(candidates, options.candidates) : candidates;
+  return options;
+}
+
+void put_in_order(const Problem& p, std::vector<calib::schedule::Candidate>& found) {
+  if (p.joint)
+    calib::order_by(found, [&](const config::Schedule& s) {
+      return calib::value_of(p.joint->predict(s, p.samples), p.order);
+    });
+}
+
+// dp by the predicted KL or the objective's loss, recall-dp by the recall lost.
+std::optional<calib::Choice> best_of_solver(const Problem& p, const std::string& method, long long budget) {
+  const bool recall = method == "recall-dp";
+  const calib::EdgeCosts& edges = recall ? p.recall_edges : p.edges;
+  auto found = calib::schedule::k_best(edges, p.layers, budget, options_for(p, 1));
+  if (!recall) put_in_order(p, found);
   if (found.empty()) return std::nullopt;
   return calib::Choice{method, found[0].schedule, calib::schedule::loss_of(p.edges, found[0].schedule),
                        found[0].cost};
@@ -115,6 +133,44 @@ double upper_kl(const Problem& p, const config::Schedule& schedule) {
   return e.high.value_or(e.mean);
 }
 
+// The method's schedule, with DELTA's score.
+std::optional<calib::Choice> chosen_by(const std::string& method, const CalibrateOptions& o, const Problem& p,
+                                       long long budget) {
+  if (method == "dp" || method == "recall-dp") return best_of_solver(p, method, budget);
+  const calib::BaselineOptions options{p.full_layers(), usual_l_pages(p), o.made.seed};
+  std::optional<calib::BaselineSchedule> found;
+  if (method == "kascade") {
+    found = calib::baselines::kascade(p.edges, p.oracle, p.steps, budget, options);
+  } else if (method == "tidal") {
+    found = calib::baselines::tidal(p.edges, p.steps, budget, options.l_pages);
+  } else {
+    const auto kind = method == "cosine-peaks" ? calib::Baseline::cosine_peaks
+                      : method == "uniform"    ? calib::Baseline::uniform
+                                               : calib::Baseline::random;
+    found = calib::baseline(kind, p.edges, p.steps, budget, p.drift, options);
+  }
+  if (!found) return std::nullopt;
+  return calib::Choice{method, found->schedule, found->loss, found->attended};
+}
+
+// How the candidates are ordered.
+void order(const CalibrateOptions& o, const trace::Reader& trace, Problem& p) {
+  using Kind = calib::Goal::Kind;
+  const bool target = p.goal.kind == Kind::max_kl || p.goal.kind == Kind::min_recall;
+  // The steps' changes of the loss are recorded of DELTA's page score alone, and their cross terms are means. Of a
+  // carry no prediction knows anything: its schedules are chosen as without it.
+  const bool known =
+      p.objective == "kl" && p.score.page == PageScore::sum && o.aggregate == "mean" && !target;
+  p.order = calib::parse_order(o.order.empty() ? default_order : o.order);
+  if (p.order == calib::Order::additive) return;
+  if (!known && !o.order.empty())
+    throw bad_input(
+        "--order {}: cross terms are known of the objective kl under a budget, with the aggregate mean and DELTA's "
+        "page score",
+        o.order);
+  if (known) p.joint = std::make_shared<calib::JointPredictor>(trace, p.grid);
+}
+
 }  // namespace
 
 double Problem::ratio_of(long long attended) const {
@@ -149,8 +205,12 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
             goal,
             costs_of(o, goal, trace.model(), ranges, grid),
             solver,
-            n_layers};
-  if (objective == "kl" || calib::has_sensitivity(trace, grid)) p.kl = calib::predicted_kl(trace, grid);
+            n_layers,
+            {}};
+  p.score.page = o.score_page == "max" ? config::Score::Page::max : config::Score::Page::sum;
+  p.score.carry = o.carry;
+  if (objective == "kl" || calib::has_sensitivity(trace, grid))
+    p.kl = calib::predicted_kl(trace, grid, {p.score.page, 1});
   p.recalls = calib::recalls(trace, grid);
   p.recall_edges = calib::recall_costs(grid, p.recalls, bootstrap, {}, aggregate);
   p.edges = objective == "kl" ? calib::kl_costs(grid, p.recalls, p.kl, aggregate, bootstrap) : p.recall_edges;
@@ -158,6 +218,9 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   const Eigen::VectorXd drift = calib::mean_layer_drift(trace);
   p.drift.assign(drift.data(), drift.data() + drift.size());
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
+  p.samples.resize(trace.n_samples());
+  std::iota(p.samples.begin(), p.samples.end(), 0);
+  order(o, trace, p);
   return p;
 }
 
@@ -166,6 +229,7 @@ Problem restricted(const CalibrateOptions& o, const trace::Reader& trace, const 
   Problem p = whole;
   p.recalls.clear();
   p.kl.clear();
+  p.samples = samples;
   for (const int i : samples) {
     p.recalls.push_back(whole.recalls[i]);
     if (!whole.kl.empty()) p.kl.push_back(whole.kl[i]);
@@ -183,8 +247,7 @@ Problem restricted(const CalibrateOptions& o, const trace::Reader& trace, const 
 }
 
 std::vector<calib::Choice> solve(const Problem& p, int candidates) {
-  calib::schedule::Options options = p.solver;
-  options.candidates = candidates;
+  const calib::schedule::Options options = options_for(p, candidates);
   calib::Goal goal = p.goal;
   auto found = calib::schedule::best_for(goal, p.edges, p.costs, options);
   if (goal.kind == calib::Goal::Kind::max_kl && p.goal.value > 0)
@@ -196,9 +259,13 @@ std::vector<calib::Choice> solve(const Problem& p, int candidates) {
       if (i == 39)
         throw failure("--max-kl {}: no schedule was found whose upper bound meets it", p.goal.value);
     }
+  if (goal.kind != calib::Goal::Kind::max_kl && goal.kind != calib::Goal::Kind::min_recall) put_in_order(p, found);
+  if (static_cast<int>(found.size()) > candidates) found.resize(candidates);
   std::vector<calib::Choice> choices;
-  for (const auto& c : found)
+  for (auto& c : found) {
+    c.schedule.score = p.score;
     choices.push_back({"dp", c.schedule, c.loss, calib::schedule::attended_by(p.steps, c.schedule)});
+  }
   return choices;
 }
 
@@ -218,28 +285,19 @@ const std::vector<std::string>& trace_methods() {
   return names;
 }
 
+bool needs_recall(const std::string& method) {
+  return method == "recall-dp" || method == "kascade" || method == "tidal";
+}
+
 int usual_l_pages(const Problem& p) {
   return p.edges.l_pages[std::max(0, p.edges.l_floor(4))];
 }
 
 std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions& o, const Problem& p,
                                     long long budget) {
-  if (method == "dp") return best_of_solver(p, p.edges, method, budget);
-  if (method == "recall-dp") return best_of_solver(p, p.recall_edges, method, budget);
-  const calib::BaselineOptions options{p.full_layers(), usual_l_pages(p), o.made.seed};
-  std::optional<calib::BaselineSchedule> found;
-  if (method == "kascade") {
-    found = calib::baselines::kascade(p.edges, p.oracle, p.steps, budget, options);
-  } else if (method == "tidal") {
-    found = calib::baselines::tidal(p.edges, p.steps, budget, options.l_pages);
-  } else {
-    const auto kind = method == "cosine-peaks" ? calib::Baseline::cosine_peaks
-                      : method == "uniform"    ? calib::Baseline::uniform
-                                               : calib::Baseline::random;
-    found = calib::baseline(kind, p.edges, p.steps, budget, p.drift, options);
-  }
-  if (!found) return std::nullopt;
-  return calib::Choice{method, found->schedule, found->loss, found->attended};
+  auto choice = chosen_by(method, o, p, budget);
+  if (choice) choice->schedule.score = p.score;
+  return choice;
 }
 
 std::vector<double> sample_loss(const Problem& p, size_t sample) {

@@ -1,6 +1,7 @@
 // The task of `calibrate`, taken from a trace, and the schedule that each method chooses for it. Whatever
 // needs a model to run is not here (compare.cpp).
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "calib/baselines.h"
 #include "calib/budget.h"
 #include "calib/edges.h"
+#include "calib/joint_order.h"
 #include "calib/predicted_kl.h"
 #include "calib/recall.h"
 #include "calib/schedule/goals.h"
@@ -34,6 +36,12 @@ struct Problem {
   calib::schedule::Costs costs;  // in the goal's unit
   calib::schedule::Options solver;
   int n_layers = 0;
+  config::Score score = {};  // of every schedule chosen
+  // Cross terms of the predicted KL, that order the solver's candidates; null where they are not known (another
+  // objective, ranking or part of the steps than the trace's changes of the loss are of) or not asked for.
+  std::shared_ptr<calib::JointPredictor> joint = nullptr;
+  calib::Order order = calib::Order::additive;
+  std::vector<int> samples = {};  // of the trace, that all of this is of
 
   double ratio_of(long long attended) const;  // attended-token ratio
   double ratio_of(const config::Schedule& s) const {
@@ -58,11 +66,14 @@ Problem restricted(const CalibrateOptions&, const trace::Reader&, const Problem&
 
 // Methods that choose from the trace alone: dp, recall-dp, cosine-peaks, kascade, tidal, uniform, random.
 const std::vector<std::string>& trace_methods();
+// Whether a method chooses by recall, which is known of lists by the page score sum alone.
+bool needs_recall(const std::string& method);
 // Empty where none of the method's schedules meets the budget (positions). The loss is that of the objective.
 std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions&, const Problem&,
                                     long long budget);
 
-// The solver's candidates for the goal, best first; empty where no schedule meets it. A predicted KL is met
+// The solver's candidates for the goal, best first: for a budget, in the order of p.order. Empty where no schedule
+// meets it. A predicted KL is met
 // by the upper bound of its interval over problems, where there is one.
 std::vector<calib::Choice> solve(const Problem&, int candidates);
 

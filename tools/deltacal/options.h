@@ -78,16 +78,19 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   std::string objective = "auto";            // auto, kl, recall
   std::string aggregate = "mean";            // mean, cvar:SHARE, max
   std::string method = "dp";
+  std::string score_page = "sum";  // sum, max: what a page counts by
+  double carry = 0;                // share of the previous Δ-layer's page scores that is added
   std::string full_layers = "auto";
-  int candidates = 8;
+  int candidates = 16;
+  std::string order;  // additive, layers, steps: the form of predicted KL that orders the candidates; empty: default
   int context = 0;              // 0: the calibration samples' own lengths
   std::string refresh = "1";    // steps that a list serves, or auto
   std::string k_per = "layer";  // layer, segment, schedule: what has a k of its own
   int resamples = 2000;
   std::string alternatives_dir;
   bool compare = false;
-  std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",
-                                   "tidal", "uniform",   "random",       "greedy-nll"};
+  std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",   "tidal",
+                                   "uniform", "random", "greedy-nll", "dp-refresh"};
   bool transfer = false;
   std::string curve = "both";  // of --transfer: both, none
   int curve_draws = 3;
@@ -119,10 +122,18 @@ struct ReportOptions : Output {
   std::string format = "html";
 };
 
+struct ExportOptions : Output {
+  std::string config;
+  std::vector<std::string> to;  // config::export_names()
+  int context = 0;              // kascade: the length at which its share is the schedule's K; 0: not given
+};
+
 struct BenchOptions : ModelOptions, Output {
   Provenance made;
   std::string config, data;
-  std::vector<int> contexts{2048, 8192};
+  std::string cost_table;                           // instead of the rates: the table that calibrate reads
+  std::vector<int> k_pages{4, 8, 16, 32, 64, 128};  // of the cost table
+  std::vector<int> contexts{2048, 8192};  // empty: those of the cost table, as far as the model goes
   int prefill_tokens = 2048, repeats = 3, decode_steps = 32;
 };
 
@@ -146,6 +157,7 @@ int calibrate(const CalibrateOptions&);
 int validate(const ValidateOptions&);
 int generate(const GenerateOptions&);
 int report(const ReportOptions&);
+int export_config(const ExportOptions&);
 int bench(const BenchOptions&);
 int run(const RunOptions&);
 

@@ -21,11 +21,11 @@ int interval_of(const std::string& text) {
 
 }  // namespace
 
-std::vector<int> recorded_intervals(const trace::Reader& trace) {
+std::vector<int> recorded_intervals(const trace::Reader& trace, PageScore page) {
   std::vector<int> intervals;
   if (!calib::has_sensitivity(trace)) return intervals;
   for (const auto& [ranking, kl] : trace.sensitivity(0).rankings)
-    if (ranking.page == PageScore::sum && ranking.refresh_interval > 1 && calib::has_ranking(trace, ranking))
+    if (ranking.page == page && ranking.refresh_interval > 1 && calib::has_ranking(trace, ranking))
       intervals.push_back(ranking.refresh_interval);
   std::ranges::sort(intervals);
   return intervals;
@@ -33,9 +33,10 @@ std::vector<int> recorded_intervals(const trace::Reader& trace) {
 
 Problem with_refresh(const Problem& of, const CalibrateOptions& o, const trace::Reader& trace, int interval) {
   Problem p = of;
-  p.kl = calib::predicted_kl(trace, p.grid, {PageScore::sum, interval});
+  p.kl = calib::predicted_kl(trace, p.grid, {of.score.page, interval});
   p.edges = calib::kl_costs(p.grid, p.recalls, p.kl, calib::parse_aggregate(o.aggregate), p.bootstrap);
   p.solver.refresh_interval = interval;
+  p.joint = nullptr;
   p.layers = p.costs.layers = calib::layer_costs(p.steps, p.grid.k_pages, interval);
   return p;
 }
@@ -48,12 +49,13 @@ Problem choose_refresh(Problem p, const CalibrateOptions& o, const trace::Reader
         "--refresh {}: the recall of lists that serve several steps is not recorded; objective {} ({})",
         o.refresh, p.objective, p.objective_reason);
   if (asked > 1) return with_refresh(p, o, trace, asked);
-  const std::vector<int> intervals = recorded_intervals(trace);
+  const std::vector<int> intervals = recorded_intervals(trace, p.score.page);
   if (intervals.empty())
     throw bad_input(
         "--refresh auto: {} has no ranking refresh:N: profile with --sensitivity --rankings "
         "refresh:2,refresh:4",
         trace.path());
+  p.joint = nullptr;  // not known of the other intervals: all are judged by the sum over edges
   std::vector<Problem> problems{std::move(p)};
   for (const int interval : intervals) problems.push_back(with_refresh(problems[0], o, trace, interval));
   const auto value = [](const Problem& problem) {
@@ -79,6 +81,9 @@ void check_refresh(const CalibrateOptions& o) {
         o.refresh);
   if (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty())
     throw bad_input("--refresh {} goes with --method dp, without --rerank and --alternatives-dir", o.refresh);
+  if (!o.order.empty() && o.order != "additive")
+    throw bad_input("--order {}: cross terms are known of lists that serve one step, not with --refresh {}", o.order,
+                    o.refresh);
   if (o.min_recall || o.budget.starts_with("ms="))
     throw bad_input("--refresh {} works to a budget of attended tokens or bytes, or to --max-kl", o.refresh);
 }

@@ -6,8 +6,8 @@
 
 namespace deltacal::tools {
 
-// The intervals above 1 whose predicted KL every sample of the trace has, ascending.
-std::vector<int> recorded_intervals(const trace::Reader&);
+// The intervals above 1 whose predicted KL, under this page score, every sample of the trace has, ascending.
+std::vector<int> recorded_intervals(const trace::Reader&, PageScore);
 
 // The same task with a list every `interval` steps. bad_input, with the flag of profile, where the trace has
 // no such ranking.

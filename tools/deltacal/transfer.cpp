@@ -16,8 +16,8 @@
 namespace deltacal::tools {
 namespace {
 
-constexpr int fewest_steps = 32,
-              steps_below = 256;  // the curve has 32, 64 and 128 steps, then all recorded ones
+// The learning curve has 32, 64 and 128 steps, then all that were recorded.
+constexpr int fewest_steps = 32, steps_below = 256;
 
 std::vector<calib::TransferSample> samples_of(const trace::Reader& trace) {
   std::vector<calib::TransferSample> samples;
@@ -71,13 +71,14 @@ class LearningCurve {
  public:
   LearningCurve(const CalibrateOptions& o, const trace::Reader& trace, const Problem& whole)
       : o_(o), trace_(trace), whole_(whole), all_(trace.n_samples()) {
+    whole_.joint = nullptr;  // cross terms are known of all steps alone: all points by the sum over edges
     std::iota(all_.begin(), all_.end(), 0);
     for (const int i : all_) most_steps_ = std::max(most_steps_, static_cast<int>(trace.steps(i).size()));
   }
 
   // Fewer samples, then fewer steps, then everything, by whose schedule the others are judged. All meet the
   // budget on the lengths of all samples.
-  std::vector<Point> points(const config::Schedule& of_everything) const {
+  std::vector<Point> points() const {
     std::vector<Point> points;
     std::vector<std::string> problems;
     for (const int i : all_) problems.push_back(trace_.info(i).problem);
@@ -98,7 +99,9 @@ class LearningCurve {
         add(restricted(o_, trace_, p, all_), point);
         points.push_back(std::move(point));
       }
-    points.push_back({{trace_.n_samples(), most_steps_, {}, 0}, {of_everything}});
+    Point everything{{trace_.n_samples(), most_steps_, {}, 0}, {}};
+    add(whole_, everything);
+    points.push_back(std::move(everything));
     return points;
   }
 
@@ -124,7 +127,7 @@ class LearningCurve {
 
   const CalibrateOptions& o_;
   const trace::Reader& trace_;
-  const Problem& whole_;
+  Problem whole_;
   std::vector<int> all_;  // indices of samples
   int most_steps_ = 0;    // recorded of any sample
 };
@@ -193,7 +196,7 @@ int transfer(const CalibrateOptions& o, const trace::Reader& trace) {
   result.curve_reason = "learning curve: not asked for";
   if (o.curve != "none") {
     const LearningCurve curve(o, trace, whole);
-    points = curve.points(result.schedules.back().schedule);
+    points = curve.points();
     result.curve_reason = curve.reason();
   }
   const auto measured = measure(result.schedules, points, development);

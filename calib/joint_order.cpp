@@ -43,17 +43,4 @@ void order_by(std::vector<schedule::Candidate>& candidates, const PredictedLoss&
   candidates = std::move(sorted);
 }
 
-config::Schedule descend(config::Schedule from, const NeighbourRules& rules, const PredictedLoss& predicted) {
-  for (double least = key_of(predicted(from));;) {
-    const config::Schedule* best = nullptr;
-    const auto neighbours = neighbours_of(from, rules);
-    for (const Neighbour& n : neighbours) {
-      const double loss = key_of(predicted(n.schedule));
-      if (loss < least) least = loss, best = &n.schedule;
-    }
-    if (!best) return from;
-    from = *best;
-  }
-}
-
 }  // namespace deltacal::calib

@@ -1,5 +1,5 @@
-// The solver's candidates in the order of a joint form of the predicted KL (joint.h), and a descent from the
-// best one: the solver minimises the sum over edges, which leaves out what layers and steps do to each other.
+// The solver's candidates in the order of a joint form of the predicted KL (joint.h): the solver minimises the
+// sum over edges, which leaves out what layers and steps do to each other.
 #pragma once
 #include <functional>
 #include <string>
@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "calib/joint.h"
-#include "calib/neighbours.h"
 #include "calib/schedule/schedule.h"
 #include "config/schedule.h"
 
@@ -23,8 +22,5 @@ using PredictedLoss = std::function<double(const config::Schedule&)>;  // NaN: u
 
 // Best first; equal and unknown ones keep their order, unknown ones last.
 void order_by(std::vector<schedule::Candidate>&, const PredictedLoss&);
-
-// The neighbour of least predicted loss is taken as long as it is better than the schedule itself.
-config::Schedule descend(config::Schedule from, const NeighbourRules&, const PredictedLoss&);
 
 }  // namespace deltacal::calib

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
 #include <set>
 
 #include "calib/split.h"
@@ -39,9 +38,13 @@ void refuse_overlap(const trace::Reader& trace, const std::vector<text::Tokenize
 // The --rerank-samples that are used (with --transfer so many of each task): of as many problems as can be, also in the
 // first few.
 void take_mixed(std::vector<text::TokenizedSample>& samples, const CalibrateOptions& o) {
-  std::map<std::string, std::vector<int>> tasks;  // indices
-  for (int i = 0; i < static_cast<int>(samples.size()); ++i)
-    tasks[o.transfer ? samples[i].task : std::string()].push_back(i);
+  std::vector<std::pair<std::string, std::vector<int>>> tasks;  // in the order of the file; indices
+  for (int i = 0; i < static_cast<int>(samples.size()); ++i) {
+    const std::string task = o.transfer ? samples[i].task : std::string();
+    auto of_task = std::ranges::find(tasks, task, [](const auto& t) { return t.first; });
+    if (of_task == tasks.end()) of_task = tasks.insert(tasks.end(), {task, {}});
+    of_task->second.push_back(i);
+  }
   std::vector<text::TokenizedSample> taken;
   std::string ids;
   std::set<std::string> problems;

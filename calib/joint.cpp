@@ -53,7 +53,7 @@ struct JointPredictor::Impl {
     assert(found != budgets[sample].end());
     const int budget = static_cast<int>(found - budgets[sample].begin());
     auto& values = known[{sample, gradient, budget, edge.number()}];
-    if (values.empty()) values = trace.edge_delta(sample, gradient, budget, edge.number(), 1);
+    if (values.empty()) values = trace.edge_delta(sample, gradient, budget, 1, edge.number(), 1);
     return values;
   }
 

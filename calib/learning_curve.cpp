@@ -16,19 +16,11 @@ void shuffle(std::vector<T>& items, SplitMix64& random) {
     std::swap(items[i], items[random.below(i + 1)]);
 }
 
-// Half the mean square over the chosen steps of one budget's changes, added to kl [n_layers, n_layers].
-void add_half_squares(const std::vector<float>& delta, std::span<const std::size_t> chosen,
-                      std::size_t n_steps, double share, int n_layers, std::vector<double>& kl) {
-  std::size_t edge = 0;
-  for (int target = 0; target < n_layers; ++target)
-    for (int source = 0; source <= target; ++source, ++edge) {
-      double sum = 0;
-      for (const std::size_t step : chosen) {
-        const double change = delta[edge * n_steps + step];
-        sum += change * change;
-      }
-      kl[static_cast<std::size_t>(target) * n_layers + source] += share * sum / (2.0 * double(chosen.size()));
-    }
+// Half the mean square of an edge's changes [S] over the chosen steps.
+double half_mean_square(const float* delta, std::span<const std::size_t> chosen) {
+  double sum = 0;
+  for (const std::size_t step : chosen) sum += double(delta[step]) * double(delta[step]);
+  return sum / (2.0 * double(chosen.size()));
 }
 
 std::vector<std::size_t> spread(std::size_t n_recorded, std::size_t n) {
@@ -73,18 +65,26 @@ std::vector<SampleKl> predicted_kl_of_steps(const trace::Reader& trace, const Gr
     const auto chosen = spread(n_recorded, static_cast<std::size_t>(n_steps));
     const trace::EdgeSensitivity edges = trace.sensitivity(sample);
     SampleKl& kl = out[sample];
-    const int n_edges = kl.n_layers * (kl.n_layers + 1) / 2;
-    for (int pair = 0; pair < static_cast<int>(pairs.size()); ++pair) {
-      const int budget =
-          static_cast<int>(std::ranges::find(edges.budgets, pairs[pair]) - edges.budgets.begin());
-      std::vector<double> sums(static_cast<std::size_t>(kl.n_layers) * kl.n_layers, 0.0);
-      for (int gradient = 0; gradient < edges.n_gradients; ++gradient)
-        add_half_squares(trace.edge_delta(sample, gradient, budget, 0, n_edges), chosen, n_recorded,
-                         1.0 / edges.n_gradients, kl.n_layers, sums);
-      for (int target = 0; target < kl.n_layers; ++target)
+    const int n_budgets = static_cast<int>(edges.budgets.size());
+    std::vector<std::size_t> budget;  // [pairs]
+    for (const Budget& pair : pairs)
+      budget.push_back(static_cast<std::size_t>(std::ranges::find(edges.budgets, pair) - edges.budgets.begin()));
+    for (int target = 0; target < kl.n_layers; ++target) {
+      const int n_edges = target + 1, first_edge = target * (target + 1) / 2;
+      std::vector<double> sums(pairs.size() * static_cast<std::size_t>(n_edges), 0.0);
+      for (int gradient = 0; gradient < edges.n_gradients; ++gradient) {
+        const auto delta = trace.edge_delta(sample, gradient, 0, n_budgets, first_edge, n_edges);
+        for (std::size_t pair = 0; pair < pairs.size(); ++pair)
+          for (std::size_t source = 0; source <= static_cast<std::size_t>(target); ++source) {
+            const std::size_t row = budget[pair] * static_cast<std::size_t>(n_edges) + source;
+            sums[pair * static_cast<std::size_t>(n_edges) + source] +=
+                half_mean_square(&delta[row * n_recorded], chosen);
+          }
+      }
+      for (std::size_t pair = 0; pair < pairs.size(); ++pair)
         for (int source = 0; source <= target; ++source)
-          kl.kl[kl.at(pair, target, source)] =
-              static_cast<float>(sums[static_cast<std::size_t>(target) * kl.n_layers + source]);
+          kl.kl[kl.at(static_cast<int>(pair), target, source)] = static_cast<float>(
+              sums[pair * static_cast<std::size_t>(n_edges) + static_cast<std::size_t>(source)] / edges.n_gradients);
     }
   }
   return out;

@@ -353,18 +353,18 @@ EdgeSensitivity Reader::sensitivity(int sample) const {
   return edges;
 }
 
-std::vector<float> Reader::edge_delta(int sample, int gradient, int budget, int first_edge,
-                                      int n_edges) const {
+std::vector<float> Reader::edge_delta(int sample, int gradient, int first_budget, int n_budgets,
+                                      int first_edge, int n_edges) const {
   const Sample& of = impl_->at(sample);
-  assert(gradient >= 0 && gradient < of.n_gradients && budget >= 0 &&
-         budget < static_cast<int>(of.edge_budgets.size()));
+  assert(gradient >= 0 && gradient < of.n_gradients && first_budget >= 0 && n_budgets >= 0 &&
+         n_budgets <= static_cast<int>(of.edge_budgets.size()) - first_budget);
   std::vector<float> values;
   const std::lock_guard lock(impl_->mutex);
   impl_->guarded(sample, [&] {
     const h5::Id group = impl_->group(sample);
     values = Impl::read_halves(h5::Dataset::open(group.get(), "edge_delta", h5::Type::f16),
-                               {extent(gradient), extent(budget), extent(first_edge), 0},
-                               {1, 1, extent(n_edges), extent(of.n_steps)}, "edge_delta");
+                               {extent(gradient), extent(first_budget), extent(first_edge), 0},
+                               {1, extent(n_budgets), extent(n_edges), extent(of.n_steps)}, "edge_delta");
   });
   return values;
 }

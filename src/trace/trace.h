@@ -75,9 +75,11 @@ class Reader {
   bool has_group_mass(int sample) const;
   bool has_sensitivity(int sample) const;
   EdgeSensitivity sensitivity(int sample) const;
-  // First-order change of the loss at each step, nats: [n_edges, S] for one set of labels and one budget,
-  // edges first_edge.. in row order.
-  std::vector<float> edge_delta(int sample, int gradient, int budget, int first_edge, int n_edges) const;
+  // First-order change of the loss at each step, nats: [n_budgets, n_edges, S] for one set of labels, budgets
+  // first_budget.., edges first_edge.. in row order. The file keeps all budgets of a few edges together: go
+  // through edges outside, budgets inside.
+  std::vector<float> edge_delta(int sample, int gradient, int first_budget, int n_budgets, int first_edge,
+                                int n_edges) const;
   // [n_layers, n_steps, n_kv_heads, n_pages]
   std::vector<float> group_mass(int sample, int first_layer, int n_layers, int first_step, int n_steps) const;
 

@@ -227,7 +227,7 @@ TEST_CASE("recording: sensitivities of a continuation equal those of its replay,
   // edge_kl is half the mean square of edge_delta, to the half precision of the latter.
   for (const int edge : {1, 4, 8}) {
     double sum = 0;
-    const auto delta = replayed.edge_delta(0, 0, 0, edge, 1);
+    const auto delta = replayed.edge_delta(0, 0, 0, 1, edge, 1);
     for (const float d : delta) sum += double(d) * d;
     const int target = edge == 1 ? 1 : edge == 4 ? 2 : 3, source = edge - target * (target + 1) / 2;
     const double kl = b.kl[size_t(target * 4 + source)];

@@ -89,7 +89,11 @@ std::vector<std::string> Development::problems() const {
 nlohmann::ordered_json Development::provenance(const CalibrateOptions& o) const {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const auto& s : samples()) list.push_back(calib::json_sample(to_record(s)));
-  return {{"path", o.data}, {"sha256", inputs_.data.sha256}, {"max_tokens", o.max_tokens}, {"samples", list}};
+  return {{"path", o.data},
+          {"sha256", inputs_.data.sha256},
+          {"max_tokens", o.max_tokens},
+          {"pack", o.pack},
+          {"samples", list}};
 }
 
 calib::EvaluateSamples Development::gaps() {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <map>
 #include <set>
 
 #include "calib/split.h"
@@ -39,9 +38,13 @@ void refuse_overlap(const trace::Reader& trace, const std::vector<text::Tokenize
 // The --rerank-samples that are used (with --transfer so many of each task): of as many problems as can be, also in the
 // first few.
 void take_mixed(std::vector<text::TokenizedSample>& samples, const CalibrateOptions& o) {
-  std::map<std::string, std::vector<int>> tasks;  // indices
-  for (int i = 0; i < static_cast<int>(samples.size()); ++i)
-    tasks[o.transfer ? samples[i].task : std::string()].push_back(i);
+  std::vector<std::pair<std::string, std::vector<int>>> tasks;  // in the data's order, with indices
+  for (int i = 0; i < static_cast<int>(samples.size()); ++i) {
+    const std::string task = o.transfer ? samples[i].task : "";
+    auto known = std::ranges::find(tasks, task, [](const auto& one) { return one.first; });
+    if (known == tasks.end()) known = tasks.insert(known, {task, {}});
+    known->second.push_back(i);
+  }
   std::vector<text::TokenizedSample> taken;
   std::string ids;
   std::set<std::string> problems;
@@ -65,6 +68,10 @@ std::string evaluations_path(const CalibrateOptions& o) {
 }
 
 }  // namespace
+
+void check_evaluations(const CalibrateOptions& o) {
+  require_free_output(evaluations_path(o), Existing::replace);
+}
 
 Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
   inputs_ = read_inputs(o, o);

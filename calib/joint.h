@@ -31,8 +31,8 @@ class JointPredictor {
   // Every sample of the trace must have sensitivities. `grid`: k and L of schedules are rounded down to it.
   JointPredictor(const trace::Reader&, const Grid& grid);
   ~JointPredictor();
-  // From all samples, or from those given (indices). NaN where a k or L lies below the grid, and where no sample
-  // has recorded steps.
+  // From all samples, or from those given (indices). NaN where a k or L lies below the grid, where no sample
+  // has recorded steps, and for other lists than those the changes are of: other scores, lists for several steps.
   JointKl predict(const config::Schedule&);
   JointKl predict(const config::Schedule&, std::span<const int> samples);
 

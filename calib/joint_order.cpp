@@ -24,6 +24,10 @@ Order parse_order(std::string_view text) {
   throw bad_input("order {}: unknown; give additive, layers or steps", text);
 }
 
+std::string name_of(Order order) {
+  return order == Order::additive ? "additive" : order == Order::layers ? "layers" : "steps";
+}
+
 double value_of(const JointKl& kl, Order order) {
   return order == Order::additive ? kl.additive : order == Order::layers ? kl.layers : kl.steps;
 }
@@ -37,19 +41,6 @@ void order_by(std::vector<schedule::Candidate>& candidates, const PredictedLoss&
   std::vector<schedule::Candidate> sorted;
   for (const std::size_t i : order) sorted.push_back(std::move(candidates[i]));
   candidates = std::move(sorted);
-}
-
-config::Schedule descend(config::Schedule from, const NeighbourRules& rules, const PredictedLoss& predicted) {
-  for (double least = key_of(predicted(from));;) {
-    const config::Schedule* best = nullptr;
-    const auto neighbours = neighbours_of(from, rules);
-    for (const Neighbour& n : neighbours) {
-      const double loss = key_of(predicted(n.schedule));
-      if (loss < least) least = loss, best = &n.schedule;
-    }
-    if (!best) return from;
-    from = *best;
-  }
 }
 
 }  // namespace deltacal::calib

@@ -19,10 +19,11 @@ std::optional<double> known(double value) {
 }
 
 // Sparse layers whose K and L were measured, with the recall of their edge: of lists by DELTA's score, made at
-// every step, so that of a schedule with other ones none is known.
+// every step, so that of other lists none is known.
 std::vector<config::LayerRecall> recall_of(const config::Schedule& schedule, const EdgeCosts& edges) {
   std::vector<config::LayerRecall> recall;
-  if (schedule.score != config::Score{} || config::keeps_lists(schedule)) return recall;
+  if (schedule.score.page != PageScore::sum || schedule.score.carry > 0 || config::keeps_lists(schedule))
+    return recall;
   for (int layer = 0; layer < edges.n_layers; ++layer) {
     const auto& plan = schedule.layers[layer];
     if (plan.role != Role::sparse) continue;
@@ -88,6 +89,7 @@ Json provenance(std::span<const Choice> choices, const EdgeCosts& edges, const S
       {"objective", record.objective},
       {"objective_reason", record.objective_reason},
       {"aggregate", record.aggregate},
+      {"order", record.order},
       {"budget", record.budget},
       {"lengths", record.context > 0 ? "steps 0 to " + std::to_string(record.context - 1) + " of one sequence"
                                      : "the calibration samples' own"},

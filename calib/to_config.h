@@ -37,6 +37,7 @@ struct CalibrationRecord {
   int context = 0;  // lengths the cost was taken on: steps 0..context-1, 0: the samples' own
   std::string aggregate = "mean";
   uint64_t seed = 0;
+  std::string order = "additive";  // of the alternatives: joint_order.h
 };
 
 // choices[0] is written; all of them are listed as alternatives with their figures, best first. Expected

@@ -55,9 +55,10 @@ Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& all
   drop_matched_modes();
 }
 
-// Whether at every layer each move of mode `worse` has one of `better` that costs and loses no more: then
-// whatever is served in `worse` can be served in `better`.
+// Whether at every layer each move of mode `worse` has one of `better` that costs and loses no more, and the
+// Δ-layer itself loses no more: then whatever is served in `worse` can be served in `better`.
 bool Moves::matches(int source, int better, int worse) const {
+  if (!(delta_loss(source, better) <= delta_loss(source, worse))) return false;
   for (int layer = source + 1; layer < n_layers_; ++layer) {
     const auto moves = sparse(layer, source, better);
     for (const Move& move : sparse(layer, source, worse))

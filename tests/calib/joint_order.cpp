@@ -1,11 +1,9 @@
-// Candidates ordered and improved by a prediction that is not a sum over edges.
+// Candidates ordered by a prediction that is not a sum over edges.
 #include "calib/joint_order.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <limits>
 #include <map>
-
-#include "calib/budget.h"
 
 using namespace deltacal;
 using namespace deltacal::calib;
@@ -41,30 +39,6 @@ TEST_CASE("order: least predicted loss first, equal ones as they were, unknown o
     CHECK(c.cost == order.back());
   }
   CHECK(order == std::vector<int>{3, 5, 2, 4, 1});
-}
-
-TEST_CASE("order: the descent finds what cross terms prefer and stays within the budget") {
-  // Layers 1 and 2 lose with opposite signs, so together they lose nothing where they lose the same; the sum
-  // of squares would rather give both the same pages as layer 3.
-  const auto delta = [](int k) { return 1.0 / k; };
-  const auto joint = [&](const config::Schedule& s) {
-    const auto k = k_of(s);
-    const double sum = delta(k[0]) - delta(k[1]) + delta(k[2]);
-    return sum * sum;
-  };
-  const std::vector<config::StepRange> steps{{0, 16 * 32}};
-  const StepCosts costs(steps);
-  const config::Schedule start = with({4, 4, 4});
-  NeighbourRules rules;
-  rules.full_layers = 1;
-  rules.k_pages = {1, 2, 4, 8, 16};
-  rules.attended = [&](const config::Schedule& s) { return schedule::attended_by(costs, s); };
-  rules.budget = rules.attended(start) + 200;
-  const config::Schedule found = descend(start, rules, joint);
-  CHECK(joint(found) < joint(start));
-  CHECK(rules.attended(found) <= rules.budget);
-  for (const Neighbour& n : neighbours_of(found, rules)) CHECK(joint(n.schedule) >= joint(found));
-  CHECK(descend(found, rules, joint) == found);
 }
 
 TEST_CASE("order: names and the form they stand for") {

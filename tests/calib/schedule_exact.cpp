@@ -141,6 +141,19 @@ TEST_CASE("schedule: the loss of a schedule counts its Δ-layers where lists ser
   CHECK(std::abs(schedule::loss_of(edges, s) - sparse - own) < tolerance);
 }
 
+TEST_CASE("schedule: an L is kept that loses more in the sparse layers and less in the Δ-layer itself") {
+  EdgeCosts edges(2, {8}, {1, 8});
+  edges.loss[edges.at(1, 0, 0, 0)] = 0.1;
+  edges.loss[edges.at(1, 0, 0, 1)] = 0.2;
+  edges.loss[edges.at(0, 0, 0, 0)] = 0.9;
+  edges.loss[edges.at(0, 0, 0, 1)] = 0;
+  const auto found =
+      schedule::k_best(edges, {100, 100, {10}, {40}}, 60, {.full_layers = 0, .refresh_interval = 4});
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].loss == 0.2);
+  CHECK(found[0].schedule.layers[0].l_pages == 8);
+}
+
 TEST_CASE("schedule: full_layers auto is the best over every number of initial full layers") {
   const LayerCosts costs{1000, 1000, {130, 470}};
   for (unsigned seed = 0; seed < 4; ++seed)

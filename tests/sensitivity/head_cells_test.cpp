@@ -53,7 +53,7 @@ TEST_CASE("head cells: with all weights 1 the loss is the sum of the sensitivity
     const std::vector<PageBudget> budgets{{2, 1}, {4, 1}, {6, 1}};
     decode::KvCache cache(s.model, 1, int(s.ids.size()));
     sensitivity::Sensitivity pass(s.model, int(s.ids.size()), s.steps,
-                                  {budgets, {}, 1e-7, {{PageScore::max, 1}}});
+                                  {budgets, {}, 1e-7, {{PageScore::max, 1}}}, n_prompt);
     s.replay(decode::full_policy(4), cache, pass);
     pass.finish(s.ids, n_prompt, cache);
 

@@ -122,8 +122,7 @@ TEST_CASE("bad input: the command line") {
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --max-kl 0.1", "--max-kl");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --rerank 4", "give --model M --data dev.jsonl");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare", "give --model M --data dev.jsonl");
-  refused(w, "calibrate " + w.trace + " --budget attended=1.1" + w.arguments(),
-          "--compare, --transfer, --rerank");
+  refused(w, "calibrate " + w.trace + " --budget attended=1.1" + w.arguments(), "--compare, --transfer, --rerank");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare --method uniform" + w.arguments(), "--methods");
   refused(w, "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --rerank 4" + w.arguments(), "the same tokens");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --compare --methods random,dp" + w.arguments(), "the first is what the others");

@@ -45,7 +45,7 @@ struct Workplace {
   }
   std::string operator/(const std::string& name) const { return folder / name; }
   std::string calibrate() const {
-    return "calibrate " + trace + grid + " --budget attended=1.4 --resamples 200";
+    return "calibrate " + trace + grid + " --budget attended=1.4 --resamples 200 --order additive";
   }
 };
 

@@ -4,6 +4,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -154,6 +155,30 @@ TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, repor
   check_done(run_program("calibrate " + (w / "t.h5") + grid + " --objective recall --budget attended=1.4 --out " +
                          (w / "recall.json")));
   CHECK(json_of(w / "recall.json")["provenance"]["objective"] == "recall");
+  // The candidates are the solver's whatever their order; cross terms are known of the predicted KL alone.
+  std::map<std::string, Json> ordered;
+  for (const std::string order : {"additive", "layers", "steps"}) {
+    check_done(run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --order " + order + " --out " +
+                           (w / (order + ".json"))));
+    ordered[order] = json_of(w / (order + ".json"))["provenance"];
+    CHECK(ordered[order]["order"] == order);
+  }
+  CHECK(made["order"] == "steps");
+  CHECK(made["alternatives"] == ordered["steps"]["alternatives"]);
+  const auto losses = [&](const std::string& order) {
+    std::vector<double> all;
+    for (const Json& a : ordered[order]["alternatives"]) all.push_back(a["loss"].get<double>());
+    return all;
+  };
+  std::vector<double> additive = losses("additive"), steps = losses("steps");
+  CHECK(std::is_sorted(additive.begin(), additive.end()));
+  CHECK(steps != additive);
+  std::sort(steps.begin(), steps.end());
+  CHECK(steps == additive);
+  const auto unordered = run_program("calibrate " + (w / "t.h5") + grid +
+                                     " --objective recall --order steps --budget attended=1.4 --out " + (w / "x.json"));
+  CHECK(unordered.status == 2);
+  CHECK(unordered.output.find("cross terms are known of the objective kl") != std::string::npos);
   const auto other_grid = run_program("calibrate " + (w / "t.h5") + " --k-pages 3 --l-pages 1 --budget attended=1.4 --out " + (w / "x.json"));
   CHECK(other_grid.status == 2);
   CHECK(other_grid.output.find("no predicted KL for K = 3, L = 1") != std::string::npos);

@@ -72,7 +72,7 @@ long long positions(int k, int t) {
 
 TEST_CASE("refresh: validate counts what is attended to, and compares it with a window at that cost") {
   const Workplace w;
-  const auto every = w.config("every.json", {}), eighth = w.config("eighth.json", {{"refresh_interval", 8}});
+  const auto every = w.config("every.json", Json::object()), eighth = w.config("eighth.json", {{"refresh_interval", 8}});
   const Json policies = w.validate("--config " + eighth + " --config every=" + every, w / "v.json");
   long long all = 0, attended = 0;
   for (int t = 0; t < n_tokens; ++t) {
@@ -101,7 +101,7 @@ TEST_CASE("refresh: adaptive, the attended tokens are those of the run, for the 
   };
   const Json policies = w.validate("--config " + adaptive("never.json", -1, 1000) +
                                        " --config always=" + adaptive("always.json", 1, 1000) +
-                                       " --config every=" + w.config("every.json", {}) +
+                                       " --config every=" + w.config("every.json", Json::object()) +
                                        " --config some=" + adaptive("some.json", 0.3, 30),
                                    w / "v.json");
   std::map<std::string, Json> by_name;
@@ -113,7 +113,7 @@ TEST_CASE("refresh: adaptive, the attended tokens are those of the run, for the 
   CHECK(ratio("delta:some") < ratio("delta"));
   CHECK(ratio("delta:some") > ratio("delta:every"));
   CHECK(ratio("streaming") <= ratio("delta") + 1e-6);
-  CHECK(ratio("streaming") > 0.95 * ratio("delta"));
+  CHECK(ratio("streaming") > 0.9 * ratio("delta"));  // a page of one layer is 8%
 }
 
 TEST_CASE("refresh: generate, bench, inspect and report know it") {
@@ -213,10 +213,9 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
       if (i >= 3) last += line + "\n";
     return last;
   }();
-  const auto compared = calibrate(
-      "--compare --methods dp,uniform --full-layers 0 --candidates 2 --pack 200 --dtype f32 --model " +
-          w.model + " --data " + (w / "dev.jsonl"),
-      "compare.json");
+  const auto compared = calibrate("--compare --methods dp,recall-dp,dp-refresh --candidates 2 --pack 200 --dtype f32 --model " +
+                                      w.model + " --data " + (w / "dev.jsonl"),
+                                  "compare.json");
   CAPTURE(compared.output);
   REQUIRE(compared.status == 0);
   std::vector<std::string> rows;
@@ -227,6 +226,6 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
     CHECK(row["attended_ratio"].get<double>() >= 1.5 - 1e-6);
     CHECK(row["nll_gap"]["mean"].is_number());
   }
-  CHECK(rows == std::vector<std::string>{"dp", "uniform", "dp-refresh-4", "dp-refresh-8"});
+  CHECK(rows == std::vector<std::string>{"dp", "recall-dp", "dp-refresh-4", "dp-refresh-8"});
   CHECK(table["methods"][2]["recall"].is_null());
 }

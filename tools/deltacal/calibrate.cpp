@@ -46,6 +46,10 @@ nlohmann::ordered_json number(const std::optional<double>& x) {
   return x ? nlohmann::ordered_json(*x) : nlohmann::ordered_json();
 }
 
+nlohmann::ordered_json json_gap(const calib::Estimate& gap) {
+  return {{"mean", gap.mean}, {"low", number(gap.low)}, {"high", number(gap.high)}};
+}
+
 // The candidates by what they really lose on the development samples, the winner first and improved by a
 // local search.
 struct Reranked {
@@ -67,7 +71,7 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   options.rules.attended = [&](const config::Schedule& s) {
     return calib::schedule::attended_by(p.steps, s);
   };
-  if (!o.fit_head_weights) options.rules.carries = {0, 0.25, 0.5, 1};  // head weights are fitted without one
+  if (!o.fit_head_weights && o.carry == 0) options.rules.carries = {0, 0.25, 0.5, 1};  // head weights are fitted without one
   options.rules.solve_for = [&](std::span<const int> deltas) {
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
@@ -87,8 +91,7 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
     if (!(c.schedule == found.schedule)) out.choices.push_back(std::move(c));
   // On the samples that it was chosen by, so it flatters: `validate` tells on others.
   out.log = {
-      {"nll_gap",
-       {{"mean", out.nll_gap.mean}, {"low", number(out.nll_gap.low)}, {"high", number(out.nll_gap.high)}}},
+      {"nll_gap", json_gap(out.nll_gap)},
       {"n_samples", options.problems.size()},
       {"n_evaluated", found.n_evaluated},
       {"seconds", found.seconds},
@@ -104,6 +107,12 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
     out.log["rounds"].push_back({{"stage", round.stage}, {"n_samples", round.n_samples}, {"tries", tries}});
   }
   return out;
+}
+
+// Mean NLL gap with its interval on the development samples.
+nlohmann::ordered_json gap_of(const CalibrateOptions& o, const config::Schedule& schedule, Development& development) {
+  const auto gaps = development.gaps()(std::span(&schedule, 1), 0, static_cast<int>(development.samples().size()));
+  return json_gap(calib::mean_with_interval(gaps[0], development.problems(), {o.resamples, o.made.seed, 0.95}));
 }
 
 // Empty unless asked for. The model is that of the re-ranking where it is loaded already.
@@ -122,6 +131,7 @@ calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, 
   record.objective = o.method == "recall-dp" ? "recall" : p.objective;
   record.objective_reason = o.method == "recall-dp" ? "the method's own" : p.objective_reason;
   record.aggregate = o.aggregate;
+  record.order = p.joint ? calib::name_of(p.order) : "additive";
   record.budget = o.min_recall ? fmt::format("min-recall={}", *o.min_recall)
                   : o.max_kl   ? fmt::format("max-kl={}", *o.max_kl)
                                : o.budget;
@@ -185,6 +195,7 @@ void check_score(const CalibrateOptions& o) {
   if (max && needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
   if (max && o.objective == "recall") throw bad_input("--objective recall: {}", why);
   if ((max || o.carry > 0) && o.min_recall) throw bad_input("--min-recall: {}", why);
+  if (o.carry > 0 && o.max_kl) throw bad_input("--max-kl: the predicted KL is not known under --carry");
   if ((max || o.carry > 0) && (o.compare || o.transfer))
     throw bad_input(
         "--compare and --transfer measure under DELTA's score: --score-page and --carry are for a config");
@@ -204,6 +215,8 @@ void check(const CalibrateOptions& o) {
   if (target && o.k_per == "schedule")
     throw bad_input("--k-per schedule works to a budget, not with {}", name);
   if (target && o.rerank > 0) throw bad_input("--rerank compares schedules of one budget, not with {}", name);
+  if (!o.order.empty() && o.method != "dp" && o.method != "greedy-nll")
+    throw bad_input("--order orders the candidates of --method dp, not of {}", o.method);
   if (o.rerank > 0 && o.method != "dp")
     throw bad_input("--rerank needs --method dp: {} has one schedule", o.method);
   if (o.compare && (target || o.method != "dp" || !o.alternatives_dir.empty()))
@@ -266,6 +279,7 @@ int calibrate(const CalibrateOptions& o) {
   }
   const auto fits = fitted_heads(o, trace, development.get(), choices[0].schedule);
   if (fits) choices[0].schedule.score.head_weights = fits->head_weights;
+  if (fits && o.rerank > 0) reranked.log["nll_gap_with_head_weights"] = gap_of(o, choices[0].schedule, *development);
   const auto record = record_of(o, p, trace);
   const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path,
                          Existing existing) {

@@ -215,8 +215,8 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->check(CLI::PositiveNumber);
   c->add_option("--order", o.order,
                 "form of the predicted KL that orders the candidates under a budget: steps (cross terms of layers and "
-                "of 16 steps), layers (of layers), additive (what the solver minimises)")
-      ->capture_default_str()
+                "of 16 steps; the default where they are known), layers (of layers), additive (what the solver "
+                "minimises)")
       ->check(CLI::IsMember({"additive", "layers", "steps"}));
   c->add_option("--context", o.context,
                 "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")
@@ -236,12 +236,16 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   auto* compare = c->add_flag(
       "--compare", o.compare,
       "instead of a config: every method's schedule measured on --data, into OUT (JSON) and beside "
-      "it as Markdown; dp-refresh-N for every ranking refresh:N of the trace");
-  c->add_option("--methods", o.methods, "rows of --compare; the others are compared with the first")
+      "it as Markdown");
+  std::vector<std::string> rows = methods;
+  rows.push_back("dp-refresh");
+  c->add_option("--methods", o.methods,
+                "rows of --compare, the others compared with the first; dp-refresh: one for every ranking refresh:N of "
+                "the trace")
       ->delimiter(',')
       ->capture_default_str()
       ->needs(compare)
-      ->check(CLI::IsMember(methods));
+      ->check(CLI::IsMember(rows));
   auto* transfer =
       c->add_flag("--transfer", o.transfer,
                   "instead of a config: a schedule calibrated on each task of the trace, measured on each "

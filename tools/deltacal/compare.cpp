@@ -47,8 +47,6 @@ class Comparison {
       add_method(method);
       if (methods_.empty()) throw no_schedule(o_, p_);  // the first is what the others are compared with
     }
-    if (p_.objective == "kl")
-      for (const int interval : recorded_intervals(trace_, p_.score.page)) add_refresh(interval);
     add_candidates();
     for (const double ratio : pareto_ratios) add_budget(ratio);
     measure();
@@ -97,6 +95,9 @@ class Comparison {
         draws_.push_back(row_of(fmt::format("random {}", draws_.size()), draw.schedule, 0));
     } else if (method == "greedy-nll") {
       add_greedy();
+    } else if (method == "dp-refresh") {
+      if (p_.objective == "kl")
+        for (const int interval : recorded_intervals(trace_, p_.score.page)) add_refresh(interval);
     } else if (const auto found = choose(method, o_, p_, p_.costs.budget)) {
       methods_.push_back(row_of(method, found->schedule, seconds_since(start)));
     } else {
@@ -104,7 +105,8 @@ class Comparison {
     }
   }
 
-  // Lists that serve several steps; of the surrogates, the predicted KL alone is known of them.
+  // Lists that serve several steps. They count in no rank correlation: of the surrogates, the predicted KL alone is
+  // known of them.
   void add_refresh(int interval) {
     const auto start = std::chrono::steady_clock::now();
     const Problem p = with_refresh(p_, o_, trace_, interval);
@@ -117,7 +119,7 @@ class Comparison {
     Row row{calib::measured_schedule(method, found->schedule), found->schedule};
     row.measured.attended_ratio = p.ratio_of(found->schedule);
     row.measured.predicted_kl = found->loss;
-    row.measured.surrogates = {found->loss, NAN, NAN, NAN, NAN};
+    row.measured.surrogates = {NAN, NAN, NAN, NAN, NAN};
     row.measured.seconds = seconds_since(start);
     methods_.push_back(std::move(row));
   }
@@ -172,7 +174,7 @@ class Comparison {
       }
   }
 
-  // Of the default method's choice over resamples of the calibration problems.
+  // Of the solver's choice, by the sum over edges, over resamples of the calibration problems.
   calib::Stability stability() const {
     if (winner() != "dp" || o_.aggregate != "mean") {
       calib::Stability none;
@@ -242,7 +244,8 @@ int compare(const CalibrateOptions& o, const trace::Reader& trace) {
   for (size_t i = 0; i < o.methods.size(); ++i)
     if (std::find(o.methods.begin(), o.methods.begin() + i, o.methods[i]) != o.methods.begin() + i)
       throw bad_input("--methods: {} is there twice", o.methods[i]);
-  if (o.methods.empty() || o.methods[0] == "random" || o.methods[0] == "greedy-nll")
+  if (o.methods.empty() || o.methods[0] == "random" || o.methods[0] == "greedy-nll" ||
+      o.methods[0] == "dp-refresh")
     throw bad_input(
         "--methods: the first is what the others are compared with: one of dp, recall-dp, cosine-peaks, "
         "kascade, tidal, uniform");

@@ -38,12 +38,12 @@ void refuse_overlap(const trace::Reader& trace, const std::vector<text::Tokenize
 // The --rerank-samples that are used (with --transfer so many of each task): of as many problems as can be, also in the
 // first few.
 void take_mixed(std::vector<text::TokenizedSample>& samples, const CalibrateOptions& o) {
-  std::vector<std::pair<std::string, std::vector<int>>> tasks;  // in the data's order, with indices
+  std::vector<std::pair<std::string, std::vector<int>>> tasks;  // in the order of the file; indices
   for (int i = 0; i < static_cast<int>(samples.size()); ++i) {
-    const std::string task = o.transfer ? samples[i].task : "";
-    auto known = std::ranges::find(tasks, task, [](const auto& one) { return one.first; });
-    if (known == tasks.end()) known = tasks.insert(known, {task, {}});
-    known->second.push_back(i);
+    const std::string task = o.transfer ? samples[i].task : std::string();
+    auto of_task = std::ranges::find(tasks, task, [](const auto& t) { return t.first; });
+    if (of_task == tasks.end()) of_task = tasks.insert(tasks.end(), {task, {}});
+    of_task->second.push_back(i);
   }
   std::vector<text::TokenizedSample> taken;
   std::string ids;

@@ -15,6 +15,8 @@
 namespace deltacal::tools {
 namespace {
 
+constexpr const char* default_order = "steps";
+
 std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
   if (text == "auto") return std::nullopt;
   int n = 0;
@@ -151,6 +153,24 @@ std::optional<calib::Choice> chosen_by(const std::string& method, const Calibrat
   return calib::Choice{method, found->schedule, found->loss, found->attended};
 }
 
+// How the candidates are ordered.
+void order(const CalibrateOptions& o, const trace::Reader& trace, Problem& p) {
+  using Kind = calib::Goal::Kind;
+  const bool target = p.goal.kind == Kind::max_kl || p.goal.kind == Kind::min_recall;
+  // The steps' changes of the loss are recorded of DELTA's page score alone, and their cross terms are means. Of a
+  // carry no prediction knows anything: its schedules are chosen as without it.
+  const bool known =
+      p.objective == "kl" && p.score.page == PageScore::sum && o.aggregate == "mean" && !target;
+  p.order = calib::parse_order(o.order.empty() ? default_order : o.order);
+  if (p.order == calib::Order::additive) return;
+  if (!known && !o.order.empty())
+    throw bad_input(
+        "--order {}: cross terms are known of the objective kl under a budget, with the aggregate mean and DELTA's "
+        "page score",
+        o.order);
+  if (known) p.joint = std::make_shared<calib::JointPredictor>(trace, p.grid);
+}
+
 }  // namespace
 
 double Problem::ratio_of(long long attended) const {
@@ -200,10 +220,7 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
   p.layers = calib::layer_costs(p.steps, grid.k_pages);
   p.samples.resize(trace.n_samples());
   std::iota(p.samples.begin(), p.samples.end(), 0);
-  p.order = calib::parse_order(o.order);
-  // The changes of the loss by steps are those of DELTA's ranking, and means over samples.
-  if (objective == "kl" && p.order != calib::Order::additive && p.score == config::Score{} && o.aggregate == "mean")
-    p.joint = std::make_shared<calib::JointPredictor>(trace, grid);
+  order(o, trace, p);
   return p;
 }
 

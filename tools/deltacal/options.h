@@ -82,15 +82,15 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   double carry = 0;                // share of the previous Δ-layer's page scores that is added
   std::string full_layers = "auto";
   int candidates = 16;
-  std::string order = "steps";  // additive, layers, steps: the form of predicted KL that orders the candidates
+  std::string order;  // additive, layers, steps: the form of predicted KL that orders the candidates; empty: default
   int context = 0;              // 0: the calibration samples' own lengths
   std::string refresh = "1";    // steps that a list serves, or auto
   std::string k_per = "layer";  // layer, segment, schedule: what has a k of its own
   int resamples = 2000;
   std::string alternatives_dir;
   bool compare = false;
-  std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",
-                                   "tidal", "uniform",   "random",       "greedy-nll"};
+  std::vector<std::string> methods{"dp",    "recall-dp", "cosine-peaks", "kascade",   "tidal",
+                                   "uniform", "random", "greedy-nll", "dp-refresh"};
   bool transfer = false;
   std::string curve = "both";  // of --transfer: both, none
   int curve_draws = 3;

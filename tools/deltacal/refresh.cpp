@@ -55,6 +55,7 @@ Problem choose_refresh(Problem p, const CalibrateOptions& o, const trace::Reader
         "--refresh auto: {} has no ranking refresh:N: profile with --sensitivity --rankings "
         "refresh:2,refresh:4",
         trace.path());
+  p.joint = nullptr;  // not known of the other intervals: all are judged by the sum over edges
   std::vector<Problem> problems{std::move(p)};
   for (const int interval : intervals) problems.push_back(with_refresh(problems[0], o, trace, interval));
   const auto value = [](const Problem& problem) {
@@ -80,6 +81,9 @@ void check_refresh(const CalibrateOptions& o) {
         o.refresh);
   if (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty())
     throw bad_input("--refresh {} goes with --method dp, without --rerank and --alternatives-dir", o.refresh);
+  if (!o.order.empty() && o.order != "additive")
+    throw bad_input("--order {}: cross terms are known of lists that serve one step, not with --refresh {}", o.order,
+                    o.refresh);
   if (o.min_recall || o.budget.starts_with("ms="))
     throw bad_input("--refresh {} works to a budget of attended tokens or bytes, or to --max-kl", o.refresh);
 }

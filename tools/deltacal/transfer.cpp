@@ -71,13 +71,14 @@ class LearningCurve {
  public:
   LearningCurve(const CalibrateOptions& o, const trace::Reader& trace, const Problem& whole)
       : o_(o), trace_(trace), whole_(whole), all_(trace.n_samples()) {
+    whole_.joint = nullptr;  // cross terms are known of all steps alone: all points by the sum over edges
     std::iota(all_.begin(), all_.end(), 0);
     for (const int i : all_) most_steps_ = std::max(most_steps_, static_cast<int>(trace.steps(i).size()));
   }
 
   // Fewer samples, then fewer steps, then everything, by whose schedule the others are judged. All meet the
   // budget on the lengths of all samples.
-  std::vector<Point> points(const config::Schedule& of_everything) const {
+  std::vector<Point> points() const {
     std::vector<Point> points;
     std::vector<std::string> problems;
     for (const int i : all_) problems.push_back(trace_.info(i).problem);
@@ -95,11 +96,12 @@ class LearningCurve {
         Point point{{trace_.n_samples(), n, {}, 0}, {}};
         Problem p = whole_;
         p.kl = calib::predicted_kl_of_steps(trace_, p.grid, n);
-        p.joint = nullptr;  // it has all steps
         add(restricted(o_, trace_, p, all_), point);
         points.push_back(std::move(point));
       }
-    points.push_back({{trace_.n_samples(), most_steps_, {}, 0}, {of_everything}});
+    Point everything{{trace_.n_samples(), most_steps_, {}, 0}, {}};
+    add(whole_, everything);
+    points.push_back(std::move(everything));
     return points;
   }
 
@@ -125,7 +127,7 @@ class LearningCurve {
 
   const CalibrateOptions& o_;
   const trace::Reader& trace_;
-  const Problem& whole_;
+  Problem whole_;
   std::vector<int> all_;  // indices of samples
   int most_steps_ = 0;    // recorded of any sample
 };
@@ -194,7 +196,7 @@ int transfer(const CalibrateOptions& o, const trace::Reader& trace) {
   result.curve_reason = "learning curve: not asked for";
   if (o.curve != "none") {
     const LearningCurve curve(o, trace, whole);
-    points = curve.points(result.schedules.back().schedule);
+    points = curve.points();
     result.curve_reason = curve.reason();
   }
   const auto measured = measure(result.schedules, points, development);

@@ -87,8 +87,9 @@ struct MethodComparison {
   ModelInfo model;
   std::string trace_path, trace_sha256;  // that the methods chose from
   std::string data_path, data_sha256;    // that their schedules were run on
-  int max_tokens = 0;                    // 0: all
+  int max_tokens = 0, pack = 0;          // of the data; 0: all, none
   std::string budget, objective;         // as asked: "attended=3"; "kl" or "recall"
+  int context = 0;  // lengths that the budget was met on: steps 0..context-1; 0: the samples' own
   Bootstrap bootstrap;
   std::string no_interval_reason;  // empty where there are intervals
   int n_samples = 0, n_problems = 0;
@@ -100,9 +101,9 @@ struct MethodComparison {
   std::vector<ParetoRow> pareto;
 };
 
-// All but model, trace, data, max_tokens, budget, objective and stability, which are left to the caller.
-// bad_input for no method or sample, a winner that is no row, two rows of one name, sizes that do not fit, a
-// figure that is infinite, or a sample that is missing for one schedule and there for another.
+// All but model, trace, data, max_tokens, pack, budget, context, objective and stability, which are left to
+// the caller. bad_input for no method or sample, a winner that is no row, two rows of one name, sizes that do
+// not fit, a figure that is infinite, or a sample that is missing for one schedule and there for another.
 MethodComparison compare_methods(const Measurements&, const Bootstrap&);
 
 }  // namespace deltacal::calib

@@ -9,6 +9,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+Json or_null(int value) {
+  return value > 0 ? Json(value) : Json();
+}
+
 Json known(const std::optional<Estimate>& estimate) {
   return estimate ? json_estimate(*estimate) : Json();
 }
@@ -69,8 +73,10 @@ Json to_json(const MethodComparison& comparison, const Provenance& provenance) {
   out["model"] = json_model(comparison.model);
   out["trace"] = {{"path", comparison.trace_path}, {"sha256", comparison.trace_sha256}};
   out["data"] = {{"path", comparison.data_path}, {"sha256", comparison.data_sha256}};
-  out["max_tokens"] = comparison.max_tokens > 0 ? Json(comparison.max_tokens) : Json();
+  out["max_tokens"] = or_null(comparison.max_tokens);
+  out["pack"] = or_null(comparison.pack);
   out["budget"] = comparison.budget;
+  out["context"] = or_null(comparison.context);
   out["objective"] = comparison.objective;
   out["n_samples"] = comparison.n_samples;
   out["n_problems"] = comparison.n_problems;

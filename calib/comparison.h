@@ -106,7 +106,7 @@ struct Validation {
   ModelInfo model;
   std::string config_path, config_sha256, schedule;  // schedule: config::describe
   std::string data_path, data_sha256;
-  int max_tokens = 0;  // 0: all
+  int max_tokens = 0, pack = 0;  // of the data; 0: all, none
   Bootstrap bootstrap;
   std::string no_interval_reason;  // empty where there are intervals
   int n_samples = 0, n_problems = 0;
@@ -115,8 +115,8 @@ struct Validation {
   std::vector<ThresholdResult> thresholds;
 };
 
-// Policies and verdict; model, config, data and max_tokens are left to the caller. bad_input for no sample,
-// no policy, or arrays that do not fit their sample.
+// Policies and verdict; model, config, data, max_tokens and pack are left to the caller. bad_input for no
+// sample, no policy, or arrays that do not fit their sample.
 Validation compare(const Evaluation&, const Thresholds&, const Bootstrap&);
 
 }  // namespace deltacal::calib

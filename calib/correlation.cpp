@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "calib/ranking.h"
+#include "calib/page_order.h"
 
 namespace deltacal::calib {
 namespace {
@@ -78,13 +78,13 @@ void CorrelationSums::add(const StepMaps& maps) {
 void CorrelationSums::add_step(const StepMaps& maps, int step, Measures& sums) const {
   const int n_pages = maps.seen(step);
   Eigen::MatrixXd scores(n_pages, n_layers_);
-  Ranking ranking;
+  PageOrder order;
   std::vector<std::vector<int32_t>> chosen(n_layers_);
   for (int l = 0; l < n_layers_; ++l) {
     const auto row = maps.score_of(l, step);
     std::copy(row.begin(), row.end(), scores.col(l).data());
-    ranking.rank(row, budget_.k_pages);
-    ranking.list(budget_.k_pages, budget_.l_pages, chosen[l]);
+    order.rank(row, budget_.k_pages);
+    order.list(budget_.k_pages, budget_.l_pages, chosen[l]);
     std::ranges::sort(chosen[l]);
   }
   add_cosines(scores, sums.cosine.sum, sums.cosine.count);

@@ -24,8 +24,8 @@ struct Rows {
 
 // One thread's memory.
 struct Scratch {
-  explicit Scratch(const HeadTask& task) : ranking(task.position_bias), chosen(2 * size_t(task.n_heads)) {}
-  Ranking ranking;
+  explicit Scratch(const HeadTask& task) : order(task.position_bias), chosen(2 * size_t(task.n_heads)) {}
+  PageOrder order;
   std::vector<float> rest, score;  // [16 U] largest w alpha of the other heads; [U]
   std::vector<int32_t> pages;      // the list
   std::vector<double> chosen;      // [2, H] sums of cells over the pages of the list
@@ -99,8 +99,8 @@ void step_losses(const HeadTask& task, const HeadCells& sample, size_t step, siz
       continue;
     }
     score_pages(alpha + head * n, scratch.rest, values[v], 1 / top, task.page, scratch.score);
-    scratch.ranking.rank(scratch.score, longest);
-    scratch.ranking.list(longest, task.l_pages, scratch.pages);
+    scratch.order.rank(scratch.score, longest);
+    scratch.order.list(longest, task.l_pages, scratch.pages);
     out[v] = 0;
     for (const auto& served : sample.served)
       if (served.k_pages < seen)

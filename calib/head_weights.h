@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "calib/bootstrap.h"
-#include "calib/ranking.h"
+#include "calib/page_order.h"
 #include "config/schedule.h"
 #include "core/head_cells.h"
 

@@ -28,9 +28,9 @@ bool has_sensitivity(const trace::Reader& trace, const Grid& grid) {
   return true;
 }
 
-bool has_ranking(const trace::Reader& trace, const deltacal::Ranking& ranking) {
+bool has_ranking(const trace::Reader& trace, const Ranking& ranking) {
   if (!has_sensitivity(trace)) return false;
-  for (int sample = 0; sample < trace.n_samples() && ranking != deltacal::Ranking{}; ++sample) {
+  for (int sample = 0; sample < trace.n_samples() && ranking != Ranking{}; ++sample) {
     const auto recorded = trace.sensitivity(sample).rankings;
     if (std::ranges::find(recorded, ranking, &trace::RankedKl::ranking) == recorded.end()) return false;
   }
@@ -47,9 +47,9 @@ std::string text(const std::vector<PageBudget>& budgets) {
 }
 
 // edge_kl under one ranking.
-const std::vector<float>& kl_of(const trace::EdgeSensitivity& edges, const deltacal::Ranking& ranking,
+const std::vector<float>& kl_of(const trace::EdgeSensitivity& edges, const Ranking& ranking,
                                 const std::string& path, const std::string& id) {
-  if (ranking == deltacal::Ranking{}) return edges.kl;
+  if (ranking == Ranking{}) return edges.kl;
   const auto found = std::ranges::find(edges.rankings, ranking, &trace::RankedKl::ranking);
   if (found == edges.rankings.end())
     throw bad_input(
@@ -61,13 +61,13 @@ const std::vector<float>& kl_of(const trace::EdgeSensitivity& edges, const delta
 }  // namespace
 
 std::vector<SampleKl> predicted_kl(const trace::Reader& trace, const Grid& grid,
-                                   const deltacal::Ranking& ranking) {
+                                   const Ranking& ranking) {
   const auto pairs = grid.pairs();
   const std::size_t n_layers = static_cast<std::size_t>(trace.model().n_layers), n = n_layers * n_layers;
   std::vector<SampleKl> out;
   for (int sample = 0; sample < trace.n_samples(); ++sample) {
     const auto& info = trace.info(sample);
-    if (!trace.has_sensitivity(sample) && ranking == deltacal::Ranking{})
+    if (!trace.has_sensitivity(sample) && ranking == Ranking{})
       throw bad_input(
           "trace {}: sample {} was recorded without predicted KL: profile with --sensitivity, or calibrate "
           "with --objective recall",

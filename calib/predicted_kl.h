@@ -27,12 +27,12 @@ bool has_sensitivity(const trace::Reader&);               // every sample has it
 bool has_sensitivity(const trace::Reader&, const Grid&);  // and all of the grid's pairs in it
 
 // Whether every sample has it under this ranking of the pages.
-bool has_ranking(const trace::Reader&, const deltacal::Ranking&);
+bool has_ranking(const trace::Reader&, const Ranking&);
 
 // One entry a sample, pairs in the order of grid.pairs(). bad_input that names the flag where a sample was
 // recorded without sensitivities or without this ranking, and the pair where one of the grid's was not
 // recorded.
-std::vector<SampleKl> predicted_kl(const trace::Reader&, const Grid&, const deltacal::Ranking& = {});
+std::vector<SampleKl> predicted_kl(const trace::Reader&, const Grid&, const Ranking& = {});
 
 // How an edge's loss is made of the samples'.
 struct Aggregate {

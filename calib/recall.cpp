@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "calib/ranking.h"
+#include "calib/page_order.h"
 #include "core/error.h"
 
 namespace deltacal::calib {
@@ -122,14 +122,14 @@ void RecallSums::add_source(const StepMaps& maps, int source, RecallHistogram* h
   std::vector<double> group(sum.size() * n_kv_heads_, 0);  // [target, pairs, heads]
   std::vector<std::vector<int>> served;
   for (const int l : grid_.l_pages) served.push_back(pairs_of(pairs_, l));
-  Ranking ranking;
+  PageOrder order;
   std::vector<int32_t> list;
   for (int s = 0; s < maps.n_steps; ++s) {
     if (maps.seen(s) <= grid_.k_pages.front()) continue;
-    ranking.rank(maps.score_of(source, s), grid_.k_pages.back());
+    order.rank(maps.score_of(source, s), grid_.k_pages.back());
     for (std::size_t l = 0; l < served.size(); ++l) {
       if (served[l].empty()) continue;
-      ranking.list(grid_.k_pages.back(), grid_.l_pages[l], list);
+      order.list(grid_.k_pages.back(), grid_.l_pages[l], list);
       for (int target = source; target < n_layers_; ++target) {
         walk(maps.mass_of(target, s), list, pairs_, served[l], [&](int pair, double recall) {
           const std::size_t cell = target * n_pairs + pair;

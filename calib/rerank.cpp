@@ -121,7 +121,7 @@ std::string not_certain(const Estimate& improvement) {
 
 // Better neighbours as long as one is certain to be better; says why it stopped.
 std::string improve(Seen& current, const RerankOptions& options, Runs& runs) {
-  if (options.max_rounds == 0) return "not asked for";
+  if (options.max_rounds == 0) return options.halving_alone;
   const Resampler resampler(options.problems, options.bootstrap);
   if (resampler.n_problems() < min_problems)
     return "no improvement can be certain: " + no_interval_reason(resampler.n_problems());

@@ -28,7 +28,8 @@ struct RerankOptions {
   std::vector<std::string> problems;
   Bootstrap bootstrap;
   int first_samples = 2;    // of the first round of halving
-  int max_rounds = 4;       // of the local search; 0: halving alone
+  int max_rounds = 4;       // of the local search; 0: halving alone, because of `halving_alone`
+  std::string halving_alone = "no local search: not asked for";  // then told as `stopped`
   int max_neighbours = 32;  // evaluated in one round
   NeighbourRules rules{};   // of the local search
   // Where more neighbours are within the budget, the ones with the least predicted loss are evaluated;
@@ -56,7 +57,7 @@ struct Reranked {
   std::vector<double> nll_gap;  // [n_samples] of `schedule`
   int candidate = 0;            // the winner of halving, where the local search began
   std::vector<RerankRound> rounds;
-  std::string stopped;  // why the local search ended
+  std::string stopped;  // why the local search ended, or was not made
   int n_evaluated = 0;  // schedules times samples
   double seconds = 0;
 };

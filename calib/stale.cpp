@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "calib/ranking.h"
+#include "calib/page_order.h"
 
 namespace deltacal::calib {
 namespace {
@@ -38,19 +38,19 @@ void StaleSums::add(const StepMaps& maps) {
 void StaleSums::add_layer(const StepMaps& maps, int layer) {
   Layer& sums = layers_[layer];
   const int n_past = static_cast<int>(sums.past.size());
-  Ranking ranking;
+  PageOrder order;
   for (int s = 0; s < maps.n_steps; ++s) {
     const int t = maps.steps[s];
     Past& now = sums.past[t % n_past];
     now.position = t;
     now.burst = maps.burst[s];
     now.n_pages = maps.seen(s);
-    ranking.rank(maps.score_of(layer, s), grid_.k_pages.back());
+    order.rank(maps.score_of(layer, s), grid_.k_pages.back());
     for (std::size_t l = 0; l < grid_.l_pages.size(); ++l) {
       const int l_pages = grid_.l_pages[l];
       if (l_pages > grid_.k_pages.back()) continue;
       std::vector<int32_t>& ranked = now.ranked[l];
-      ranking.list(grid_.k_pages.back(), l_pages, ranked);
+      order.list(grid_.k_pages.back(), l_pages, ranked);
       ranked.erase(ranked.begin(), ranked.begin() + std::min(l_pages, now.n_pages));
     }
     for (std::size_t l = 0; l < grid_.l_pages.size(); ++l) {

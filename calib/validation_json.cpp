@@ -85,6 +85,7 @@ Json to_json(const Validation& validation, const Provenance& provenance) {
                    {"schedule", validation.schedule}};
   out["data"] = {{"path", validation.data_path}, {"sha256", validation.data_sha256}};
   out["max_tokens"] = validation.max_tokens > 0 ? Json(validation.max_tokens) : Json();
+  out["pack"] = validation.pack > 0 ? Json(validation.pack) : Json();
   out["n_samples"] = validation.n_samples;
   out["n_problems"] = validation.n_problems;
   out["unit"] = "nats a token";

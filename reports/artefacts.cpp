@@ -1,6 +1,7 @@
 #include "reports/artefacts.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <set>
 
@@ -87,6 +88,29 @@ Strip parse_layers(const Field& field, int n_layers) {
     strip.layers.push_back(layer);
   }
   return strip;
+}
+
+// What differs from DELTA's page score, in words.
+std::string parse_score(const Field& field, int n_layers) {
+  std::vector<std::string> texts;
+  const std::string page = text_or(field, "page", "sum");
+  if (page == "max")
+    texts.push_back("pages ranked by the largest attention in them, not by the sum");
+  else if (page != "sum")
+    field.at("page").complain(fmt::format("must be sum or max, it is {}", page));
+  if (const auto carry = field.find("carry"); carry && carry->number() != 0)
+    texts.push_back(fmt::format("{:g} of the page scores of the \u0394-layer before added", carry->number()));
+  std::vector<int> weighted;
+  if (const auto rows = field.find("head_weights")) {
+    const auto items = rows->items();
+    if (items.size() != static_cast<size_t>(n_layers))
+      rows->complain(fmt::format("has {} entries, model.n_layers is {}", items.size(), n_layers));
+    for (size_t layer = 0; layer < items.size(); ++layer)
+      if (!items[layer].is_null()) weighted.push_back(static_cast<int>(layer));
+  }
+  if (!weighted.empty())
+    texts.push_back(fmt::format("heads weighted in layers {}", fmt::join(weighted, ", ")));
+  return fmt::format("{}", fmt::join(texts, ", "));
 }
 
 // Samples are hashes, or objects with a problem.
@@ -247,6 +271,7 @@ Config parse_config(const Field& root) {
   if (const auto refresh = root.find("refresh"))
     c.refresh = fmt::format("{} below {}, at least every {} steps", refresh->at("signal").text(),
                             refresh->at("threshold").number(), refresh->at("max_interval").count());
+  if (const auto score = root.find("score")) c.score = parse_score(*score, c.model.n_layers);
   c.strip = parse_layers(root.at("layers"), c.model.n_layers);
   if (const auto expected = root.find("expected")) {
     if (const auto ratio = expected->find("attended_ratio"))
@@ -265,6 +290,8 @@ Config parse_config(const Field& root) {
     c.objective = text_or(*made, "objective");
     c.budget = text_or(*made, "budget");
     c.seed = text_or(*made, "seed");
+    c.order = text_or(*made, "order");
+    c.reranked = made->find("rerank").has_value();
     if (const auto others = made->find("alternatives"))
       for (const Field& other : others->items())
         c.alternatives.push_back(parse_alternative(other, c.model.n_layers));
@@ -280,6 +307,7 @@ Validation parse_validation(const Field& root) {
   if (const auto config = root.find("config")) v.schedule = text_or(*config, "schedule");
   v.data = parse_source(root, "data");
   v.max_tokens = count_or(root, "max_tokens", 0);
+  v.pack = count_or(root, "pack", 0);
   v.interval = parse_interval(root);
   for (const Field& policy : root.at("policies").items())
     v.policies.push_back(parse_policy(policy, v.model.n_layers));
@@ -302,6 +330,8 @@ Comparison parse_comparison(const Field& root) {
   c.trace = parse_source(root, "trace");
   c.data = parse_source(root, "data");
   c.max_tokens = count_or(root, "max_tokens", 0);
+  c.pack = count_or(root, "pack", 0);
+  c.context = count_or(root, "context", 0);
   c.budget = text_or(root, "budget");
   c.objective = text_or(root, "objective");
   c.winner = root.at("winner").text();

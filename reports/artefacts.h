@@ -86,6 +86,7 @@ struct Config {
   Model model;
   int page_size = 16, refresh_interval = 1;
   std::string refresh;  // by a signal, in words; empty: by the interval
+  std::string score;    // what pages are ranked by, in words; empty: as DELTA does
   Strip strip;
   std::vector<std::pair<std::string, double>> attended_ratio;  // lengths -> ratio
   std::vector<std::pair<int, Estimate>> recall;                // layer -> expected recall
@@ -93,6 +94,8 @@ struct Config {
   Source trace;
   Counts counts;
   std::string method, objective, budget, seed;
+  std::string order;      // form of the predicted KL that ordered the alternatives; empty: not told
+  bool reranked = false;  // by runs on development samples
   std::vector<Alternative> alternatives;
 };
 
@@ -133,7 +136,7 @@ struct Validation {
   Model model;
   Source config, data;
   std::string schedule;
-  int max_tokens = 0;  // 0: not limited
+  int max_tokens = 0, pack = 0;  // 0: not limited, not packed
   IntervalMethod interval;
   std::vector<Policy> policies;
   std::optional<bool> passed;
@@ -171,7 +174,8 @@ struct Comparison {  // compare.json
   Head head;
   Model model;
   Source trace, data;
-  int max_tokens = 0;  // 0: not limited
+  int max_tokens = 0, pack = 0;  // 0: not limited, not packed
+  int context = 0;               // the budget is met on steps 0..context-1; 0: on the samples' own lengths
   std::string budget, objective, winner;
   Counts counts;
   IntervalMethod interval;

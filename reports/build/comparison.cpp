@@ -176,9 +176,9 @@ Figure stability(const Comparison& c) {
 Section comparison_section(const Comparison& c) {
   Section section{"comparison", "Methods compared", "", {}};
   section.intro = fmt::format(
-      "Budget {}, objective {}{}.", c.budget.empty() ? "not told" : c.budget,
-      c.objective.empty() ? "not told" : c.objective,
-      c.max_tokens > 0 ? fmt::format(", at most {} tokens of each sample", grouped(c.max_tokens)) : "");
+      "Budget {}{}, objective {}{}.", c.budget.empty() ? "not told" : c.budget,
+      c.context > 0 ? fmt::format(" on steps 0 to {} of one sequence", grouped(c.context - 1)) : "",
+      c.objective.empty() ? "not told" : c.objective, limits_text(c.max_tokens, c.pack));
   section.figures.push_back(methods(c));
   section.figures.push_back(gaps(c));
   section.figures.push_back(differences(c));

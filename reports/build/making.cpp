@@ -143,8 +143,8 @@ Figure definitions() {
   };
   add("Page", "16 consecutive positions of the key/value cache.", "page");
   add("Page score",
-      "Sum over the positions of a page of the largest attention probability of any head; it ranks the "
-      "pages.",
+      "Sum over the positions of a page of the largest attention probability of any head; DELTA ranks the "
+      "pages by it.",
       "probability");
   add("Page mass",
       "Mean over the heads of the attention probability that falls on a page; sums to 1 over the pages.",

@@ -38,6 +38,13 @@ std::string counts_text(const Counts& counts) {
   return text;
 }
 
+std::string limits_text(int max_tokens, int pack) {
+  std::string text;
+  if (pack > 0) text += fmt::format(", lines joined to samples of at least {} tokens", grouped(pack));
+  if (max_tokens > 0) text += fmt::format(", at most {} tokens of each sample", grouped(max_tokens));
+  return text;
+}
+
 std::string interval_text(const IntervalMethod& interval) {
   if (!interval.reason.empty()) return "No intervals: " + interval.reason + ".";
   std::string text = std::isfinite(interval.confidence)

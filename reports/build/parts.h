@@ -65,6 +65,7 @@ inline Quantity drift(std::string name) {
 }  // namespace quantity
 
 std::string counts_text(const Counts&);            // "12 samples of 8 problems, 3,072 steps"
+std::string limits_text(int max_tokens, int pack);  // ", at most 2,048 tokens of each sample", "" without
 std::string interval_text(const IntervalMethod&);  // "95% intervals: ..." or "No intervals: ..."
 std::vector<std::string> layer_names(size_t n);    // "0", "1", ...
 std::vector<int> delta_layers(const Strip&);

@@ -37,6 +37,27 @@ Figure expected(const Config& config) {
   return {.id = "expected", .title = "What the config expects", .body = std::move(facts)};
 }
 
+// By what the search put its schedules in order.
+std::string search_order(const Config& config) {
+  if (config.budget.starts_with("max-kl=") || config.budget.starts_with("min-recall="))
+    return fmt::format("the cheapest first of those that meet {}", config.budget);
+  if (config.order == "layers")
+    return "by the predicted KL with cross terms of layers (the loss shown is without them)";
+  if (config.order == "steps")
+    return "by the predicted KL with cross terms of layers and of steps (the loss shown is without them)";
+  return "by the loss of its objective" + (config.objective.empty() ? "" : " (" + config.objective + ")");
+}
+
+std::string alternatives_caption(const Config& config) {
+  if (!config.reranked)
+    return fmt::format("The best schedules of the search, {}, on the calibration samples.",
+                       search_order(config));
+  return fmt::format(
+      "First the schedule that runs on development samples led to (re-ranking), then the other candidates in "
+      "the order of the search: {}, on the calibration samples.",
+      search_order(config));
+}
+
 Figure alternatives(const Config& config) {
   Table table{{quantity::text("Schedule"),
                quantity::text("Method"),
@@ -48,11 +69,9 @@ Figure alternatives(const Config& config) {
   for (const auto& other : config.alternatives)
     table.rows.push_back({other.schedule, other.method, joined(other.delta_layers),
                           only(other.attended_ratio), only(other.loss), only(other.mean_recall)});
-  std::string caption = "The best schedules of the search, by the loss of its objective";
-  if (!config.objective.empty()) caption += fmt::format(" ({})", config.objective);
   return {.id = "alternatives",
           .title = "Alternatives",
-          .caption = caption + ", on the calibration samples.",
+          .caption = alternatives_caption(config),
           .counts = config.counts.samples > 0 ? counts_text(config.counts) : "",
           .body = std::move(table)};
 }

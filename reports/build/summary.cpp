@@ -33,12 +33,12 @@ Facts::Fact schedule(const Config& config) {
   const auto deltas = delta_layers(config.strip);
   int sparse = 0;
   for (const auto& layer : config.strip.layers) sparse += layer.role == Role::sparse ? 1 : 0;
-  return {
-      quantity::text("Schedule"), "\u0394 at " + (deltas.empty() ? std::string("no layer") : joined(deltas)),
-      fmt::format("{} \u0394-layers, {} sparse, {} full; pages of {} positions; lists made {}",
-                  deltas.size(), sparse,
-                  config.strip.layers.size() - deltas.size() - static_cast<size_t>(sparse), config.page_size,
-                  made_when(config))};
+  return {quantity::text("Schedule"),
+          "\u0394 at " + (deltas.empty() ? std::string("no layer") : joined(deltas)),
+          fmt::format("{} \u0394-layers, {} sparse, {} full; pages of {} positions; lists made {}{}",
+                      deltas.size(), sparse,
+                      config.strip.layers.size() - deltas.size() - static_cast<size_t>(sparse),
+                      config.page_size, made_when(config), config.score.empty() ? "" : "; " + config.score)};
 }
 
 void add_delta_facts(std::vector<Facts::Fact>& facts, const Validation& validation,

@@ -163,8 +163,8 @@ Figure bin_table(const Validation& v) {
 Section validation_section(const Validation& v) {
   Section section{"validation", "Validation", "", {}};
   if (v.policies.empty()) return section;
-  if (v.max_tokens > 0)
-    section.intro = fmt::format("Held-out samples, at most {} tokens of each.", grouped(v.max_tokens));
+  if (v.max_tokens > 0 || v.pack > 0)
+    section.intro = fmt::format("Held-out samples{}.", limits_text(v.max_tokens, v.pack));
   section.figures.push_back(policies(v));
   section.figures.push_back(gaps(v));
   section.figures.push_back(spread(v));

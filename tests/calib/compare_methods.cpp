@@ -224,9 +224,13 @@ TEST_CASE("compare: compare.json follows its schema, and the schema says no to o
     CHECK(document["pareto"][2]["nll_gap"].is_null());
     CHECK(document["stability"][5] == json{{"layer", 5}, {"share", 0.75}});
     CHECK(document["prediction"]["scale"]["mean"].is_number());
-    CHECK(document["max_tokens"].is_null());
+    CHECK((document["max_tokens"].is_null() && document["pack"].is_null() && document["context"].is_null()));
   }
-  const auto good = written(compare_methods(measurements(4), quick));
+  auto of_some = compare_methods(measurements(4), quick);
+  of_some.pack = 1500;
+  of_some.context = 4096;
+  const auto good = written(of_some);
+  CHECK((accepted(good) && good["pack"] == 1500 && good["context"] == 4096));
   for (const auto& [key, value] : good.items()) {
     auto bad = good;
     bad.erase(key);

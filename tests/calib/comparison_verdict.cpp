@@ -85,6 +85,7 @@ Validation filled(Validation v) {
   v.schedule = "full 0-1 · delta 2 · sparse k 8, L 4";
   v.data_path = "d.jsonl";
   v.max_tokens = 2048;
+  v.pack = 1500;
   return v;
 }
 

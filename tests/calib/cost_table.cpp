@@ -6,8 +6,13 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <valijson/adapters/nlohmann_json_adapter.hpp>
+#include <valijson/schema.hpp>
+#include <valijson/schema_parser.hpp>
+#include <valijson/validator.hpp>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "support/scratch.h"
 
 using namespace deltacal;
@@ -34,6 +39,18 @@ CostTable read(const Json& json) {
   const deltacal::test::Scratch folder;
   std::ofstream(folder / "t.json") << json;
   return read_cost_table(folder / "t.json");
+}
+
+// By data/schema/cost_table.schema.json.
+bool accepted(const Json& document) {
+  const auto plain = nlohmann::json::parse(document.dump());
+  static const auto source =
+      nlohmann::json::parse(read_file(std::string(PROJECT_DATA) + "/schema/cost_table.schema.json"));
+  valijson::Schema schema;
+  valijson::SchemaParser parser(valijson::SchemaParser::kDraft7);
+  parser.populateSchema(valijson::adapters::NlohmannJsonAdapter(source), schema);
+  valijson::Validator validator;
+  return validator.validate(schema, valijson::adapters::NlohmannJsonAdapter(plain), nullptr);
 }
 
 // The steps that see exactly this many positions.
@@ -80,6 +97,7 @@ TEST_CASE("cost table: what is written is read back bit for bit") {
   CHECK(back.delta_ms == table.delta_ms);
   CHECK(back.sparse_ms == table.sparse_ms);
   CHECK(back.other_ms == table.other_ms);
+  CHECK(accepted(Json::parse(read_file(folder / "t.json"))));
   CHECK_THROWS_WITH(write_cost_table(table, folder / "t.json", Existing::refuse, {}),
                     ContainsSubstring("--force"));
 }
@@ -117,6 +135,36 @@ TEST_CASE("cost table: a broken file is refused with its name and the field") {
   std::ofstream(folder / "t.json") << "{\"format\": ";
   CHECK_THROWS_WITH(read_cost_table(folder / "t.json"), ContainsSubstring("t.json"));
   CHECK_THROWS_AS(read_cost_table(folder / "none.json"), Error);
+}
+
+TEST_CASE("cost table: the schema accepts the least that is read, and refuses what the reader refuses") {
+  const Json good = sound();
+  CHECK(accepted(good));
+  for (const auto& [field, value] : good.items()) {
+    Json without = good;
+    without.erase(field);
+    INFO(field);
+    CHECK_FALSE(accepted(without));
+    CHECK_THROWS_AS(read(without), Error);
+  }
+  for (const auto& [pointer, value] : {std::pair<const char*, Json>("/format", "deltacal-config"),
+                                       {"/schema_version", 2},
+                                       {"/batch", 0},
+                                       {"/device", 3},
+                                       {"/contexts", Json::array()},
+                                       {"/contexts/0", 1000.5},
+                                       {"/k_pages/1", 4},
+                                       {"/full_ms/1", "2"},
+                                       {"/sparse_ms/0", 1},
+                                       {"/sparse_ms/1/2", -1},
+                                       {"/other_ms/0", nullptr},
+                                       {"/surprise", 1}}) {
+    Json bad = good;
+    bad[Json::json_pointer(pointer)] = value;
+    INFO(pointer);
+    CHECK_FALSE(accepted(bad));
+    CHECK_THROWS_AS(read(bad), Error);
+  }
 }
 
 TEST_CASE("cost table: times are interpolated between contexts and between k, and summed in nanoseconds") {

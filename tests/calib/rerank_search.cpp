@@ -95,7 +95,10 @@ TEST_CASE("rerank: halving keeps the better half on twice as many samples, none 
   CHECK(found.candidate == 4);
   CHECK(found.schedule == candidates[4]);
   CHECK(found.nll_gap == std::vector<double>(7, 5.0));
-  CHECK(found.stopped == "not asked for");
+  CHECK(found.stopped == "no local search: not asked for");
+  options.halving_alone = "no local search: it has a reason";
+  asked.calls.clear();
+  CHECK(rerank(candidates, asked.evaluate(), options).stopped == options.halving_alone);
 }
 
 TEST_CASE("rerank: of equal candidates the earlier stays, one alone is run on all samples at once") {

@@ -3,15 +3,15 @@
 #include <limits>
 #include <random>
 
-#include "calib/ranking.h"
+#include "calib/page_order.h"
 #include "kernels/select_pages/select_pages.h"
 
 using namespace deltacal;
 
-TEST_CASE("selection: calib's ranking and the kernel's list are the same pages in the same order") {
+TEST_CASE("selection: calib's page order and the kernel's list are the same pages in the same order") {
   std::mt19937 random(3);
   const float special[] = {0, 1, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e-8f};
-  calib::Ranking ranking;
+  calib::PageOrder order;
   std::vector<int32_t> expected;
   for (int round = 0; round < 300; ++round) {
     const int U = 1 + int(random() % 200);
@@ -33,8 +33,8 @@ TEST_CASE("selection: calib's ranking and the kernel's list are the same pages i
     p.list = list.data();
     kernels::select_pages::cpu(p);
     list.resize(std::min(k, U));
-    ranking.rank(score, k);
-    ranking.list(k, l, expected);
+    order.rank(score, k);
+    order.list(k, l, expected);
     CAPTURE(round, U, k, l);
     CHECK(list == expected);
   }

@@ -229,6 +229,78 @@ TEST_CASE("numbers: the schedule, its lists and its alternatives are those of th
   CHECK(contains(html(build(in)), "n: 5 samples of 3 problems."));
 }
 
+TEST_CASE("numbers: a page score that is not DELTA's is told with the schedule") {
+  Inputs in = all_fixtures();
+  const auto told = [&] {
+    const std::string page = html(build(in));
+    const size_t from = page.find("lists made every step");
+    REQUIRE(from != std::string::npos);
+    return page.substr(from, page.find('<', from) - from);
+  };
+  CHECK(told() == "lists made every step");
+  (*in.config).erase("score");  // as a config may leave it out
+  CHECK(told() == "lists made every step");
+  (*in.config)["score"] = {{"page", "max"}};
+  CHECK(told() == "lists made every step; pages ranked by the largest attention in them, not by the sum");
+  Json weights(6, nullptr);
+  weights[1] = {1, 0.5, 0, 1};
+  weights[4] = {1, 1, 1, 0.25};
+  (*in.config)["score"] = {{"page", "sum"}, {"carry", 0.25}, {"head_weights", weights}};
+  CHECK(told() ==
+        "lists made every step; 0.25 of the page scores of the \u0394-layer before added, heads weighted in "
+        "layers 1, 4");
+  for (const auto& [field, value] : {std::pair<const char*, Json>("page", "mean"),
+                                     {"carry", "half"},
+                                     {"head_weights", Json(5, nullptr)}}) {
+    (*in.config)["score"] = {{field, value}};
+    INFO(field);
+    CHECK_THROWS_AS(build(in), Error);
+  }
+}
+
+TEST_CASE("numbers: the alternatives' caption says by what they are in order") {
+  Inputs in = all_fixtures();
+  const auto caption = [&] {
+    const std::string page = html(build(in));
+    const size_t from = page.find("<figure id=\"alternatives\"");
+    return page.substr(from, page.find("</figure>", from) - from);
+  };
+  Json& made = (*in.config)["provenance"];
+  const std::string by_loss = "The best schedules of the search, by the loss of its objective (recall), on";
+  CHECK(contains(caption(), by_loss));  // of an old file, without an order
+  made["order"] = "additive";
+  CHECK(contains(caption(), by_loss));
+  made["order"] = "layers";
+  CHECK(
+      contains(caption(), "by the predicted KL with cross terms of layers (the loss shown is without them)"));
+  made["order"] = "steps";
+  CHECK(contains(caption(), "cross terms of layers and of steps"));
+  CHECK_FALSE(contains(caption(), "development samples"));
+  made["rerank"] = {{"n_samples", 4}};
+  CHECK(contains(caption(), "First the schedule that runs on development samples led to"));
+  CHECK(contains(caption(), "cross terms of layers and of steps"));
+  made.erase("rerank");
+  made["budget"] = "max-kl=0.01";
+  CHECK(contains(caption(), "the cheapest first of those that meet max-kl=0.01"));
+}
+
+TEST_CASE("numbers: what was cut or joined, and the length of the budget, are told where they are known") {
+  Inputs in = all_fixtures();
+  CHECK(contains(html(build(in)), "Held-out samples, at most 2,048 tokens of each sample."));
+  (*in.validation)["pack"] = 1500;
+  (*in.validation)["max_tokens"] = nullptr;
+  (*in.comparison)["pack"] = 1600;
+  (*in.comparison)["context"] = 4096;
+  const std::string page = html(build(in));
+  CHECK(contains(page, "Held-out samples, lines joined to samples of at least 1,500 tokens."));
+  CHECK(contains(page,
+                 "Budget attended=1.6 on steps 0 to 4,095 of one sequence, objective kl, lines joined to "
+                 "samples of at least 1,600 tokens, at most 2,048 tokens of each sample."));
+  for (auto* old : {&*in.validation, &*in.comparison}) old->erase("pack");
+  (*in.comparison).erase("context");
+  CHECK(contains(html(build(in)), "Budget attended=1.6, objective kl, at most 2,048 tokens of each sample."));
+}
+
 TEST_CASE("numbers: the page shows them rounded alike, with counts, units and definitions") {
   const std::string page = html(build(all_fixtures()));
   for (const char* shown :

@@ -81,6 +81,20 @@ TEST_CASE("bad input: the command line") {
   for (const char* unused : {" --draws 2", " --k-pages 4,8", " --l-pages 1", " --rankings max"})
     refused(w, "profile" + w.arguments() + unused,
             "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records");
+  const std::string plain = "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1";
+  for (const char* unused : {" --chat none", " --limit 1", " --max-tokens 50", " --min-tokens 5"})
+    refused(w, plain + unused, "--chat, --limit, --max-tokens and --min-tokens say what is read of --data");
+  refused(w, plain + " --fit-head-weights --limit 1 --model " + w.model, "say what is read of --data");
+  for (const char* unused :
+       {" --rerank-samples 4", " --evaluations runs.jsonl", " --rerank 0 --rerank-samples 4"})
+    refused(w, plain + unused, "--rerank-samples and --evaluations are for runs on --data");
+  for (const char* unused : {" --device cpu", " --dtype f32", " --threads 1"})
+    refused(w, plain + unused, "--device, --dtype and --threads say how --model is run");
+  // Before the model, which is not there either.
+  refused(w,
+          plain + " --rerank 4 --evaluations " + (w / "absent/runs.jsonl") + " --data " + w.data +
+              " --model x.gguf",
+          "absent does not exist: create it first");
   refused(w, "profile" + w.arguments() + " --sensitivity --rankings mean", "ranking \"mean\": give max");
   refused(w, "profile" + w.arguments() + " --sensitivity --rankings max,refresh:1", "\"refresh:1\": give max");
   refused(w, "profile" + w.arguments() + " --sensitivity --k-pages 2 --l-pages 4", "L <= K");
@@ -267,6 +281,25 @@ TEST_CASE("bad input: an output that exists stays as it is") {
   CHECK(run_program("calibrate " + w.trace +
                     " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --force --out " + (w / "kept"))
             .status == 0);
+}
+
+TEST_CASE("bad input: an output that --alternatives-dir would write over") {
+  const Workplace w;
+  const auto calibrate = [&](const std::string& out) {
+    return run_program("calibrate " + w.trace +
+                       " --k-pages 2,4 --l-pages 1 --budget attended=1.1 --alternatives-dir " +
+                       w.folder.path().string() + " --out " + (w / out));
+  };
+  for (const char* out : {"dp.json", "./uniform.json"}) {
+    const auto outcome = calibrate(out);
+    CAPTURE(out, outcome.output);
+    CHECK(outcome.status == 2);
+    CHECK(outcome.output.find("has a schedule of its own of this name: give another --out") !=
+          std::string::npos);
+    CHECK(!fs::exists(w / "dp.json"));
+  }
+  CHECK(calibrate("chosen.json").status == 0);
+  CHECK(fs::exists(w / "dp.json"));
 }
 
 TEST_CASE("failure: a full disk leaves nothing under the final name and says so") {

@@ -1,5 +1,7 @@
 // bench --cost-table, and calibrate with the table that it wrote. No time that it measures decides anything here.
+#include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -7,6 +9,7 @@
 #include "program.h"
 #include "support/scratch.h"
 #include "support/tiny_model.h"
+#include "trace/trace.h"
 
 using namespace deltacal;
 using Json = nlohmann::json;
@@ -58,6 +61,19 @@ TEST_CASE("bench: the cost table it measures is what calibrate takes for a budge
   REQUIRE(run_program(calibrate + " --force --budget ms=5.9 --out " + (folder / "c.json")).status == 0);
   CHECK(n_sparse() >= 1);
   CHECK(n_sparse() < n_layers);
+
+  // The nearest: a Δ-layer and three layers of two pages, all four full at the steps that see no more.
+  const trace::Reader recorded(trace);
+  const int first = recorded.info(0).n_prompt_tokens, end = recorded.info(0).n_tokens;
+  double nearest = 0, told = 0;
+  for (int t = first; t < end; ++t) nearest += (3 + (t < 32 ? 4 : 1.3)) / (end - first);
+  const auto short_of = run_program(calibrate + " --budget ms=4 --out " + (folder / "n.json"));
+  CAPTURE(short_of.output);
+  CHECK(short_of.status == 2);
+  const size_t at = short_of.output.find("a step of the nearest takes ");
+  REQUIRE(at != std::string::npos);
+  REQUIRE(std::sscanf(short_of.output.c_str() + at, "a step of the nearest takes %lf ms", &told) == 1);
+  CHECK(told == Catch::Approx(nearest).epsilon(1e-5));
 }
 
 TEST_CASE("bad input: bench --cost-table") {

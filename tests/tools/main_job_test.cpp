@@ -298,6 +298,11 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
   check_done(run_program(calibrate + " --rerank 3 --out " + (w / "reranked.json") + evaluations));
   const Json made = json_of(w / "reranked.json");
   CHECK(made["provenance"]["rerank"]["rounds"].size() >= 1);
+  CHECK(made["provenance"]["development"]["pack"] == 0);
+  check_done(
+      run_program(calibrate + " --rerank 2 --k-per segment --out " + (w / "segment.json") + evaluations));
+  CHECK(json_of(w / "segment.json")["provenance"]["rerank"]["stopped"] ==
+        "no local search: it moves pages between layers, which share a k under --k-per segment");
   CHECK(made["provenance"]["rerank"]["nll_gap"]["mean"].get<double>() <= table["methods"][0]["nll_gap"]["mean"].get<double>() + 1e-6);
   // The winner of so many has two Δ-layers, so that carries are tried, under keys of their own.
   check_done(run_program(calibrate + " --rerank 24 --full-layers 0 --out " + (w / "carries.json") + evaluations));

@@ -213,13 +213,14 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
       if (i >= 3) last += line + "\n";
     return last;
   }();
-  const auto compared = calibrate("--compare --methods dp,recall-dp,dp-refresh --candidates 2 --dtype f32 --model " +
+  const auto compared = calibrate("--compare --methods dp,recall-dp,dp-refresh --candidates 2 --pack 200 --dtype f32 --model " +
                                       w.model + " --data " + (w / "dev.jsonl"),
                                   "compare.json");
   CAPTURE(compared.output);
   REQUIRE(compared.status == 0);
   std::vector<std::string> rows;
   const Json table = Json::parse(read_file(w / "compare.json"));
+  CHECK((table["pack"] == 200 && table["context"].is_null() && table["max_tokens"].is_null()));
   for (const Json& row : table["methods"]) {
     rows.push_back(row["name"]);
     CHECK(row["attended_ratio"].get<double>() >= 1.5 - 1e-6);

@@ -127,6 +127,7 @@ TEST_CASE("pack: problems packed into samples are told, kept apart in a split, a
     for (const Json& part : sample["parts"]) calibrated.insert(part.get<std::string>());
   std::set<std::string> packs;
   for (int i = 0; i < trace.n_samples(); ++i) packs.insert(trace.info(i).id);
+  CHECK(json_of(w / "out/validation.json")["pack"] == 200);
   const Json held_out = json_of(w / "out/validation.json")["policies"][0]["samples"];
   CHECK(samples.size() + held_out.size() == packs.size());
   for (const Json& sample : samples) CHECK(packs.contains(sample["id"]));
@@ -186,7 +187,15 @@ TEST_CASE(
   CHECK((*fewer)["n_samples"] == n);
   CHECK(t["curve_reason"].is_null());
   CHECK(read_file(w / "transfer.md").find("| calibrated on | toy | sum | all |") != std::string::npos);
-  CHECK(Json::parse(done("inspect --json " + (w / "transfer.json")).output)["kind"] == "transfer");
+  const Json inspected = Json::parse(done("inspect --json " + (w / "transfer.json")).output);
+  CHECK((inspected["kind"] == "transfer" && inspected["pack"] == 200));
+  REQUIRE((inspected["schedules"].size() == 4 && inspected["measured_on"].size() == 3));
+  CHECK((inspected["schedules"][1]["calibrated_on"] == "sum" &&
+         inspected["schedules"][1]["schedule"] == t["schedules"][1]["schedule"]));
+  CHECK(inspected["nll_gap"][2]["calibrated_on"] == "own");
+  CHECK(inspected["nll_gap"][2]["measured_on"]["sum"] == t["matrix"][2][1]["nll_gap"]["mean"]);
+  CHECK(done("inspect " + (w / "transfer.json")).output.find("  calibrated_on         own\n") !=
+        std::string::npos);
 
   // Again, with a budget of one length: no run is made twice, and the curve can be left out.
   const auto again = done(w.transfer("again.json", " --resamples 100 --curve-draws 2"));
@@ -226,6 +235,7 @@ TEST_CASE("pack and transfer: mistakes are refused with what to do") {
   refused(w.transfer("new.json", " --method uniform"), "--transfer measures the method dp");
   refused(w.transfer("new.json", " --curve some"), "--curve");
   refused(w.transfer("new.json", " --curve-draws 0"), "--curve-draws");
+  refused(w.transfer("new.json", " --curve none --curve-draws 2"), "--curve none draws no samples");
   refused(w.transfer("new.md", ""), "give NAME.json");
   const std::string plain = "calibrate " + (w / "t.h5") + grid + " --out " + (w / "new.json");
   refused(plain + " --budget attended=1.2 --transfer", "give --model M --data dev.jsonl");

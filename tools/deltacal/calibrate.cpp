@@ -76,7 +76,11 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
   options.predicted = [&](const config::Schedule& s) { return calib::schedule::loss_of(p.edges, s); };
-  if (o.k_per != "layer") options.max_rounds = 0;  // moving pages between layers would break what they share
+  if (o.k_per != "layer") {
+    options.max_rounds = 0;
+    options.halving_alone = fmt::format(
+        "no local search: it moves pages between layers, which share a k under --k-per {}", o.k_per);
+  }
   const calib::Reranked found = calib::rerank(schedules, development.gaps(), options);
 
   Reranked out;
@@ -145,6 +149,10 @@ void print_summary(const CalibrateOptions& o, const Problem& p, const std::vecto
              p.objective, p.objective_reason);
 }
 
+std::string alternative_path(const CalibrateOptions& o, const std::string& method) {
+  return (std::filesystem::path(o.alternatives_dir) / (method + ".json")).string();
+}
+
 // Equal cost: what the chosen schedule attends to, or less.
 void write_alternatives(const CalibrateOptions& o, const Problem& p, long long attended, const auto& write) {
   namespace fs = std::filesystem;
@@ -162,7 +170,20 @@ void write_alternatives(const CalibrateOptions& o, const Problem& p, long long a
       fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
       continue;
     }
-    write({*found}, (fs::path(o.alternatives_dir) / (method + ".json")).string(), Existing::replace);
+    write({*found}, alternative_path(o, method), Existing::replace);
+  }
+}
+
+// An alternative replaces what was there, so the output must not be one of them.
+void check_alternatives(const CalibrateOptions& o) {
+  namespace fs = std::filesystem;
+  if (o.alternatives_dir.empty()) return;
+  for (const std::string& method : trace_methods()) {
+    const fs::path path = alternative_path(o, method);
+    if (fs::weakly_canonical(path) == fs::weakly_canonical(o.out))
+      throw bad_input(
+          "--out {}: --alternatives-dir {} has a schedule of its own of this name: give another --out", o.out,
+          o.alternatives_dir);
   }
 }
 
@@ -208,7 +229,7 @@ void check(const CalibrateOptions& o) {
         "--max-kl are for a config");
   if (o.fit_head_weights && (o.compare || o.transfer))
     throw bad_input("--fit-head-weights is for a config, not with --compare and --transfer");
-  const bool runs = o.compare || o.transfer || o.rerank > 0 || o.method == "greedy-nll";
+  const bool runs = runs_schedules(o);
   if (o.fit_head_weights && o.model.empty())
     throw bad_input("--fit-head-weights runs the trace's samples through its model: give --model M");
   if (!runs && ((!o.model.empty() && !o.fit_head_weights) || !o.data.empty()))
@@ -218,6 +239,8 @@ void check(const CalibrateOptions& o) {
   if (runs && (o.model.empty() || o.data.empty()))
     throw bad_input(
         "calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
+  if (runs) check_evaluations(o);
+  check_alternatives(o);
 }
 
 }  // namespace

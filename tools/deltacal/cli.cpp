@@ -22,6 +22,21 @@ std::string quoted(int argc, char** argv) {
   return line;
 }
 
+// ---- options that mean something beside others alone ----
+
+using Options = std::vector<const CLI::Option*>;
+
+Options options_of(CLI::App* app, std::initializer_list<const char*> names) {
+  Options options;
+  for (const char* name : names) options.push_back(app->get_option(name));
+  return options;
+}
+// For callbacks, where it is known that the options would have no effect.
+void refuse_given(const Options& options, const std::string& why) {
+  for (const CLI::Option* option : options)
+    if (option->count() > 0) throw CLI::ValidationError(option->get_name(), why);
+}
+
 // ---- options shared by several commands ----
 
 void add_output(CLI::App* app, Output& o, const char* what) {
@@ -56,7 +71,7 @@ void add_data(CLI::App* app, DataOptions& o, bool required = true) {
       ->check(CLI::PositiveNumber);
 }
 // Returns the options, for commands that take them in one mode only.
-std::vector<CLI::Option*> add_sampling(CLI::App* app, SamplingArguments& o) {
+Options add_sampling(CLI::App* app, SamplingArguments& o) {
   return {app->add_option("--max-new-tokens", o.max_new_tokens, "tokens to decode")
               ->capture_default_str()
               ->check(CLI::PositiveNumber),
@@ -82,7 +97,8 @@ void add_resamples(CLI::App* app, int& resamples) {
 
 void add_inspect(CLI::App& app, InspectOptions& o) {
   CLI::App* c = app.add_subcommand(
-      "inspect", "tell what a model, trace, analysis, config, validation, compare, bench or cost file holds");
+      "inspect",
+      "tell what a model, trace, analysis, config, validation, compare, transfer, bench or cost file holds");
   c->add_option("file", o.file, "the file")->required();
   c->add_flag("--json", o.json, "as JSON");
   c->footer("Example: deltacal inspect trace.h5");
@@ -103,9 +119,8 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_option("--maps", o.maps, "none, or heads: also the page mass of each key/value head")
       ->capture_default_str()
       ->check(CLI::IsMember({"none", "heads"}));
-  const CLI::Option* sensitivity = c->add_flag(
-      "--sensitivity", o.sensitivity,
-      "also the predicted KL of every edge over the grid of K and L: a backward pass of the model");
+  c->add_flag("--sensitivity", o.sensitivity,
+              "also the predicted KL of every edge over the grid of K and L: a backward pass of the model");
   c->add_option(
        "--draws", o.draws,
        "labels of the backward pass: 0, the trace's own next tokens; n, so many draws from the model")
@@ -118,19 +133,14 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   add_grid(c, o);
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
   const auto sampling = add_sampling(c, o);
-  std::vector<const CLI::Option*> of_sensitivity;
-  for (const char* name : {"--k-pages", "--l-pages", "--rankings", "--draws"})
-    of_sensitivity.push_back(c->get_option(name));
-  c->callback([&o, sampling, sensitivity, of_sensitivity] {
-    for (const CLI::Option* option : of_sensitivity)
-      if (option->count() > 0 && sensitivity->count() == 0)
-        throw CLI::ValidationError(
-            option->get_name(),
-            "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records: they need it");
-    for (const CLI::Option* option : sampling)
-      if (o.mode == "replay" && option->count() > 0)
-        throw CLI::ValidationError(option->get_name(), "decides new tokens: it needs --mode decode");
-  });
+  c->callback(
+      [&o, sampling, of_sensitivity = options_of(c, {"--k-pages", "--l-pages", "--rankings", "--draws"})] {
+        if (!o.sensitivity)
+          refuse_given(
+              of_sensitivity,
+              "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records: they need it");
+        if (o.mode == "replay") refuse_given(sampling, "decides new tokens: it needs --mode decode");
+      });
   c->add_flag("--resume", o.resume,
               "continue what an earlier call with the same options left in OUT.partial/")
       ->excludes("--force");
@@ -250,8 +260,9 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->capture_default_str()
       ->needs(transfer)
       ->check(CLI::PositiveNumber);
-  c->add_option("--rerank", o.rerank,
-                "measure so many candidates on --data, then search around the best; 0: none")
+  c->add_option(
+       "--rerank", o.rerank,
+       "measure so many candidates on --data, then search around the best (under --k-per layer); 0: none")
       ->capture_default_str()
       ->excludes(compare)
       ->excludes(transfer)
@@ -276,6 +287,22 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   add_grid(c, o);
   add_resamples(c, o.resamples);
   add_seed(c, o.made);
+  c->callback([&o, of_data = options_of(c, {"--chat", "--limit", "--max-tokens", "--min-tokens"}),
+               of_runs = options_of(c, {"--rerank-samples", "--evaluations"}),
+               of_model = options_of(c, {"--device", "--dtype", "--threads"}),
+               of_curve = options_of(c, {"--curve-draws"})] {
+    if (o.data.empty())
+      refuse_given(of_data,
+                   "--chat, --limit, --max-tokens and --min-tokens say what is read of --data: they need it");
+    if (!runs_schedules(o))
+      refuse_given(
+          of_runs,
+          "--rerank-samples and --evaluations are for runs on --data: --compare, --transfer, --rerank "
+          "and --method greedy-nll make some");
+    if (o.model.empty())
+      refuse_given(of_model, "--device, --dtype and --threads say how --model is run: they need it");
+    if (o.curve == "none") refuse_given(of_curve, "--curve none draws no samples");
+  });
   c->footer(
       "--compare, --transfer, --rerank and --method greedy-nll run the model on development traces: --model, "
       "--data.\n"

@@ -262,7 +262,9 @@ int compare(const CalibrateOptions& o, const trace::Reader& trace) {
   table.data_path = o.data;
   table.data_sha256 = development.inputs().data.sha256;
   table.max_tokens = o.max_tokens;
+  table.pack = o.pack;
   table.budget = o.budget;
+  table.context = o.context;
   table.objective = problem.objective;
   write_file_atomically(o.out, calib::to_json(table, o.made).dump() + "\n", o.existing());
   write_file_atomically(markdown, calib::to_markdown(table), o.existing());

@@ -69,6 +69,10 @@ std::string evaluations_path(const CalibrateOptions& o) {
 
 }  // namespace
 
+void check_evaluations(const CalibrateOptions& o) {
+  require_free_output(evaluations_path(o), Existing::replace);
+}
+
 Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
   inputs_ = read_inputs(o, o);
   take_mixed(inputs_.data.samples, o);
@@ -92,7 +96,11 @@ std::vector<std::string> Development::problems() const {
 nlohmann::ordered_json Development::provenance(const CalibrateOptions& o) const {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const auto& s : samples()) list.push_back(calib::json_sample(to_record(s)));
-  return {{"path", o.data}, {"sha256", inputs_.data.sha256}, {"max_tokens", o.max_tokens}, {"samples", list}};
+  return {{"path", o.data},
+          {"sha256", inputs_.data.sha256},
+          {"max_tokens", o.max_tokens},
+          {"pack", o.pack},
+          {"samples", list}};
 }
 
 calib::EvaluateSamples Development::gaps() {

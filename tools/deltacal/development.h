@@ -17,6 +17,9 @@ namespace deltacal::tools {
 // bad_input unless the loaded model (of the file `path`) is the one that the trace was recorded with.
 void require_same_model(const trace::Reader&, const ModelInfo& loaded, const std::string& path);
 
+// bad_input where the file of finished runs cannot be one: before anything is read or solved.
+void check_evaluations(const CalibrateOptions&);
+
 class Development {
  public:
   // --model and --data are given; of the data's samples --rerank-samples are used, problem by problem.

@@ -74,6 +74,31 @@ Json of_trace(const std::string& path) {
   return json;
 }
 
+// The schedules of a transfer, what they were measured on, and their mean NLL gaps there.
+Json of_transfer(const Json& json) {
+  Json out;
+  const auto& schedules = json.at("schedules");
+  const auto& measured = json.at("measured_on");
+  for (const auto& schedule : schedules)
+    out["schedules"].push_back({{"calibrated_on", schedule.at("task")},
+                                {"n_samples", schedule.at("n_samples")},
+                                {"n_problems", schedule.at("n_problems")},
+                                {"schedule", schedule.at("schedule")},
+                                {"attended_ratio", schedule.at("attended_ratio")}});
+  for (const auto& task : measured)
+    out["measured_on"].push_back({{"task", task.at("task")},
+                                  {"n_samples", task.at("n_samples")},
+                                  {"n_problems", task.at("n_problems")}});
+  for (size_t i = 0; i < schedules.size(); ++i) {
+    Json gaps = Json::object();
+    for (size_t j = 0; j < measured.size(); ++j)
+      gaps[measured.at(j).at("task").get<std::string>()] =
+          json.at("matrix").at(i).at(j).at("nll_gap").at("mean");
+    out["nll_gap"].push_back({{"calibrated_on", schedules.at(i).at("task")}, {"measured_on", gaps}});
+  }
+  return out;
+}
+
 Json of_artefact(const std::string& path) {
   Json json;
   try {
@@ -88,9 +113,10 @@ Json of_artefact(const std::string& path) {
                     path);
   Json out{{"kind", format.substr(9)}};
   for (const char* field :
-       {"schema_version", "tool_version", "command", "seed",     "created", "model",  "trace",
-        "data",           "device",       "batch",   "contexts", "k_pages", "budget", "objective",
-        "n_samples",      "n_problems",   "n_steps", "interval", "winner",  "verdict"})
+       {"schema_version", "tool_version", "command",    "seed",     "created",   "model",
+        "trace",          "data",         "max_tokens", "pack",     "device",    "batch",
+        "contexts",       "k_pages",      "budget",     "context",  "objective", "unit",
+        "n_samples",      "n_problems",   "n_steps",    "interval", "winner",    "verdict"})
     if (json.contains(field)) out[field] = json[field];
   if (format == "deltacal-config") {
     const config::Config c = config::read(path);
@@ -112,6 +138,7 @@ Json of_artefact(const std::string& path) {
     for (const auto& surrogate : json["surrogates"])
       out["surrogates"].push_back({{"name", surrogate["name"]}, {"spearman", surrogate["spearman"]}});
   }
+  if (format == "deltacal-transfer") out.update(of_transfer(json));
   return out;
 }
 

@@ -271,6 +271,16 @@ std::vector<calib::Choice> solve(const Problem& p, int candidates) {
 
 Error no_schedule(const CalibrateOptions& o, const Problem& p) {
   const auto nearest = calib::schedule::cheapest(p.edges, p.costs.layers, p.solver);
+  if (p.goal.kind == calib::Goal::Kind::ms) {
+    // Costs and budget lack what no schedule changes, the same in both.
+    const long long cost = nearest ? nearest->cost : p.n_layers * p.costs.layers.full;
+    return bad_input(
+        "no schedule meets --budget {} on these lengths: a step of the nearest takes {:.6g} ms ({}). Allow "
+        "more "
+        "time, smaller --k-pages or fewer --full-layers",
+        o.budget, p.goal.value + 1e-6 * double(cost - p.costs.budget) / double(p.steps.n_steps()),
+        nearest ? config::describe(nearest->schedule) : "all layers full");
+  }
   return bad_input(
       "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} "
       "({}). Ask for "

@@ -101,6 +101,11 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   int head_weight_steps = 128;  // recorded steps of a sample that they are fitted on, at most
 };
 
+// Whether schedules are run on development traces, which needs a model and data.
+inline bool runs_schedules(const CalibrateOptions& o) {
+  return o.compare || o.transfer || o.rerank > 0 || o.method == "greedy-nll";
+}
+
 struct ValidateOptions : ModelOptions, DataOptions, Output {
   Provenance made;
   std::vector<std::string> configs;  // FILE, then NAME=FILE

@@ -208,6 +208,7 @@ int validate(const ValidateOptions& o) {
   validation.data_path = o.data;
   validation.data_sha256 = in.data.sha256;
   validation.max_tokens = o.max_tokens;
+  validation.pack = o.pack;
   write_file_atomically(o.out, calib::to_json(validation, o.made).dump() + "\n", o.existing());
   print_summary(validation, o.out);
   return validation.passed.value_or(true) ? 0 : static_cast<int>(Status::not_met);

@@ -1,4 +1,4 @@
-#include "calib/ranking.h"
+#include "calib/page_order.h"
 
 #include <algorithm>
 #include <cassert>
@@ -8,7 +8,7 @@
 
 namespace deltacal::calib {
 
-void Ranking::rank(std::span<const float> score, int max_pages) {
+void PageOrder::rank(std::span<const float> score, int max_pages) {
   n_pages_ = static_cast<int>(score.size());
   max_pages_ = max_pages;
   key_.resize(score.size());
@@ -30,7 +30,7 @@ void Ranking::rank(std::span<const float> score, int max_pages) {
             [&](int32_t a, int32_t b) { return key_[a] != key_[b] ? key_[a] > key_[b] : a < b; });
 }
 
-void Ranking::list(int k_pages, int l_pages, std::vector<int32_t>& pages) const {
+void PageOrder::list(int k_pages, int l_pages, std::vector<int32_t>& pages) const {
   assert(1 <= l_pages && l_pages <= k_pages);
   const int wanted = std::min({k_pages, max_pages_, n_pages_});
   const int window = n_pages_ - std::min(l_pages, n_pages_);  // first page of the newest ones

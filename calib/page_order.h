@@ -16,9 +16,9 @@ namespace deltacal::calib {
 inline const double default_position_bias = config::Schedule{}.position_bias;  // b: what a config will rank with
 
 // Ranks the pages of rows; holds the memory for it, so keep one per thread.
-class Ranking {
+class PageOrder {
  public:
-  explicit Ranking(double position_bias = default_position_bias) : position_bias_(position_bias) {}
+  explicit PageOrder(double position_bias = default_position_bias) : position_bias_(position_bias) {}
   // Ranks the U = score.size() pages of a row as far as lists of at most `max_pages` need it.
   void rank(std::span<const float> score, int max_pages);
   // select(S, min(k_pages, max_pages), l_pages) of the row ranked last, 1 <= l_pages <= k_pages: min(K, U)

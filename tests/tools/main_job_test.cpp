@@ -163,8 +163,8 @@ TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, repor
     ordered[order] = json_of(w / (order + ".json"))["provenance"];
     CHECK(ordered[order]["order"] == order);
   }
-  CHECK(made["order"] == "steps");
-  CHECK(made["alternatives"] == ordered["steps"]["alternatives"]);
+  CHECK(made["order"] == "additive");
+  CHECK(made["alternatives"] == ordered["additive"]["alternatives"]);
   const auto losses = [&](const std::string& order) {
     std::vector<double> all;
     for (const Json& a : ordered[order]["alternatives"]) all.push_back(a["loss"].get<double>());

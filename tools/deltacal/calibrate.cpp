@@ -215,7 +215,7 @@ void check(const CalibrateOptions& o) {
   if (target && o.k_per == "schedule")
     throw bad_input("--k-per schedule works to a budget, not with {}", name);
   if (target && o.rerank > 0) throw bad_input("--rerank compares schedules of one budget, not with {}", name);
-  if (!o.order.empty() && o.method != "dp" && o.method != "greedy-nll")
+  if (o.order != "additive" && o.method != "dp" && o.method != "greedy-nll")
     throw bad_input("--order orders the candidates of --method dp, not of {}", o.method);
   if (o.rerank > 0 && o.method != "dp")
     throw bad_input("--rerank needs --method dp: {} has one schedule", o.method);

@@ -214,9 +214,9 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   c->add_option("--order", o.order,
-                "form of the predicted KL that orders the candidates under a budget: steps (cross terms of layers and "
-                "of 16 steps; the default where they are known), layers (of layers), additive (what the solver "
-                "minimises)")
+                "form of the predicted KL that orders the candidates under a budget: additive (what the solver "
+                "minimises), layers (with cross terms of layers), steps (of layers and of 16 steps)")
+      ->capture_default_str()
       ->check(CLI::IsMember({"additive", "layers", "steps"}));
   c->add_option("--context", o.context,
                 "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")

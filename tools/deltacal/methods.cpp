@@ -15,7 +15,6 @@
 namespace deltacal::tools {
 namespace {
 
-constexpr const char* default_order = "steps";
 
 std::optional<int> parse_full_layers(const std::string& text, int n_layers) {
   if (text == "auto") return std::nullopt;
@@ -161,14 +160,14 @@ void order(const CalibrateOptions& o, const trace::Reader& trace, Problem& p) {
   // carry no prediction knows anything: its schedules are chosen as without it.
   const bool known =
       p.objective == "kl" && p.score.page == PageScore::sum && o.aggregate == "mean" && !target;
-  p.order = calib::parse_order(o.order.empty() ? default_order : o.order);
+  p.order = calib::parse_order(o.order);
   if (p.order == calib::Order::additive) return;
-  if (!known && !o.order.empty())
+  if (!known)
     throw bad_input(
         "--order {}: cross terms are known of the objective kl under a budget, with the aggregate mean and DELTA's "
         "page score",
         o.order);
-  if (known) p.joint = std::make_shared<calib::JointPredictor>(trace, p.grid);
+  p.joint = std::make_shared<calib::JointPredictor>(trace, p.grid);
 }
 
 }  // namespace

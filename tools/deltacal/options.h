@@ -81,8 +81,8 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   std::string score_page = "sum";  // sum, max: what a page counts by
   double carry = 0;                // share of the previous Δ-layer's page scores that is added
   std::string full_layers = "auto";
-  int candidates = 16;
-  std::string order;  // additive, layers, steps: the form of predicted KL that orders the candidates; empty: default
+  int candidates = 8;
+  std::string order = "additive";  // additive, layers, steps: the form of predicted KL that orders the candidates
   int context = 0;              // 0: the calibration samples' own lengths
   std::string refresh = "1";    // steps that a list serves, or auto
   std::string k_per = "layer";  // layer, segment, schedule: what has a k of its own

@@ -81,7 +81,7 @@ void check_refresh(const CalibrateOptions& o) {
         o.refresh);
   if (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty())
     throw bad_input("--refresh {} goes with --method dp, without --rerank and --alternatives-dir", o.refresh);
-  if (!o.order.empty() && o.order != "additive")
+  if (o.order != "additive")
     throw bad_input("--order {}: cross terms are known of lists that serve one step, not with --refresh {}", o.order,
                     o.refresh);
   if (o.min_recall || o.budget.starts_with("ms="))

@@ -235,9 +235,14 @@ TEST_CASE("trace: sensitivities come back by sample, budget and edge, also after
     CHECK(equal(found.rankings[i].kl, edges.rankings[i].kl));
   }
   CHECK_FALSE(equal(edges.rankings[0].kl, edges.kl));
-  const auto part = trace.edge_delta(1, 1, 2, 3, 2);  // second set of labels, third budget, edges 3 and 4
-  const auto first = delta.begin() + (1 * 3 + 2) * 6 * n_steps + 3 * n_steps;
-  CHECK(part == std::vector<float>(first, first + 2 * n_steps));
+  // Second set of labels, second and third budget, edges 3 and 4.
+  const auto part = trace.edge_delta(1, 1, 1, 2, 3, 2);
+  std::vector<float> expected;
+  for (const int budget : {1, 2}) {
+    const auto first = delta.begin() + (1 * 3 + budget) * 6 * n_steps + 3 * n_steps;
+    expected.insert(expected.end(), first, first + 2 * n_steps);
+  }
+  CHECK(part == expected);
 }
 
 TEST_CASE("trace: sensitivities of other steps, layers or without a value are not written") {

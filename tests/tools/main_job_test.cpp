@@ -218,8 +218,8 @@ TEST_CASE("stages: profile in shards, merge, analyze, calibrate, validate, repor
 
 TEST_CASE("profile: killed at any time, it resumes to the same datasets") {
   const Workplace w;
-  const std::string whole = "profile" + w.common(w / "whole.h5") + " --steps 64 --limit 8 --threads 1",
-                    cut = "profile" + w.common(w / "cut.h5") + " --steps 64 --limit 8 --threads 1";
+  const std::string whole = "profile" + w.common(w / "whole.h5") + " --steps 64 --limit 8",
+                    cut = "profile" + w.common(w / "cut.h5") + " --steps 64 --limit 8";
   check_done(run_program(whole));
   // Killed between the rename of the output and the removal of the folder, both are there: --resume goes on from
   // plan.json, the first file of the folder to go.

@@ -108,21 +108,44 @@ long long StepCosts::at(int k_pages) const {
   return by_pages_[std::min(k_pages, max_pages()) - 1];
 }
 
-long long StepCosts::listed(int k_pages, int refresh_interval) const {
+long long StepCosts::listed(int k_pages, const MakesList& makes_list) const {
   long long sum = at(k_pages);
-  for (const auto& [first, end] : sequences_)
-    for (int t = first; t < end; ++t)
-      if (list_made_at(t, first, refresh_interval) == t) sum += t + 1 - positions_attended(k_pages, {k_pages, 1}, t, t);
+  for (size_t i = 0; i < sequences_.size(); ++i)
+    for (int t = sequences_[i].first; t < sequences_[i].end; ++t)
+      if (makes_list(i, t)) sum += t + 1 - positions_attended(k_pages, {k_pages, 1}, t, t);
   return sum;
 }
 
-LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages, int refresh_interval) {
+LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages) {
   LayerCosts costs;
   costs.full = costs.delta = steps.full();
   for (int k : k_pages) costs.sparse.push_back(steps.at(k));
-  if (refresh_interval > 1)
-    for (int k : k_pages) costs.listed.push_back(steps.listed(k, refresh_interval));
   return costs;
+}
+
+std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::span<const int> k_pages, int n_layers,
+                                                 int refresh_interval) {
+  std::vector<long long> listed;
+  for (int k : k_pages)
+    listed.push_back(steps.listed(k, [&](size_t sequence, int t) {
+      return list_made_at(t, steps.sequences()[sequence].first, refresh_interval) == t;
+    }));
+  return std::vector(size_t(n_layers), listed);
+}
+
+std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::span<const int> k_pages, int n_layers,
+                                                 std::span<const std::vector<int32_t>> made_at) {
+  const auto& sequences = steps.sequences();
+  assert(made_at.size() == sequences.size());
+  std::vector<std::vector<long long>> listed;
+  listed.resize(size_t(n_layers));
+  for (int layer = 0; layer < n_layers; ++layer)
+    for (int k : k_pages)
+      listed[size_t(layer)].push_back(steps.listed(k, [&](size_t i, int t) {
+        const auto [first, end] = sequences[i];
+        return made_at[i][size_t(layer) * size_t(end - first) + size_t(t - first)] == t;
+      }));
+  return listed;
 }
 
 long long attended_budget(const LayerCosts& costs, int n_layers, double ratio) {

@@ -4,6 +4,8 @@
 // A layer that attends to k pages reads, at step t, all t+1 positions where it sees at most k pages, and
 // otherwise k-1 full pages and the newest one as far as it is filled (method.md, "Attended-token ratio").
 #pragma once
+#include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -35,6 +37,9 @@ Goal min_recall_goal(double target);
 // The value of `--max-kl`, nats a token; bad_input unless finite and at least 0.
 Goal max_kl_goal(double target);
 
+// Whether a Δ-layer makes a list at step t of one of the sequences.
+using MakesList = std::function<bool(size_t sequence, int t)>;
+
 // Positions that one layer attends to over all steps of some sequences.
 class StepCosts {
  public:
@@ -45,8 +50,9 @@ class StepCosts {
   long long n_steps() const { return n_steps_; }
   long long full() const { return by_pages_.back(); }
   long long at(int k_pages) const;  // k_pages >= 1; full() from max_pages() on
-  // Of a Δ-layer: everything at the steps that make a list, k_pages of them at the others.
-  long long listed(int k_pages, int refresh_interval) const;
+  // Of a Δ-layer: everything at the steps that make a list, k_pages of them at the others. Lists in force count as
+  // complete, which they are for up to 16 steps (core/refresh.h), and else cost no less.
+  long long listed(int k_pages, const MakesList&) const;
   int max_pages() const { return static_cast<int>(by_pages_.size()); }  // of the longest sequence
 
  private:
@@ -55,18 +61,23 @@ class StepCosts {
   std::vector<long long> by_pages_;  // [max_pages] at k_pages - 1
 };
 
-// One layer's cost by its role, summed over the steps; the same for every layer. Any unit.
+// One layer's cost by its role, summed over the steps. Any unit.
 struct LayerCosts {
   long long full = 0;
   long long delta = 0;            // attends to all pages and ranks them
   std::vector<long long> sparse;  // [n_k] in the order of the grid's k_pages
-  // [n_k] a Δ-layer whose list of that length serves several steps; empty where lists serve one
-  std::vector<long long> listed = {};
+  // [n_layers][n_k] a Δ-layer whose list of that length serves several steps; empty where lists serve one
+  std::vector<std::vector<long long>> listed = {};
 };
-// In positions: a Δ-layer costs what a full one does. With a refresh interval above 1 also `listed`; lists in
-// force count as complete there, which they are for intervals up to 16 (core/refresh.h), and else costs no
-// less.
-LayerCosts layer_costs(const StepCosts&, std::span<const int> k_pages, int refresh_interval = 1);
+// In positions: a Δ-layer costs what a full one does.
+LayerCosts layer_costs(const StepCosts&, std::span<const int> k_pages);
+// LayerCosts::listed, with a list at the first step and at every multiple of `refresh_interval`.
+std::vector<std::vector<long long>> listed_costs(const StepCosts&, std::span<const int> k_pages, int n_layers,
+                                                 int refresh_interval);
+// The same with lists of any steps, for each of the sequences: made_at [n_layers, end - first] the position of the list
+// in force (RankedKl::list_made_at).
+std::vector<std::vector<long long>> listed_costs(const StepCosts&, std::span<const int> k_pages, int n_layers,
+                                                 std::span<const std::vector<int32_t>> made_at);
 
 // The most positions that `n_layers` layers may attend to at an attended-token ratio of at least `ratio`.
 long long attended_budget(const LayerCosts&, int n_layers, double ratio);

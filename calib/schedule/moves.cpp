@@ -29,9 +29,11 @@ Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& all
     : n_layers_(edges.n_layers),
       list_k_(allowed.list_k),
       full_cost_(static_cast<double>(costs.full)),
-      delta_cost_(static_cast<double>(list_k_ < 0 ? costs.delta : costs.listed[list_k_])),
-      unit_(static_cast<long long>(std::abs(delta_cost_ - full_cost_))),
       first_{0} {
+  for (int layer = 0; layer < n_layers_; ++layer) {
+    delta_cost_.push_back(static_cast<double>(list_k_ < 0 ? costs.delta : costs.listed[layer][list_k_]));
+    unit_ = std::gcd(unit_, static_cast<long long>(full_cost_ - delta_cost_.back()));
+  }
   if (largest_cost() >= 0x1p53)
     throw bad_input("a schedule costs up to {}: too large to add up exactly; take fewer steps",
                     largest_cost());

@@ -54,7 +54,7 @@ class Moves {
   int n_modes() const { return static_cast<int>(modes_.size()); }
   const Mode& mode(int i) const { return modes_[i]; }
   double full_cost() const { return full_cost_; }
-  double delta_cost() const { return delta_cost_; }
+  double delta_cost(int layer) const { return delta_cost_[size_t(layer)]; }
   // Of the Δ-layer itself, in this mode of its segment; 0 where it is full at every step.
   double delta_loss(int source, int mode) const {
     return delta_loss_[size_t(source) * modes_.size() + size_t(mode)];
@@ -68,7 +68,7 @@ class Moves {
     return std::span(moves_).subspan(first_[i], first_[i + 1] - first_[i]);
   }
   double largest_loss() const { return largest_loss_; }  // of a whole schedule, at most
-  double largest_cost() const { return std::max(full_cost_, delta_cost_) * n_layers_; }
+  double largest_cost() const { return std::max(full_cost_, std::ranges::max(delta_cost_)) * n_layers_; }
   // The largest cost of at most `budget` that some numbers of layers of each kind add up to.
   double attainable(double budget) const;
 
@@ -86,7 +86,8 @@ class Moves {
   bool matches(int source, int better, int worse) const;
 
   int n_layers_, list_k_;
-  double full_cost_, delta_cost_, largest_loss_ = 0;
+  double full_cost_, largest_loss_ = 0;
+  std::vector<double> delta_cost_;  // [n_layers]
   std::vector<Mode> modes_;
   std::vector<bool> may_be_delta_;  // [n_layers]
   std::vector<double> delta_loss_;  // [n_layers, n_modes]

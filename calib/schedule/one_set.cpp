@@ -72,7 +72,7 @@ class Pass {
     const bool first = layer == set_.deltas().front();
     const int unserved = moves_.n_modes();
     for (int mode = first ? unserved : 0; mode < (first ? unserved + 1 : unserved); ++mode)
-      append(layer, mode, unserved, {moves_.delta_cost(), 0, Path::delta});
+      append(layer, mode, unserved, {moves_.delta_cost(layer), 0, Path::delta});
   }
 
   // Every label of mode `from` with one more layer, as far as a completion within the limits is possible.
@@ -169,7 +169,7 @@ void OneSet::add_rest() {
     const int source = source_[layer];
     double* unserved = &rest_[(layer * (n_modes_ + 1) + n_modes_) * n_prices_];
     const auto unserved_after = rest(layer + 1, static_cast<int>(n_modes_));
-    const double cost = source == layer ? moves_.delta_cost() : moves_.full_cost();
+    const double cost = source == layer ? moves_.delta_cost(layer) : moves_.full_cost();
     for (size_t i = 0; i < n_prices_; ++i) unserved[i] = prices[i].of(cost, 0) + unserved_after[i];
     for (int mode = 0; mode < static_cast<int>(n_modes_); ++mode) {
       double* here = &rest_[(layer * (n_modes_ + 1) + mode) * n_prices_];

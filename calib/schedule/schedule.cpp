@@ -17,8 +17,18 @@ void check(const LayerCosts& costs, size_t n_k) {
     throw bad_input("a full layer costs {}, a Δ-layer {}: expected at least 1", costs.full, costs.delta);
   for (long long cost : costs.sparse)
     if (cost < 0) throw bad_input("a sparse layer costs {}: expected at least 0", cost);
-  for (long long cost : costs.listed)
-    if (cost < 1) throw bad_input("a Δ-layer between its lists costs {}: expected at least 1", cost);
+  for (const auto& of_layer : costs.listed)
+    for (long long cost : of_layer)
+      if (cost < 1) throw bad_input("a Δ-layer between its lists costs {}: expected at least 1", cost);
+}
+
+// For every layer a Δ-layer's cost by the length of its list.
+void check_listed(const LayerCosts& costs, size_t n_layers, size_t n_k) {
+  const size_t first = costs.listed.empty() ? 0 : costs.listed[0].size();
+  if (costs.listed.size() != n_layers ||
+      std::ranges::any_of(costs.listed, [&](const auto& of_layer) { return of_layer.size() != n_k; }))
+    throw bad_input("costs of {} Δ-layers for {} lengths of lists, losses of {} for {}", costs.listed.size(), first,
+                    n_layers, n_k);
 }
 
 void check(const Options& o, int n_layers) {
@@ -52,10 +62,9 @@ std::vector<Moves> moves_of(const EdgeCosts& edges, const LayerCosts& costs, con
   if (edges.n_layers < 1) throw bad_input("no layers to choose a schedule for");
   check(costs, edges.k_pages.size());
   check(options, edges.n_layers);
-  const bool keeps = options.refresh_interval > 1;
+  const bool keeps = options.keeps_lists();
   const int n_k = static_cast<int>(edges.k_pages.size());
-  if (keeps && costs.listed.size() != edges.k_pages.size())
-    throw bad_input("costs of Δ-layers for {} lengths of lists, losses for {}", costs.listed.size(), n_k);
+  if (keeps) check_listed(costs, size_t(edges.n_layers), edges.k_pages.size());
   if (keeps && min_recall >= 0)
     throw bad_input("the recall of lists that serve several steps is not known: work to a budget or a loss");
   Allowed allowed{options.full_layers.value_or(0),
@@ -78,6 +87,7 @@ std::vector<Moves> moves_of(const EdgeCosts& edges, const LayerCosts& costs, con
 config::Schedule to_schedule(const EdgeCosts& edges, const Options& options, const Path& path) {
   config::Schedule schedule;
   schedule.refresh_interval = options.refresh_interval;
+  schedule.refresh = options.refresh;
   schedule.layers.resize(edges.n_layers);
   config::LayerPlan* list = nullptr;
   for (int layer = 0; layer < edges.n_layers; ++layer) {

@@ -9,7 +9,7 @@
 // then cost, then fewer Δ-layers; of sets that tie within rounding for the last place any may be there.
 // Sparse layers that would cost as much as full ones are not used.
 //
-// Where lists serve several steps (refresh_interval above 1) all Δ-layers have lists of one length K, of the
+// Where lists serve several steps (Options::keeps_lists) all Δ-layers have lists of one length K, of the
 // grid, which is chosen too, k <= K; a Δ-layer costs LayerCosts::listed and loses what the edge to itself
 // says: K and L of its list. Still exact.
 #pragma once
@@ -39,7 +39,10 @@ struct Options {
   // Exactly these Δ-layers, ascending, each with a sparse layer to serve: k, L and what else is full is
   // chosen, and there is one candidate, or none where a Δ-layer cannot serve any.
   std::optional<std::vector<int>> delta_layers{};
-  int refresh_interval = 1;  // that losses and costs are of
+  // That losses and costs are of: as in config::Schedule.
+  int refresh_interval = 1;
+  std::optional<config::AdaptiveRefresh> refresh{};
+  bool keeps_lists() const { return refresh_interval > 1 || refresh; }
 };
 
 struct Candidate {

@@ -8,12 +8,13 @@
 namespace deltacal {
 namespace {
 
-constexpr std::string_view refresh = "refresh:";
+constexpr std::string_view refresh = "refresh:", cosine = "cosine:";
 
 Error unknown(const std::string& name) {
   return bad_input(
       "ranking \"{}\": give max (the largest attention of a page instead of the sum over it), refresh:N (a "
-      "list every N steps, N of 2 or more), or max+refresh:N",
+      "list every N steps, N of 2 or more), cosine:T (a list where the queries' cosine to those of the last list is "
+      "below T, -1 to 1), or one of the two after max+",
       name);
 }
 
@@ -24,6 +25,14 @@ int parse_interval(std::string_view text, const std::string& name) {
   return interval;
 }
 
+double parse_threshold(std::string_view text, const std::string& name) {
+  double threshold = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), threshold);
+  if (error != std::errc() || end != text.data() + text.size() || !(threshold >= -1 && threshold <= 1))
+    throw unknown(name);
+  return threshold;
+}
+
 }  // namespace
 
 std::string name_of(PageScore page) {
@@ -31,9 +40,10 @@ std::string name_of(PageScore page) {
 }
 
 std::string name_of(const Ranking& ranking) {
-  if (ranking.refresh_interval == 1) return name_of(ranking.page);
-  return fmt::format("{}{}{}", ranking.page == PageScore::max ? "max+" : "", refresh,
-                     ranking.refresh_interval);
+  if (!ranking.keeps_lists()) return name_of(ranking.page);
+  const char* page = ranking.page == PageScore::max ? "max+" : "";
+  if (ranking.refresh_below) return fmt::format("{}{}{}", page, cosine, *ranking.refresh_below);
+  return fmt::format("{}{}{}", page, refresh, ranking.refresh_interval);
 }
 
 Ranking parse_ranking(const std::string& name) {
@@ -44,6 +54,10 @@ Ranking parse_ranking(const std::string& name) {
   if (rest.starts_with("max+")) {
     ranking.page = PageScore::max;
     rest.remove_prefix(4);
+  }
+  if (rest.starts_with(cosine)) {
+    ranking.refresh_below = parse_threshold(rest.substr(cosine.size()), name);
+    return ranking;
   }
   if (!rest.starts_with(refresh)) throw unknown(name);
   ranking.refresh_interval = parse_interval(rest.substr(refresh.size()), name);

@@ -1,5 +1,6 @@
 // How the pages of a step are ranked, for what records or predicts under several rankings.
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,10 +13,17 @@ std::string name_of(PageScore);  // "sum", "max"
 struct Ranking {
   PageScore page = PageScore::sum;
   int refresh_interval = 1;  // steps between two lists
+  // Instead: a list where the mean cosine of a step's queries to those of the last list falls below this, and every
+  // most_steps_of_signal steps.
+  std::optional<double> refresh_below{};
+  bool keeps_lists() const { return refresh_interval > 1 || refresh_below; }
   bool operator==(const Ranking&) const = default;
 };
 
-// "sum", "max", "refresh:4", "max+refresh:4": a name for each.
+// Up to here a list in force is as long as one made anew (core/refresh.h).
+inline constexpr int most_steps_of_signal = 16;
+
+// "sum", "max", "refresh:4", "cosine:0.9", "max+refresh:4": a name for each.
 std::string name_of(const Ranking&);
 
 // One name as above. bad_input: what is accepted.

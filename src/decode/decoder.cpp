@@ -47,6 +47,7 @@ struct Decoder::Impl {
   KvCache& cache;
   Policy policy;
   std::vector<Observer*> observers;
+  bool observers_read_query;
   std::vector<float> inverse_frequency;  // [rotary_dim / 2]
 
   Rows rows;
@@ -239,7 +240,7 @@ struct Decoder::Impl {
     return out;
   }
 
-  void notify(int layer, at::Tensor& x, at::Tensor& q, const Attended& attended) {
+  void notify(int layer, at::Tensor& x, at::Tensor& q, at::Tensor& query, const Attended& attended) {
     LayerView view;
     view.layer = layer;
     view.n_rows = n_rows;
@@ -250,6 +251,7 @@ struct Decoder::Impl {
     view.sequence = rows.sequence;
     view.hidden = data(x);
     view.q = data(q);
+    view.query = query.defined() ? data(query) : nullptr;
     view.kv = cache.layer(layer);
     view.list = attended.list;
     view.list_length = attended.list_length;
@@ -268,13 +270,13 @@ struct Decoder::Impl {
     at::Tensor v = qkv.narrow(1, q_size + kv_size, kv_size).contiguous();  // [n_rows, G, d]
     const LayerPolicy& layer_policy = policy.layers[layer];
     at::Tensor query;  // before the rotary embedding
-    if (policy.refresh && layer_policy.attend == Attend::all_rank) query = q.clone();
+    if ((policy.refresh && layer_policy.attend == Attend::all_rank) || observers_read_query) query = q.clone();
     append(layer, q, k, v);
     if (layer_policy.attend == Attend::all_rank) make_lists(layer, layer_policy, q, query);
     const Attended attended = attended_by(layer, layer_policy);
     const at::Tensor out = attend(layer, q, attended);
     count(layer, layer_policy, attended);
-    notify(layer, x, q, attended);
+    notify(layer, x, q, query, attended);
     x.add_(linear(out, w.attention_out));
   }
 
@@ -288,7 +290,8 @@ struct Decoder::Impl {
 };
 
 Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::vector<Observer*> observers)
-    : impl_(new Impl{model, cache, std::move(policy), std::move(observers),
+    : impl_(new Impl{model, cache, std::move(policy), observers,
+                     std::ranges::any_of(observers, [](const Observer* o) { return o->reads_query(); }),
                      model::inverse_frequencies(model.description()), {}, 0, {}, {}, {}, {}, {}, {}, {}, {}}) {
   if (static_cast<int>(impl_->policy.layers.size()) != model.info().n_layers)
     throw bad_input("the schedule has {} layers, the model {} has {}", impl_->policy.layers.size(), model.info().name,

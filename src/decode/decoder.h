@@ -32,6 +32,7 @@ struct LayerView {
   std::span<const int32_t> sequence;  // [n_rows]
   const float* hidden = nullptr;      // [n_rows, n_embd] what the layer was given
   const float* q = nullptr;           // [n_rows, n_heads, head_dim] after rotary embedding
+  const float* query = nullptr;       // the same before it; null unless some observer reads_query()
   kernels::PagedKv kv;
   // Pages attended by each row of a sparse layer, or of a Δ-layer that keeps its lists; list_length -1: all. Null in
   // layers that attend to everything.
@@ -45,6 +46,7 @@ class Observer {
  public:
   virtual ~Observer() = default;
   virtual void layer(const LayerView&) = 0;
+  virtual bool reads_query() const { return false; }  // LayerView::query
 };
 
 // What the steps (rows at or after prefilled_to) of one layer have read.

@@ -39,8 +39,11 @@ void write_sensitivity(sensitivity::Sensitivity& pass, const sensitivity::Option
                        int n_prompt_tokens, decode::KvCache& cache, trace::SampleWriter& out) {
   pass.finish(ids, n_prompt_tokens, cache);
   trace::EdgeSensitivity edges{options.budgets, options.loss.n_gradients(), pass.edges().edge_kl(), {}};
-  for (const Ranking& ranking : options.rankings)
-    edges.rankings.push_back({ranking, pass.edges().edge_kl(1 + static_cast<int>(edges.rankings.size()))});
+  for (const Ranking& ranking : options.rankings) {
+    const int index = 1 + static_cast<int>(edges.rankings.size());
+    edges.rankings.push_back({ranking, pass.edges().edge_kl(index), {}});
+    if (ranking.refresh_below) edges.rankings.back().list_made_at = pass.list_made_at(index);
+  }
   out.write_sensitivity(edges, pass.edges().delta());
 }
 

@@ -12,23 +12,16 @@ namespace deltacal::sensitivity {
 
 EdgeDeltas::EdgeDeltas(int n_layers, int n_heads, std::span<const int32_t> steps,
                        std::vector<PageBudget> budgets, int n_gradients, double position_bias,
-                       std::span<const int> refresh_intervals, int first_step)
+                       std::span<const Ranking> rankings)
     : n_layers_(n_layers),
       n_heads_(n_heads),
       n_gradients_(n_gradients),
-      n_rankings_(static_cast<int>(refresh_intervals.size())),
-      first_step_(first_step),
+      n_rankings_(static_cast<int>(rankings.size())),
       position_bias_(position_bias),
       steps_(steps.begin(), steps.end()),
       budgets_(std::move(budgets)),
-      intervals_(refresh_intervals.begin(), refresh_intervals.end()),
-      list_positions_(refresh_intervals.size()) {
-  assert(steps_.empty() || steps_.front() >= first_step);
-  for (int ranking = 0; ranking < n_rankings_; ++ranking)
-    for (int step = 0; step < static_cast<int>(steps_.size()); ++step)
-      if (auto& positions = list_positions_[size_t(ranking)];
-          positions.empty() || positions.back() != made_at(ranking, step))
-        positions.push_back(made_at(ranking, step));
+      made_at_(rankings.size() * size_t(n_layers) * steps.size(), -1) {
+  for (const Ranking& ranking : rankings) keeps_.push_back(ranking.keeps_lists());
   for (size_t e = 0; e < budgets_.size(); ++e) {
     const auto [k, l] = budgets_[e];
     assert(1 <= l && l <= k);
@@ -50,10 +43,6 @@ size_t EdgeDeltas::list_at(int ranking, int layer, size_t l_index, int step) con
   return ((of_layer * lengths_.size() + l_index) * steps_.size() + size_t(step)) * size_t(max_k_);
 }
 
-int EdgeDeltas::made_at(int ranking, int step) const {
-  return list_made_at(steps_[size_t(step)], first_step_, intervals_[size_t(ranking)]);
-}
-
 float& EdgeDeltas::at(int ranking, int gradient, size_t budget, size_t pair, int step) {
   const size_t row = (size_t(gradient) * budgets_.size() + budget) * n_pairs() + pair;
   return delta_[size_t(ranking) * n_deltas() + row * steps_.size() + size_t(step)];
@@ -63,12 +52,12 @@ std::span<const float> EdgeDeltas::delta(int ranking) const {
   return std::span(delta_).subspan(size_t(ranking) * n_deltas(), n_deltas());
 }
 
-void EdgeDeltas::rank(int ranking, int layer, std::span<const int32_t> positions, int n_pages,
+void EdgeDeltas::rank(int ranking, int layer, std::span<const MadeList> lists, int n_pages,
                       std::span<const float> score) {
-  std::vector<int32_t> seen, made(positions.size() * size_t(max_k_));  // pages; the lists as they are made
-  for (const int32_t position : positions) seen.push_back(pages_seen(position));
+  std::vector<int32_t> seen, made(lists.size() * size_t(max_k_));  // pages; the lists as they are made
+  for (const MadeList& list : lists) seen.push_back(pages_seen(list.t0));
   kernels::select_pages::Params select;
-  select.n_rows = static_cast<int>(positions.size());
+  select.n_rows = static_cast<int>(lists.size());
   select.k_pages = max_k_;
   select.position_bias = position_bias_;
   select.score = score.data();
@@ -78,14 +67,13 @@ void EdgeDeltas::rank(int ranking, int layer, std::span<const int32_t> positions
   for (size_t l = 0; l < lengths_.size(); ++l) {
     select.l_pages = lengths_[l].l_pages;
     kernels::select_pages::cpu(select);
-    for (int step = 0; step < static_cast<int>(steps_.size()); ++step) {
-      const int t0 = made_at(ranking, step);
-      const auto row = std::ranges::lower_bound(positions, t0);
-      if (row == positions.end() || *row != t0) continue;
-      const size_t from = size_t(row - positions.begin()) * size_t(max_k_);
-      list_in_force(std::span(made).subspan(from, size_t(std::min(max_k_, pages_seen(t0)))),
-                    {max_k_, lengths_[l].l_pages}, t0, steps_[size_t(step)],
-                    std::span(lists_).subspan(list_at(ranking, layer, l, step), size_t(max_k_)));
+    for (size_t i = 0; i < lists.size(); ++i) {
+      const auto pages = std::span(made).subspan(i * size_t(max_k_), size_t(std::min(max_k_, seen[i])));
+      for (int step = lists[i].first; step < lists[i].end; ++step) {
+        made_at(ranking, layer, step) = lists[i].t0;
+        list_in_force(pages, {max_k_, lengths_[l].l_pages}, lists[i].t0, steps_[size_t(step)],
+                      std::span(lists_).subspan(list_at(ranking, layer, l, step), size_t(max_k_)));
+      }
     }
   }
 }
@@ -122,12 +110,14 @@ void EdgeDeltas::add_step(int layer, int step, int n_pages, std::span<const floa
 
 void EdgeDeltas::add_lists(int ranking, int layer, int step, std::span<const double> cells,
                            std::span<const double> whole) {
-  const int t = steps_[size_t(step)], t0 = made_at(ranking, step), seen = pages_seen(t);
+  const int t = steps_[size_t(step)], seen = pages_seen(t);
   const size_t heads = size_t(n_heads_), width = heads * size_t(1 + n_gradients_);
   std::vector<double> chosen(width);  // sums of cells over the first pages of a list
   for (int source = 0; source <= layer; ++source) {
     const size_t pair = size_t(layer) * size_t(layer + 1) / 2 + size_t(source);
-    if (source == layer && t0 == t && intervals_[size_t(ranking)] > 1) continue;  // it attends to everything
+    const int t0 = made_at(ranking, source, step);
+    assert(0 <= t0 && t0 <= t);
+    if (source == layer && t0 == t && keeps_[size_t(ranking)]) continue;  // it attends to everything
     for (size_t l = 0; l < lengths_.size(); ++l) {
       const int in_force = pages_in_force({max_k_, lengths_[l].l_pages}, t0, t);
       std::fill(chosen.begin(), chosen.end(), 0.0);

@@ -1,15 +1,25 @@
 #include "sensitivity/sensitivity.h"
 
 #include <algorithm>
+#include <cassert>
 
 namespace deltacal::sensitivity {
 namespace {
 
 // {sum, 1} first, then those asked for.
-std::vector<int> refresh_intervals(const Options& options) {
-  std::vector<int> intervals{1};
-  for (const Ranking& ranking : options.rankings) intervals.push_back(ranking.refresh_interval);
-  return intervals;
+std::vector<Ranking> all_rankings(const Options& options) {
+  std::vector<Ranking> rankings{{}};
+  rankings.insert(rankings.end(), options.rankings.begin(), options.rankings.end());
+  return rankings;
+}
+
+RankedLists lists_of(const Ranking& ranking, const ModelInfo& model, int n_steps) {
+  std::optional<config::AdaptiveRefresh> signal;
+  if (ranking.refresh_below) signal = config::AdaptiveRefresh{*ranking.refresh_below, most_steps_of_signal};
+  const size_t N = size_t(model.n_layers);
+  return {ranking,
+          std::vector(N, decode::ListPlan(ranking.refresh_interval, signal, model.n_heads, model.head_dim)),
+          std::vector<RankedLists::Last>(N), std::vector<int32_t>(N * size_t(n_steps))};
 }
 
 }  // namespace
@@ -17,26 +27,73 @@ std::vector<int> refresh_intervals(const Options& options) {
 Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
                          const Options& options, int first_step)
     : options_(options),
+      steps_(steps.begin(), steps.end()),
+      first_step_(first_step),
       pass_(model, n_tokens, steps),
       edges_(model.info().n_layers, model.info().n_heads, steps, options.budgets, options.loss.n_gradients(),
-             options.position_bias, refresh_intervals(options), first_step) {}
+             options.position_bias, all_rankings(options)) {
+  for (const Ranking& ranking : all_rankings(options))
+    lists_.push_back(lists_of(ranking, model.info(), n_tokens - first_step));
+}
+
+bool Sensitivity::reads_query() const {
+  return std::ranges::any_of(options_.rankings, [](const Ranking& r) { return r.refresh_below.has_value(); });
+}
 
 void Sensitivity::layer(const decode::LayerView& view) {
   pass_.layer(view);
-  for (int ranking = 0; ranking <= static_cast<int>(options_.rankings.size()); ++ranking)
-    rank(view, ranking, ranking == 0 ? PageScore::sum : options_.rankings[ranking - 1].page);
+  for (int ranking = 0; ranking < static_cast<int>(lists_.size()); ++ranking) rank(view, ranking);
 }
 
-// The lists of the rows at which this ranking makes those that recorded steps use: the steps themselves, or earlier.
-void Sensitivity::rank(const decode::LayerView& view, int ranking, PageScore page) {
-  const auto& positions = edges_.list_positions(ranking);
-  const auto first = std::lower_bound(positions.begin(), positions.end(), view.position.front());
-  const auto last = std::upper_bound(first, positions.end(), view.position.back());
-  if (first == last) return;
+// The lists in force at the recorded steps of a chunk: made in it, or (the first of them) in an earlier one.
+void Sensitivity::rank(const decode::LayerView& view, int ranking) {
+  RankedLists& lists = lists_[size_t(ranking)];
+  decode::ListPlan& plan = lists.plans[size_t(view.layer)];
+  const int chunk = view.position.front();
+  plan.plan({{}, view.position, view.sequence, {&first_step_, 1}}, view.query);
+  std::vector<MadeList> made;
+  const auto begin = std::ranges::lower_bound(steps_, chunk);
+  for (auto step = begin; step != steps_.end() && *step <= view.position.back(); ++step) {
+    const int t0 = plan.made_at(*step - chunk), index = int(step - steps_.begin());
+    if (made.empty() || made.back().t0 != t0) made.push_back({t0, index, index});
+    made.back().end = index + 1;
+  }
+  const auto here = std::ranges::find_if(made, [&](const MadeList& list) { return list.t0 >= chunk; });
+  if (here != made.begin()) score_last(view, ranking, made.front());
+  if (here != made.end()) score(view, ranking, {here, made.end()});
+
+  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
+  RankedLists::Last& last = lists.last[size_t(view.layer)];
+  const size_t n_steps = lists.made_at.size() / lists.plans.size();
+  for (int row = std::max(0, first_step_ - chunk); row < view.n_rows; ++row)
+    lists.made_at[size_t(view.layer) * n_steps + size_t(chunk + row - first_step_)] = plan.made_at(row);
+  last.t0 = plan.made_at(view.n_rows - 1);
+  if (last.t0 >= chunk) {
+    const float* q = view.q + size_t(last.t0 - chunk) * row_size;
+    last.q.assign(q, q + row_size);
+  }
+  plan.keep(view.query);
+}
+
+void Sensitivity::score(const decode::LayerView& view, int ranking, std::span<const MadeList> lists) {
   std::vector<int> rows;  // of the view
-  for (auto position = first; position != last; ++position) rows.push_back(*position - view.position.front());
-  decode::score_rows(view, rows, false, scored_, page);
-  edges_.rank(ranking, view.layer, {first, last}, scored_.n_pages, scored_.score);
+  for (const MadeList& list : lists) rows.push_back(list.t0 - view.position.front());
+  decode::score_rows(view, rows, false, scored_, lists_[size_t(ranking)].ranking.page);
+  edges_.rank(ranking, view.layer, lists, scored_.n_pages, scored_.score);
+}
+
+// A list of an earlier chunk, whose keys the cache still has.
+void Sensitivity::score_last(const decode::LayerView& view, int ranking, const MadeList& list) {
+  const RankedLists::Last& last = lists_[size_t(ranking)].last[size_t(view.layer)];
+  assert(last.t0 == list.t0);
+  decode::LayerView row = view;
+  const int32_t position = last.t0;
+  row.n_rows = 1;
+  row.position = {&position, 1};
+  row.sequence = view.sequence.first(1);
+  row.q = last.q.data();
+  decode::score_rows(row, std::vector{0}, false, scored_, lists_[size_t(ranking)].ranking.page);
+  edges_.rank(ranking, view.layer, {&list, 1}, scored_.n_pages, scored_.score);
 }
 
 void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache) {
@@ -56,6 +113,7 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
     max_k = std::max(max_k, b.k_pages);
     if (std::find(l_pages.begin(), l_pages.end(), b.l_pages) == l_pages.end()) l_pages.push_back(b.l_pages);
   }
+  const size_t last = (1 + options.rankings.size()) * N * (row + T);  // row and steps of the lists
   const size_t hidden = N * T * size_t(d.n_embd), queries = N * S * row;
   const size_t n_rankings = 1 + options.rankings.size();
   const size_t lists = n_rankings * N * l_pages.size() * S * size_t(max_k);
@@ -65,7 +123,7 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
   // gradients; 512 rows of the feed-forward part and 256 of the logits, each several times over.
   const size_t attention = T * (8 + n) * row, stream = 2 * n * T * size_t(d.n_embd);
   const size_t rows = 512 * 8 * size_t(d.n_ff) + 256 * 4 * size_t(d.n_vocab);
-  return sizeof(float) * (hidden + queries + lists + deltas + pages + attention + stream + rows);
+  return sizeof(float) * (hidden + queries + last + lists + deltas + pages + attention + stream + rows);
 }
 
 }  // namespace deltacal::sensitivity

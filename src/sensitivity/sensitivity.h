@@ -8,6 +8,7 @@
 #include "core/pages.h"
 #include "core/ranking.h"
 #include "decode/decoder.h"
+#include "decode/list_plan.h"
 #include "decode/scored_rows.h"
 #include "sensitivity/edge_deltas.h"
 #include "sensitivity/page_values.h"
@@ -21,26 +22,46 @@ struct Options {
   std::vector<Ranking> rankings = {};  // besides {sum, 1}, which always comes first
 };
 
+// The lists of every layer under one ranking, as the chunks go by.
+struct RankedLists {
+  struct Last {
+    int t0 = -1;           // of the newest list of the chunks that went by; -1: none
+    std::vector<float> q;  // [n_heads, head_dim] its row after rotary embedding
+  };
+  Ranking ranking;
+  std::vector<decode::ListPlan> plans;      // [N]
+  std::vector<Last> last;                   // [N]
+  std::vector<int32_t> made_at;             // [N, n_tokens - first_step] the step whose list is in force
+};
+
 class Sensitivity : public decode::Observer {
  public:
   // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0), whose first step is
   // `first_step`. steps [S] ascending positions from there on.
   Sensitivity(const model::Model&, int n_tokens, std::span<const int32_t> steps, const Options&, int first_step);
   void layer(const decode::LayerView&) override;
+  bool reads_query() const override;
 
   // After the whole sequence went by; `cache` still holds its keys and values. failure as in
   // output_gradients().
   void finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache);
   // Rankings in the order of the options, after {sum, 1}.
   const EdgeDeltas& edges() const { return edges_; }
+  // [N, n_tokens - first_step] the step whose list is in force, under one of them.
+  const std::vector<int32_t>& list_made_at(int ranking) const { return lists_[size_t(ranking)].made_at; }
 
   // Memory of the pass beside that of the forward pass.
   static size_t bytes(const model::Description&, int n_tokens, int n_steps, const Options&);
 
  private:
-  void rank(const decode::LayerView&, int ranking, PageScore);
+  void rank(const decode::LayerView&, int ranking);
+  void score(const decode::LayerView&, int ranking, std::span<const MadeList>);
+  void score_last(const decode::LayerView&, int ranking, const MadeList&);
 
   Options options_;
+  std::vector<int32_t> steps_;  // [S]
+  int first_step_;
+  std::vector<RankedLists> lists_;  // [1 + rankings]
   PageValues pass_;
   EdgeDeltas edges_;
   decode::ScoredRows scored_;  // of a chunk; kept for its memory

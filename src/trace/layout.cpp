@@ -6,6 +6,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "core/error.h"
+
 namespace deltacal::trace {
 namespace {
 
@@ -126,6 +128,16 @@ std::string group_name(const Ranking& ranking) {
   std::string name = name_of(ranking);
   std::ranges::replace(name, ':', '-');
   return name;
+}
+
+Ranking ranking_of_group(const std::string& name) {
+  std::string text = name;
+  if (const size_t colon = text.find('-'); colon != std::string::npos) text[colon] = ':';
+  try {
+    if (const Ranking ranking = parse_ranking(text); group_name(ranking) == name) return ranking;
+  } catch (const Error&) {
+  }
+  throw h5::Fault(fmt::format("rankings/{} is named after no ranking of pages", name));
 }
 
 std::string steps_fault(std::span<const int32_t> steps, std::span<const int32_t> burst,

@@ -79,15 +79,17 @@ void check_rankings(hid_t group, const ModelInfo& model, Sample& sample) {
   const h5::Id all = h5::open_group(group, "rankings");
   for (const std::string& name : h5::link_names(all.get())) {
     const h5::Id of_name = h5::open_group(all.get(), name);
+    const Ranking ranking = ranking_of_group(name);
     const std::string page = h5::read_text(of_name.get(), "page");
     const int64_t interval = h5::read_integer(of_name.get(), "refresh_interval");
-    const Ranking ranking{page == name_of(PageScore::max) ? PageScore::max : PageScore::sum,
-                          static_cast<int>(std::clamp<int64_t>(interval, 1, 1 << 20))};
-    if (page != name_of(ranking.page) || interval != ranking.refresh_interval || name != group_name(ranking))
+    if (page != name_of(ranking.page) || interval != ranking.refresh_interval)
       throw h5::Fault(fmt::format("rankings/{}: page \"{}\" and refresh_interval {} are not what it is named",
                                   name, page, interval));
     if (check_edge_kl(of_name.get(), model) != sample.edge_budgets)
       throw h5::Fault(fmt::format("rankings/{}: its K and L are not those of edge_kl", name));
+    if (ranking.refresh_below)
+      require_shape(h5::Dataset::open(of_name.get(), "list_made_at", h5::Type::i32), "list_made_at",
+                    {extent(model.n_layers), extent(sample.info.n_tokens - sample.info.n_prompt_tokens)});
     sample.rankings.push_back(ranking);
   }
 }
@@ -242,6 +244,18 @@ struct Reader::Impl {
     return kl;
   }
 
+  // [n_layers, n_tokens - n_prompt_tokens]
+  std::vector<int32_t> list_made_at(hid_t from, const Sample& of) const {
+    const int first = of.info.n_prompt_tokens;
+    const hsize_t n_layers = extent(model.n_layers), n_steps = extent(of.info.n_tokens - first);
+    std::vector<int32_t> made(n_layers * n_steps);
+    h5::Dataset::open(from, "list_made_at", h5::Type::i32).read({0, 0}, {n_layers, n_steps}, made.data());
+    for (size_t i = 0; i < made.size(); ++i)
+      if (const int t = first + static_cast<int>(i % n_steps); made[i] < first || made[i] > t)
+        throw h5::Fault(fmt::format("dataset list_made_at: the list of position {} at position {}", made[i], t));
+    return made;
+  }
+
   // A block [n_layers, n_steps, row...] of a map, as floats.
   static std::vector<float> read_halves(const h5::Dataset& map, const h5::Shape& offset,
                                         const h5::Shape& count, const char* name) {
@@ -347,7 +361,8 @@ EdgeSensitivity Reader::sensitivity(int sample) const {
     edges.kl = impl_->edge_kl(group.get(), of);
     for (const Ranking& ranking : of.rankings) {
       const h5::Id of_ranking = h5::open_group(group.get(), "rankings/" + group_name(ranking));
-      edges.rankings.push_back({ranking, impl_->edge_kl(of_ranking.get(), of)});
+      edges.rankings.push_back({ranking, impl_->edge_kl(of_ranking.get(), of), {}});
+      if (ranking.refresh_below) edges.rankings.back().list_made_at = impl_->list_made_at(of_ranking.get(), of);
     }
   });
   return edges;

@@ -86,11 +86,15 @@ void write_edge_kl(hid_t group, int n_layers, const std::vector<PageBudget>& bud
 void write_rankings(hid_t sample, int n_layers, const EdgeSensitivity& edges) {
   if (edges.rankings.empty()) return;
   const h5::Id all = h5::create_group(sample, "rankings");
-  for (const auto& [ranking, kl] : edges.rankings) {
+  for (const auto& [ranking, kl, list_made_at] : edges.rankings) {
     const h5::Id group = h5::create_group(all.get(), group_name(ranking));
     h5::write_attribute(group.get(), "page", name_of(ranking.page));
     h5::write_attribute(group.get(), "refresh_interval", int64_t{ranking.refresh_interval});
     write_edge_kl(group.get(), n_layers, edges.budgets, kl);
+    if (!ranking.refresh_below) continue;
+    const h5::Shape shape{extent(n_layers), list_made_at.size() / size_t(n_layers)};
+    h5::Dataset::create(group.get(), "list_made_at", h5::Type::i32, shape, {1, shape[1]})
+        .write({0, 0}, shape, list_made_at.data());
   }
 }
 
@@ -177,6 +181,9 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
   for (const RankedKl& other : edges.rankings) {
     require_use(other.kl.size() == edges.kl.size(), to.plan.info,
                 "a ranking's sensitivities are not those of its layers and budgets");
+    require_use(other.list_made_at.empty() != other.ranking.refresh_below.has_value() &&
+                    other.list_made_at.size() % n_layers == 0,
+                to.plan.info, "a ranking's lists are not those of its layers");
     if (std::ranges::any_of(other.kl, [](float kl) { return std::isinf(kl); }))
       throw failure(
           "sample {}: a predicted KL under the ranking {} is infinite: the model's arithmetic overflowed. Try "
@@ -192,6 +199,8 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
           "arithmetic overflowed. Try --dtype f32.",
           to.plan.info.id, delta[i]);
   to.sensitivity_steps = static_cast<int>(delta.size() / n_rows);
+  for (const RankedKl& other : edges.rankings)
+    if (other.ranking.refresh_below) to.list_steps.push_back(static_cast<int>(other.list_made_at.size() / n_layers));
   const hsize_t steps = extent(to.sensitivity_steps);
   writing(to.path, [&] {
     write_edge_kl(to.group.get(), to.n_layers, edges.budgets, edges.kl);
@@ -225,6 +234,9 @@ void SampleWriter::finish(std::span<const int32_t> token_ids, std::span<const in
   const int n_steps = static_cast<int>(steps.size());
   require_use(to.sensitivity_steps < 0 || to.sensitivity_steps == n_steps, info,
               "its sensitivities are of other steps");
+  for (const int steps_of_lists : to.list_steps)
+    require_use(steps_of_lists == static_cast<int>(token_ids.size()) - info.n_prompt_tokens, info,
+                "a ranking's lists are of other steps");
   for (int layer = 0; layer < to.n_layers; ++layer)
     require_use(
         to.score.rows(layer) >= n_steps && (!to.plan.group_mass || to.group_mass.rows(layer) >= n_steps),

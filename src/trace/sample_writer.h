@@ -20,6 +20,7 @@ struct SampleWriter::Impl {
   SamplePlan plan;
   int n_layers, n_kv_heads, max_pages;
   int sensitivity_steps = -1;  // -1: none were written
+  std::vector<int> list_steps = {};  // of each ranking whose lists a signal decides
   bool finished = false;
   h5::Output file;
   h5::Id group;

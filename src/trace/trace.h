@@ -40,6 +40,9 @@ struct PageMaps {
 struct RankedKl {
   Ranking ranking;
   std::vector<float> kl;  // as EdgeSensitivity::kl
+  // [n_layers, n_tokens - n_prompt_tokens] the position whose list is in force at each step, were the layer a Δ-layer;
+  // empty unless a signal decides it
+  std::vector<int32_t> list_made_at = {};
 };
 
 // Predicted KL of every edge a -> l (method.md, "Predicted KL of an edge"): what the sensitivity pass found

@@ -90,18 +90,45 @@ TEST_CASE("budget: a Δ-layer whose lists serve several steps costs what the sch
     config::Schedule s;
     s.layers = {{config::Role::full}, {config::Role::delta, 20, 3}, {config::Role::sparse, 7}};
     s.refresh_interval = interval;
-    const LayerCosts layers = layer_costs(costs, std::vector<int>{7, 20}, interval);
-    CHECK(layers.full + layers.listed[1] + layers.sparse[0] == schedule::attended_by(costs, s));
+    const std::vector<int> k_pages{7, 20};
+    LayerCosts layers = layer_costs(costs, k_pages);
+    layers.listed = listed_costs(costs, k_pages, 3, interval);
+    CHECK(layers.full + layers.listed[1][1] + layers.sparse[0] == schedule::attended_by(costs, s));
     CHECK(double(3 * costs.full()) / double(schedule::attended_by(costs, s)) ==
           Catch::Approx(config::attended_ratio(s, ranges)));
-    CHECK(layers.listed[1] < layers.delta);
+    CHECK(layers.listed[1][1] < layers.delta);
   }
   // Longer ones may have lists of fewer pages in force, and never cost more than is told.
   config::Schedule s;
   s.layers = {{config::Role::delta, 20, 3}, {config::Role::sparse, 7}};
   s.refresh_interval = 100;
-  const LayerCosts layers = layer_costs(costs, std::vector<int>{7, 20}, 100);
-  CHECK(layers.listed[1] + layers.sparse[0] > schedule::attended_by(costs, s));
+  const std::vector<int> k_pages{7, 20};
+  CHECK(listed_costs(costs, k_pages, 2, 100)[0][1] + costs.at(7) > schedule::attended_by(costs, s));
+}
+
+TEST_CASE("budget: lists that a signal makes cost each layer what its own steps attend to") {
+  const std::vector<config::StepRange> ranges{{60, 140}, {33, 300}};
+  const StepCosts costs(ranges);
+  const std::vector<int> k_pages{2, 7};
+  // Layer 0 makes its lists at every fourth step; layer 1 where a hash of the step says so, at the first in any case.
+  std::vector<std::vector<int32_t>> made_at;
+  std::vector<long long> expected(2, 0);  // of layer 1, by k
+  for (const auto& [first, end] : ranges) {
+    std::vector<int32_t> made;
+    for (int t = first; t < end; ++t) made.push_back(std::max(first, t - t % 4));
+    for (int t = first; t < end; ++t) {
+      const bool makes = t == first || t * 2654435761u % 5 == 0;
+      made.push_back(makes ? t : made.back());
+      for (int k = 0; k < 2; ++k)
+        expected[size_t(k)] += makes || k_pages[size_t(k)] >= pages_seen(t)
+                                   ? t + 1
+                                   : (k_pages[size_t(k)] - 1) * page_size + t % page_size + 1;
+    }
+    made_at.push_back(std::move(made));
+  }
+  const auto listed = listed_costs(costs, k_pages, 2, made_at);
+  CHECK(listed[0] == listed_costs(costs, k_pages, 2, 4)[0]);
+  CHECK(listed[1] == expected);
 }
 
 TEST_CASE("budget: the largest sum of positions at a ratio is rounded down") {

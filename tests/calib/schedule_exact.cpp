@@ -26,9 +26,9 @@ Found recount(const EdgeCosts& edges, const LayerCosts& costs, const config::Sch
     const auto index = [](const std::vector<int>& v, int x) {
       return int(std::find(v.begin(), v.end(), x) - v.begin());
     };
-    if (plan.role == config::Role::delta && schedule.refresh_interval > 1) {
+    if (plan.role == config::Role::delta && config::keeps_lists(schedule)) {
       const int k = index(edges.k_pages, plan.k_pages), l = index(edges.l_pages, plan.l_pages);
-      sum.cost += costs.listed[k];
+      sum.cost += costs.listed[size_t(layer)][size_t(k)];
       sum.loss += edges.loss[edges.at(layer, layer, k, l)];
       continue;
     }
@@ -47,7 +47,7 @@ Found recount(const EdgeCosts& edges, const LayerCosts& costs, const config::Sch
   for (int layer = 0; layer < edges.n_layers; ++layer)
     if (schedule.layers[layer].role == config::Role::delta) {
       CHECK(longest[layer] > 0);  // serves somebody
-      if (schedule.refresh_interval > 1)
+      if (config::keeps_lists(schedule))
         CHECK(schedule.layers[layer].k_pages >= longest[layer]);
       else
         CHECK(schedule.layers[layer].k_pages == longest[layer]);
@@ -122,13 +122,43 @@ TEST_CASE("schedule: DP equals brute force with several L, three K, unknown edge
 }
 
 TEST_CASE("schedule: with lists that serve several steps, DP equals brute force over lengths of lists and schedules") {
-  const LayerCosts costs{997, 997, {101, 257, 600}, {301, 430, 700}};
+  const LayerCosts costs{997, 997, {101, 257, 600}, {6, {301, 430, 700}}};
   for (const auto budgets : {schedule::Budgets::per_layer, schedule::Budgets::per_segment, schedule::Budgets::one})
     for (int n_layers : {2, 4, 6})
       for (unsigned seed : {1u, 2u})
         for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes, Losses::equal, Losses::real})
-          compare(random_edges(n_layers, {4, 8, 32}, {1, 8}, kind, 100 * seed + n_layers), costs,
+          compare(random_edges(n_layers, {4, 8, 32}, {1, 8}, kind, 100 * seed + n_layers),
+                  {costs.full, costs.delta, costs.sparse, {costs.listed.begin(), costs.listed.begin() + n_layers}},
                   {.full_layers = int(seed) - 1, .budgets = budgets, .refresh_interval = 4});
+}
+
+TEST_CASE("schedule: where a signal makes lists, each Δ-layer at a cost of its own, DP equals brute force") {
+  for (const auto budgets : {schedule::Budgets::per_layer, schedule::Budgets::one})
+    for (int n_layers : {3, 6})
+      for (unsigned seed : {1u, 2u, 3u})
+        for (Losses kind : {Losses::uniform, Losses::tied, Losses::real}) {
+          LayerCosts costs{997, 997, {101, 257, 600}};
+          for (int layer = 0; layer < n_layers; ++layer) {
+            const long long more = (layer * 131 + int(seed) * 57) % 300;
+            costs.listed.push_back({201 + more, 330 + more, 640 + more});
+          }
+          schedule::Options options{.full_layers = int(seed) - 1, .budgets = budgets};
+          options.refresh = config::AdaptiveRefresh{0.8, 16};
+          compare(random_edges(n_layers, {4, 8, 32}, {1, 8}, kind, 100 * seed + n_layers), costs, options);
+        }
+}
+
+TEST_CASE("schedule: costs of lists that fit neither layers nor lengths are refused") {
+  const EdgeCosts edges = random_edges(3, {4, 8}, {1}, Losses::uniform, 5);
+  schedule::Options options{.full_layers = 0};
+  options.refresh = config::AdaptiveRefresh{0.8, 16};
+  for (const std::vector<std::vector<long long>>& listed :
+       {std::vector<std::vector<long long>>{}, {{40, 50}, {40, 50}}, {{40, 50}, {40}, {40, 50}}, {{40, 50}, {0, 50}, {40, 50}}})
+    CHECK_THROWS_AS(schedule::k_best(edges, {100, 100, {10, 20}, listed}, 200, options), Error);
+  const auto found = schedule::k_best(edges, {100, 100, {10, 20}, {3, {40, 50}}}, 200, options);
+  REQUIRE(!found.empty());
+  CHECK(found[0].schedule.refresh == options.refresh);
+  CHECK(found[0].schedule.refresh_interval == 1);
 }
 
 TEST_CASE("schedule: the loss of a schedule counts its Δ-layers where lists serve several steps") {
@@ -148,7 +178,7 @@ TEST_CASE("schedule: an L is kept that loses more in the sparse layers and less 
   edges.loss[edges.at(0, 0, 0, 0)] = 0.9;
   edges.loss[edges.at(0, 0, 0, 1)] = 0;
   const auto found =
-      schedule::k_best(edges, {100, 100, {10}, {40}}, 60, {.full_layers = 0, .refresh_interval = 4});
+      schedule::k_best(edges, {100, 100, {10}, {{40}, {40}}}, 60, {.full_layers = 0, .refresh_interval = 4});
   REQUIRE(found.size() == 1);
   CHECK(found[0].loss == 0.2);
   CHECK(found[0].schedule.layers[0].l_pages == 8);

@@ -63,7 +63,7 @@ class EverySchedule {
                 double min_recall = -1)
       : edges_(edges), costs_(costs), options_(options), min_recall_(min_recall) {}
   void run(const Visit& visit) const {
-    const bool keeps = options_.refresh_interval > 1;
+    const bool keeps = options_.keeps_lists();
     for (int list_k = keeps ? 0 : -1; list_k < (keeps ? int(edges_.k_pages.size()) : 0); ++list_k) run(list_k, visit);
   }
 
@@ -100,7 +100,7 @@ class EverySchedule {
         if (std::isnan(own)) continue;
         const int k = options_.budgets == schedule::Budgets::one ? s.k : -1;
         layer(at + 1, {at, l, k, false, s.set | 1u << at, s.list_k},
-              cost + (s.list_k < 0 ? costs_.delta : costs_.listed[s.list_k]), loss + own, visit);
+              cost + (s.list_k < 0 ? costs_.delta : costs_.listed[size_t(at)][size_t(s.list_k)]), loss + own, visit);
       }
     if (s.source < 0) return;
     for (int k = 0; k < static_cast<int>(edges_.k_pages.size()); ++k) {

@@ -3,7 +3,9 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <random>
+#include <set>
 
+#include "core/refresh.h"
 #include "decode/kv_cache.h"
 #include "support/reference_model.h"
 #include "support/scratch.h"
@@ -44,6 +46,7 @@ struct Setting {
     std::vector<std::vector<float>> gradient;  // [N] of [n_gradients, S, H d]
     std::vector<float> delta, kl;             // of the ranking {sum, 1}
     std::vector<std::vector<float>> other_delta, other_kl;  // of the options' rankings
+    std::vector<std::vector<int32_t>> made_at;  // [1 + rankings] of [N, steps]
   };
   Found run(const sensitivity::Options& options, int chunk = 64) const {
     decode::KvCache cache(model, 1, int(ids.size()));
@@ -66,10 +69,11 @@ struct Setting {
       const auto of_ranking = pass.edges().delta(ranking);
       return std::vector<float>(of_ranking.begin(), of_ranking.end());
     };
-    Found found{std::vector<std::vector<float>>(model.info().n_layers), delta(0), pass.edges().edge_kl(), {}, {}};
+    Found found{std::vector<std::vector<float>>(model.info().n_layers), delta(0), pass.edges().edge_kl(), {}, {}, {pass.list_made_at(0)}};
     for (int i = 1; i <= int(options.rankings.size()); ++i) {
       found.other_delta.push_back(delta(i));
       found.other_kl.push_back(pass.edges().edge_kl(i));
+      found.made_at.push_back(pass.list_made_at(i));
     }
     sensitivity::output_gradients(
         model, hidden, ids, n_prompt, steps, options.loss,
@@ -122,19 +126,20 @@ namespace {
 // Every edge of one ranking against the reference's own DELTA pass; with a list at every step the diagonal is of no
 // schedule and left out.
 void require_direct(const Setting& s, const std::vector<PageBudget>& budgets, const Setting::Found& found,
-                    const config::Score& score, int refresh_interval, const std::vector<float>& deltas,
-                    const std::vector<float>& kls) {
+                    const config::Score& score, const Ranking& ranking, const std::vector<float>& deltas,
+                    const std::vector<float>& kls, const std::vector<int32_t>& made_at) {
   const auto full = test::reference_run(s.path, s.ids, {s.n_prompt, {}, false});
   const size_t S = s.steps.size(), n_pairs = 10;
   for (size_t e = 0; e < budgets.size(); ++e)
     for (int source = 0; source < 4; ++source)
-      for (int target = refresh_interval > 1 ? source : source + 1; target < 4; ++target) {
+      for (int target = ranking.keeps_lists() ? source : source + 1; target < 4; ++target) {
         // The reference's own DELTA pass, sparse at one layer alone: below it everything is as under full
         // attention, also what the Δ-layer hands on between its lists.
         config::Schedule schedule;
         schedule.layers.resize(4);
         schedule.score = score;
-        schedule.refresh_interval = refresh_interval;
+        schedule.refresh_interval = ranking.refresh_interval;
+        if (ranking.refresh_below) schedule.refresh = config::AdaptiveRefresh{*ranking.refresh_below, 16};
         schedule.layers[source] = {Role::delta, budgets[e].k_pages, budgets[e].l_pages};
         if (target > source) schedule.layers[target] = {Role::sparse, budgets[e].k_pages, 0};
         const auto restore = [&](int layer, test::Matrix& output) {
@@ -156,7 +161,9 @@ void require_direct(const Setting& s, const std::vector<PageBudget>& budgets, co
           CAPTURE(e, source, target, s.steps[step], expected, delta);
           CHECK(std::abs(delta - expected) < 1e-3 * magnitude + 1e-7);
           if (pages_seen(s.steps[step]) <= budgets[e].k_pages) CHECK(delta == 0);
-          if (target == source && s.steps[step] % refresh_interval == 0) CHECK(delta == 0);
+          const int t0 = made_at[size_t(source) * (s.ids.size() - s.n_prompt) + size_t(s.steps[step] - s.n_prompt)];
+          if (ranking.refresh_interval > 1) CHECK(t0 == list_made_at(s.steps[step], s.n_prompt, ranking.refresh_interval));
+          if (target == source && t0 == s.steps[step]) CHECK(delta == 0);
         }
         const float kl = kls[(e * 4 + target) * 4 + source];
         CHECK(std::abs(kl - 0.5 * sum / double(S)) <= 2e-3 * kl);
@@ -170,8 +177,9 @@ TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the
   const Setting s("llama");
   const std::vector<PageBudget> budgets{{2, 1}, {4, 1}, {4, 3}, {6, 2}};
   const auto found = s.run({budgets, {}, 1e-7, {{PageScore::max, 1}}});
-  require_direct(s, budgets, found, {}, 1, found.delta, found.kl);
-  require_direct(s, budgets, found, {config::Score::Page::max, 0, {}}, 1, found.other_delta[0], found.other_kl[0]);
+  require_direct(s, budgets, found, {}, {}, found.delta, found.kl, found.made_at[0]);
+  require_direct(s, budgets, found, {config::Score::Page::max, 0, {}}, {PageScore::max, 1}, found.other_delta[0],
+                 found.other_kl[0], found.made_at[1]);
   CHECK(found.other_delta[0] != found.delta);
   CHECK(s.run({budgets, {}, 1e-7}).delta == found.delta);  // other rankings leave the first as it is
 }
@@ -180,18 +188,40 @@ TEST_CASE("sensitivity: with lists that serve several steps, deltas are those of
   Setting s("llama");
   s.steps = {31, 40, 64, 65, 100, 130, 149};  // 31: its list is that of the first step, 30
   const std::vector<PageBudget> budgets{{2, 1}, {4, 3}, {6, 2}};
-  const auto found = s.run({budgets, {}, 1e-7, {{PageScore::sum, 4}, {PageScore::max, 8}, {PageScore::sum, 40}}});
-  require_direct(s, budgets, found, {}, 4, found.other_delta[0], found.other_kl[0]);
-  require_direct(s, budgets, found, {config::Score::Page::max, 0, {}}, 8, found.other_delta[1], found.other_kl[1]);
-  require_direct(s, budgets, found, {}, 40, found.other_delta[2], found.other_kl[2]);
-  // The lists of a chunk are used in later ones.
-  const auto chunks = s.run({budgets, {}, 1e-7, {{PageScore::sum, 40}}}, 16);
-  double worst = 0, largest = 0;
-  for (size_t i = 0; i < chunks.other_delta[0].size(); ++i) {
-    worst = std::max(worst, std::abs(double(chunks.other_delta[0][i]) - found.other_delta[2][i]));
-    largest = std::max(largest, std::abs(double(found.other_delta[2][i])));
+  const std::vector<Ranking> rankings{{PageScore::sum, 4}, {PageScore::max, 8}, {PageScore::sum, 40},
+                                      {PageScore::sum, 1, 0.1}, {PageScore::max, 1, 0.3}};
+  const auto found = s.run({budgets, {}, 1e-7, rankings});
+  for (size_t i = 0; i < rankings.size(); ++i)
+    require_direct(s, budgets, found, {rankings[i].page, 0, {}}, rankings[i], found.other_delta[i], found.other_kl[i],
+                   found.made_at[i + 1]);
+  // A signal makes some lists, at other steps in every layer, and never waits longer than 16 steps.
+  for (const size_t i : {4u, 5u}) {
+    const auto& made_at = found.made_at[i];
+    const size_t n_steps = s.ids.size() - size_t(s.n_prompt);
+    std::set<std::vector<int32_t>> by_layer;
+    for (size_t layer = 0; layer < 4; ++layer)
+      by_layer.emplace(made_at.begin() + layer * n_steps, made_at.begin() + (layer + 1) * n_steps);
+    CHECK(by_layer.size() == 4);
+    size_t lists = 0;
+    for (size_t j = 0; j < made_at.size(); ++j) {
+      const int t = s.n_prompt + int(j % n_steps);
+      CHECK((made_at[j] <= t && t - made_at[j] < 16));
+      lists += made_at[j] == t;
+    }
+    CAPTURE(lists, made_at.size());
+    CHECK((lists > made_at.size() / 10 && lists < made_at.size() * 9 / 10));
   }
-  CHECK(worst < 1e-3 * largest);
+  // The lists of a chunk are used in later ones.
+  const auto chunks = s.run({budgets, {}, 1e-7, rankings}, 16);
+  CHECK(chunks.made_at == found.made_at);
+  for (size_t ranking = 0; ranking < rankings.size(); ++ranking) {
+    double worst = 0, largest = 0;
+    for (size_t i = 0; i < chunks.other_delta[ranking].size(); ++i) {
+      worst = std::max(worst, std::abs(double(chunks.other_delta[ranking][i]) - found.other_delta[ranking][i]));
+      largest = std::max(largest, std::abs(double(found.other_delta[ranking][i])));
+    }
+    CHECK(worst < 1e-3 * largest);
+  }
 }
 
 TEST_CASE(

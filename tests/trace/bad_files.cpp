@@ -60,6 +60,7 @@ struct Raw {
   bool extra = false;
   std::string ranking, page = "max";  // name of a ranking beside predicted KL; empty: neither
   int64_t refresh_interval = 1, ranking_k = 4;
+  std::vector<int32_t> list_made_at = {};  // of one layer; empty: not there
 };
 
 template <class T>
@@ -85,6 +86,8 @@ void write_ranking(hid_t sample, const Raw& raw) {
   if (raw.leave_out != "page") h5::write_attribute(group.get(), "page", raw.page);
   h5::write_attribute(group.get(), "refresh_interval", raw.refresh_interval);
   if (raw.leave_out != "edge_kl") write_edge_kl(group.get(), raw.ranking_k);
+  if (const h5::Shape shape{1, raw.list_made_at.size()}; shape[1] > 0)
+    h5::Dataset::create(group.get(), "list_made_at", h5::Type::i32, shape, {}).write({0, 0}, shape, raw.list_made_at.data());
 }
 
 std::string write_raw(const std::string& path, const std::function<void(Raw&)>& spoil) {
@@ -163,10 +166,29 @@ TEST_CASE("trace: a ranking that is not what it is named is refused") {
   CHECK_THAT(refused([](Raw& r) { r.page = "mean"; }), misnamed);
   CHECK_THAT(refused([](Raw& r) { r.refresh_interval = 4; }), misnamed);
   CHECK_THAT(refused([](Raw& r) { r.refresh_interval = -1; }), misnamed);
-  CHECK_THAT(refused([](Raw& r) { r.ranking = "other"; }), ContainsSubstring("rankings/other") && misnamed);
+  for (const char* name : {"other", "cosine-0.90", "refresh-1", "refresh:4"})
+    CHECK_THAT(refused([&](Raw& r) { r.ranking = name; }),
+               ContainsSubstring(std::string("rankings/") + name + " is named after no ranking"));
   CHECK_THAT(refused([](Raw& r) { r.ranking_k = 8; }), ContainsSubstring("its K and L are not those of edge_kl"));
   CHECK_THAT(refused([](Raw& r) { r.leave_out = "page"; }), ContainsSubstring("page"));
   CHECK_THAT(refused([](Raw& r) { r.leave_out = "edge_kl"; }), ContainsSubstring("edge_kl"));
+
+  // Lists by a signal: of every step, made at a step that is not after it.
+  const auto with_lists = [&](std::vector<int32_t> made_at) {
+    std::string told = refused([&](Raw& r) { r.ranking = "cosine-0.9", r.page = "sum", r.list_made_at = made_at; });
+    if (!told.empty()) return told;
+    try {
+      Reader(folder / "raw.h5").sensitivity(0);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(with_lists({1, 1, 3, 3}).empty());
+  CHECK_THAT(with_lists({}), ContainsSubstring("list_made_at"));
+  CHECK_THAT(with_lists({1, 1, 3}), ContainsSubstring("list_made_at has shape [1, 3]"));
+  CHECK_THAT(with_lists({1, 1, 4, 3}), ContainsSubstring("the list of position 4 at position 3"));
+  CHECK_THAT(with_lists({0, 1, 3, 3}), ContainsSubstring("the list of position 0 at position 1"));
 }
 
 TEST_CASE("trace: each flaw of a file is named with its dataset or attribute") {

@@ -180,7 +180,8 @@ TEST_CASE("trace: a sample that is not finished leaves no file") {
 namespace {
 
 // Sensitivities of a sample: multiples of 2^-11, exact as halves.
-EdgeSensitivity make_sensitivity(int n_layers, int n_steps, std::vector<float>& delta) {
+EdgeSensitivity make_sensitivity(int n_layers, const Sample& sample, std::vector<float>& delta) {
+  const int n_steps = static_cast<int>(sample.steps.size()), first_step = sample.info.n_prompt_tokens;
   std::mt19937 random(8);
   EdgeSensitivity edges{{{4, 1}, {4, 2}, {8, 1}}, 2, {}, {}};
   const auto make_kl = [&] {
@@ -192,7 +193,11 @@ EdgeSensitivity make_sensitivity(int n_layers, int n_steps, std::vector<float>& 
     return kl;
   };
   edges.kl = make_kl();
-  edges.rankings = {{{PageScore::max, 1}, make_kl()}, {{PageScore::sum, 4}, make_kl()}};
+  // In the order of their names, as they come back.
+  edges.rankings = {{{PageScore::sum, 1, -0.5}, make_kl()}, {{PageScore::max, 1}, make_kl()}, {{PageScore::sum, 4}, make_kl()}};
+  for (int layer = 0; layer < n_layers; ++layer)
+    for (int t = first_step; t < sample.info.n_tokens; ++t)
+      edges.rankings[0].list_made_at.push_back(std::max(first_step, t - t % (layer + 2)));
   const size_t n_edges = size_t(n_layers * (n_layers + 1) / 2);
   delta.resize(2 * edges.budgets.size() * n_edges * size_t(n_steps));
   for (float& d : delta) d = exact_value(random) - 0.5f;
@@ -207,7 +212,7 @@ TEST_CASE("trace: sensitivities come back by sample, budget and edge, also after
   const Sample sample = make_sample(4, 333, model), plain = make_sample(5, 100, model);
   const int n_steps = static_cast<int>(sample.steps.size());
   std::vector<float> delta;
-  const EdgeSensitivity edges = make_sensitivity(3, n_steps, delta);
+  const EdgeSensitivity edges = make_sensitivity(3, sample, delta);
   {
     Writer writer(folder / "a.h5", Writer::Start::fresh, model, {}, {});
     SampleWriter to = writer.begin(0, plan_of(sample));
@@ -229,9 +234,10 @@ TEST_CASE("trace: sensitivities come back by sample, budget and edge, also after
     return std::ranges::equal(a, b, [](float x, float y) { return x == y || (std::isnan(x) && std::isnan(y)); });
   };
   CHECK(equal(found.kl, edges.kl));
-  REQUIRE(found.rankings.size() == 2);
-  for (size_t i = 0; i < 2; ++i) {
+  REQUIRE(found.rankings.size() == 3);
+  for (size_t i = 0; i < 3; ++i) {
     CHECK(found.rankings[i].ranking == edges.rankings[i].ranking);
+    CHECK(found.rankings[i].list_made_at == edges.rankings[i].list_made_at);
     CHECK(equal(found.rankings[i].kl, edges.rankings[i].kl));
   }
   CHECK_FALSE(equal(edges.rankings[0].kl, edges.kl));
@@ -252,7 +258,7 @@ TEST_CASE("trace: sensitivities of other steps, layers or without a value are no
   const int n_steps = static_cast<int>(sample.steps.size());
   const auto refused = [&](const std::function<void(EdgeSensitivity&, std::vector<float>&)>& spoil) {
     std::vector<float> delta;
-    EdgeSensitivity edges = make_sensitivity(3, n_steps, delta);
+    EdgeSensitivity edges = make_sensitivity(3, sample, delta);
     spoil(edges, delta);
     Writer writer(folder / "a.h5", Writer::Start::replace, model, {}, {});
     SampleWriter to = writer.begin(0, plan_of(sample));
@@ -269,8 +275,11 @@ TEST_CASE("trace: sensitivities of other steps, layers or without a value are no
   CHECK_THAT(refused([](auto&, auto& delta) { delta.resize(delta.size() - 6 * 2 * 3); }), ContainsSubstring("other steps"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta.pop_back(); }), ContainsSubstring("not those of its layers"));
   CHECK_THAT(refused([](auto& edges, auto&) { edges.kl.pop_back(); }), ContainsSubstring("not those of its layers"));
-  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].kl.pop_back(); }), ContainsSubstring("a ranking's"));
-  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].kl[0] = INFINITY; }),
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[2].kl.pop_back(); }), ContainsSubstring("a ranking's"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[0].list_made_at.pop_back(); }), ContainsSubstring("a ranking's lists"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[0].list_made_at.resize(3); }), ContainsSubstring("a ranking's lists"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].list_made_at.resize(3); }), ContainsSubstring("a ranking's lists"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[2].kl[0] = INFINITY; }),
              ContainsSubstring("under the ranking refresh:4 is infinite"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = INFINITY; }), ContainsSubstring("overflowed"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = 1e6f; }), ContainsSubstring("1000000 nats"));

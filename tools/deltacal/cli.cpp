@@ -128,7 +128,8 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
       ->check(CLI::Range(0, 64));
   c->add_option("--rankings", o.rankings,
                 "also the predicted KL under other rankings of the pages: max (a page counts by its largest "
-                "attention, not by the sum), refresh:N (a list every N steps), max+refresh:N")
+                "attention, not by the sum), refresh:N (a list every N steps), cosine:T (a list where the cosine of the queries "
+                "to those of the last list falls below T), max+refresh:N, max+cosine:T")
       ->delimiter(',');
   add_grid(c, o);
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
@@ -228,8 +229,9 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({"layer", "segment", "schedule"}));
   c->add_option("--refresh", o.refresh,
-                "steps that a list serves, of those the trace has (profile --rankings refresh:N), or auto: the one "
-                "that loses least")
+                "steps that a list serves, or cosine:T, a list where the queries have moved away from those of the last "
+                "one: of what the trace has (profile --rankings refresh:N, cosine:T), or auto: the one that loses least, "
+                "under --max-kl the one that costs least")
       ->capture_default_str();
   c->add_option("--alternatives-dir", o.alternatives_dir,
                 "write the schedule of every method as a config into this folder");
@@ -240,8 +242,8 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   std::vector<std::string> rows = methods;
   rows.push_back("dp-refresh");
   c->add_option("--methods", o.methods,
-                "rows of --compare, the others compared with the first; dp-refresh: one for every ranking refresh:N of "
-                "the trace")
+                "rows of --compare, the others compared with the first; dp-refresh: one for every ranking refresh:N "
+                "and cosine:T of the trace")
       ->delimiter(',')
       ->capture_default_str()
       ->needs(compare)

@@ -97,7 +97,7 @@ class Comparison {
       add_greedy();
     } else if (method == "dp-refresh") {
       if (p_.objective == "kl")
-        for (const int interval : recorded_intervals(trace_, p_.score.page)) add_refresh(interval);
+        for (const Ranking& ranking : recorded_refreshes(trace_, p_.score.page)) add_refresh(ranking);
     } else if (const auto found = choose(method, o_, p_, p_.costs.budget)) {
       methods_.push_back(row_of(method, found->schedule, seconds_since(start)));
     } else {
@@ -107,17 +107,19 @@ class Comparison {
 
   // Lists that serve several steps. They count in no rank correlation: of the surrogates, the predicted KL alone is
   // known of them.
-  void add_refresh(int interval) {
+  void add_refresh(const Ranking& ranking) {
     const auto start = std::chrono::steady_clock::now();
-    const Problem p = with_refresh(p_, o_, trace_, interval);
-    const std::string method = fmt::format("dp-refresh-{}", interval);
+    if (ranking.refresh_below && o_.context > 0) return;  // what it costs is known of the samples' own steps
+    const Problem p = with_refresh(p_, o_, trace_, ranking);
+    const std::string method = ranking.refresh_below ? fmt::format("dp-refresh-cosine-{}", *ranking.refresh_below)
+                                                     : fmt::format("dp-refresh-{}", ranking.refresh_interval);
     const auto found = choose("dp", o_, p, p.costs.budget);
     if (!found) {
       fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
       return;
     }
     Row row{calib::measured_schedule(method, found->schedule), found->schedule};
-    row.measured.attended_ratio = p.ratio_of(found->schedule);
+    row.measured.attended_ratio = p.ratio_of(found->attended);
     row.measured.predicted_kl = found->loss;
     row.measured.surrogates = {NAN, NAN, NAN, NAN, NAN};
     row.measured.seconds = seconds_since(start);
@@ -167,11 +169,26 @@ class Comparison {
       for (Row& row : *list) rows.push_back(&row), schedules.push_back(row.schedule);
     const auto losses =
         development_.evaluations().measure(schedules, 0, static_cast<int>(development_.samples().size()));
-    for (size_t i = 0; i < rows.size(); ++i)
+    for (size_t i = 0; i < rows.size(); ++i) {
       for (const SampleLoss& loss : losses[i]) {
         rows[i]->measured.nll_gap.push_back(loss.nll_gap);
         rows[i]->measured.kl.push_back(loss.kl);
       }
+      // How often a signal makes lists depends on the text: what the runs attended to, not what was expected of them.
+      if (rows[i]->schedule.refresh) rows[i]->measured.attended_ratio = ratio_of(losses[i]);
+    }
+  }
+
+  double ratio_of(const std::vector<SampleLoss>& losses) const {
+    double positions = 0, attended = 0;
+    for (size_t i = 0; i < losses.size(); ++i) {
+      const auto& sample = development_.samples()[i];
+      const double n = double(sample.ids.size()), first = double(sample.n_prompt_tokens);
+      const double of_sample = n * (n + 1) / 2 - first * (first + 1) / 2;  // of one layer, sum of t + 1
+      positions += of_sample;
+      attended += of_sample * losses[i].attended_share;
+    }
+    return positions / attended;
   }
 
   // Of the solver's choice, by the sum over edges, over resamples of the calibration problems.

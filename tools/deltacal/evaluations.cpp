@@ -101,7 +101,7 @@ struct Evaluations::File {
       if (number > 1) {
         try {
           known[{entry.at("schedule"), entry.at("sample"), entry.at("n_prompt_tokens")}] = {
-              entry.at("nll_gap"), entry.at("kl"), entry.at("seconds")};
+              entry.at("nll_gap"), entry.at("kl"), entry.at("seconds"), entry.value("attended_share", 0.0)};
         } catch (const Json::exception&) {
           throw bad_input("{}, line {}: no finished run: remove the line, or give another --evaluations",
                           path, number);
@@ -194,7 +194,8 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
     const std::lock_guard lock(mutex);
     for (size_t i = 0; i < schedules.size(); ++i) {
       const SampleLoss loss{mean(scores.policies[i].nll, n_scored) - full,
-                            mean(scores.policies[i].kl, n_steps), seconds.count() / double(schedules.size())};
+                            mean(scores.policies[i].kl, n_steps), seconds.count() / double(schedules.size()),
+                            double(scores.policies[i].attended) / double(scores.positions)};
       if (!std::isfinite(loss.nll_gap) || !std::isfinite(loss.kl))
         throw failure(
             "sample {}: the loss under {} is {}: the model's arithmetic overflowed. Try --dtype f32.", of.id,
@@ -205,7 +206,8 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
                      {"id", of.id},
                      {"nll_gap", loss.nll_gap},
                      {"kl", loss.kl},
-                     {"seconds", loss.seconds}});
+                     {"seconds", loss.seconds},
+                     {"attended_share", loss.attended_share}});
       known_[key(key_of(schedules[i]), sample)] = loss;
       ++n_run_;
     }

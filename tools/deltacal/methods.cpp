@@ -172,6 +172,10 @@ void order(const CalibrateOptions& o, const trace::Reader& trace, Problem& p) {
 
 }  // namespace
 
+long long Problem::attended(const calib::schedule::Candidate& found) const {
+  return found.schedule.refresh ? found.cost : calib::schedule::attended_by(steps, found.schedule);
+}
+
 double Problem::ratio_of(long long attended) const {
   return double(layers.full) * n_layers / double(attended);
 }
@@ -263,7 +267,7 @@ std::vector<calib::Choice> solve(const Problem& p, int candidates) {
   std::vector<calib::Choice> choices;
   for (auto& c : found) {
     c.schedule.score = p.score;
-    choices.push_back({"dp", c.schedule, c.loss, calib::schedule::attended_by(p.steps, c.schedule)});
+    choices.push_back({"dp", c.schedule, c.loss, p.attended(c)});
   }
   return choices;
 }
@@ -284,7 +288,7 @@ Error no_schedule(const CalibrateOptions& o, const Problem& p) {
       "no schedule meets --budget {} on these lengths: the nearest has an attended-token ratio of {:.3f} "
       "({}). Ask for "
       "less, allow smaller --k-pages, fewer --full-layers, or calibrate on longer traces",
-      o.budget, nearest ? p.ratio_of(nearest->schedule) : 1,
+      o.budget, nearest ? p.ratio_of(p.attended(*nearest)) : 1,
       nearest ? config::describe(nearest->schedule) : "all layers full");
 }
 

@@ -78,6 +78,28 @@ TEST_CASE("reuse: with refresh a run differs from full attention from its first 
   CHECK(evaluate::first_layer(policy_of(second, {}, 4), policy_of(twice, {}, 4)) == 1);
 }
 
+TEST_CASE("reuse: with lists by a signal a run is that of the same signal alone") {
+  const std::vector<config::LayerPlan> layers{full(), full(), delta(4, 1), full(), sparse(4), sparse(4)};
+  const auto by_signal = [&](double threshold, int most) {
+    decode::Policy policy = policy_of(layers);
+    policy.refresh = config::AdaptiveRefresh{threshold, most};
+    return policy;
+  };
+  const auto a = by_signal(0.8, 16);
+  // Layers 2 to 4 give the same output, the last reads the list of 2.
+  CHECK(evaluate::first_layer(a, by_signal(0.8, 16)) == 2);
+  for (const auto& other : {by_signal(0.9, 16), by_signal(0.8, 8), policy_of(layers), policy_of(layers, {}, 4),
+                            decode::full_policy(6)}) {
+    CHECK(evaluate::first_layer(a, other) == 2);
+    const std::vector<decode::Policy> batch{other, a};
+    CHECK(evaluate::plan_reuse(batch, false)[1].run == -1);  // no layer more is saved than by full attention
+  }
+  auto last_is_full = a;
+  last_is_full.layers[5] = {};
+  CHECK(evaluate::first_layer(last_is_full, a) == 5);
+  CHECK(evaluate::first_layer(last_is_full, by_signal(0.9, 16)) == 2);
+}
+
 TEST_CASE("reuse: a run begins where the scores that it ranks by are made") {
   using enum config::Score::Page;
   const std::vector<config::LayerPlan> layers{full(), delta(4, 1), sparse(4), delta(4, 1), sparse(4), sparse(4)};

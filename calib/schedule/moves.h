@@ -42,7 +42,7 @@ struct Allowed {
   int only_k = -1;  // index into the grid's k_pages; -1: all
   int list_k = -1;  // k index of every list, where lists serve several steps; -1: a new one at every step
   double min_recall = -1;  // lower bound of the edge's recall; negative: any, also unknown
-  std::optional<std::vector<int>> delta_layers;  // these alone, and each layer by the nearest
+  std::optional<std::vector<int>> delta_layers = std::nullopt;  // these alone, and each layer by the nearest
 };
 
 class Moves {

@@ -108,11 +108,11 @@ long long StepCosts::at(int k_pages) const {
   return by_pages_[std::min(k_pages, max_pages()) - 1];
 }
 
-long long StepCosts::listed(int k_pages, const MakesList& makes_list) const {
+// A step that sees U pages attends to page_size positions more for each page above k.
+long long StepCosts::listed(int k_pages, std::span<const long long> lists) const {
+  assert(std::ssize(lists) == max_pages() + 1);
   long long sum = at(k_pages);
-  for (size_t i = 0; i < sequences_.size(); ++i)
-    for (int t = sequences_[i].first; t < sequences_[i].end; ++t)
-      if (makes_list(i, t)) sum += t + 1 - positions_attended(k_pages, {k_pages, 1}, t, t);
+  for (int u = k_pages + 1; u <= max_pages(); ++u) sum += lists[size_t(u)] * page_size * (u - k_pages);
   return sum;
 }
 
@@ -123,14 +123,27 @@ LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages) {
   return costs;
 }
 
+namespace {
+
+// made_at(sequence, t): the position whose list is in force.
+std::vector<long long> listed_by_k(const StepCosts& steps, std::span<const int> k_pages, const auto& made_at) {
+  std::vector<long long> lists(size_t(steps.max_pages()) + 1);
+  for (size_t i = 0; i < steps.sequences().size(); ++i)
+    for (int t = steps.sequences()[i].first; t < steps.sequences()[i].end; ++t)
+      lists[size_t(pages_seen(t))] += made_at(i, t) == t;
+  std::vector<long long> listed;
+  for (const int k : k_pages) listed.push_back(steps.listed(k, lists));
+  return listed;
+}
+
+}  // namespace
+
 std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::span<const int> k_pages, int n_layers,
                                                  int refresh_interval) {
-  std::vector<long long> listed;
-  for (int k : k_pages)
-    listed.push_back(steps.listed(k, [&](size_t sequence, int t) {
-      return list_made_at(t, steps.sequences()[sequence].first, refresh_interval) == t;
-    }));
-  return std::vector(size_t(n_layers), listed);
+  const auto made_at = [&](size_t sequence, int t) {
+    return list_made_at(t, steps.sequences()[sequence].first, refresh_interval);
+  };
+  return std::vector(size_t(n_layers), listed_by_k(steps, k_pages, made_at));
 }
 
 std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::span<const int> k_pages, int n_layers,
@@ -138,13 +151,11 @@ std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::sp
   const auto& sequences = steps.sequences();
   assert(made_at.size() == sequences.size());
   std::vector<std::vector<long long>> listed;
-  listed.resize(size_t(n_layers));
-  for (int layer = 0; layer < n_layers; ++layer)
-    for (int k : k_pages)
-      listed[size_t(layer)].push_back(steps.listed(k, [&](size_t i, int t) {
-        const auto [first, end] = sequences[i];
-        return made_at[i][size_t(layer) * size_t(end - first) + size_t(t - first)] == t;
-      }));
+  for (size_t layer = 0; layer < size_t(n_layers); ++layer)
+    listed.push_back(listed_by_k(steps, k_pages, [&](size_t i, int t) {
+      const auto [first, end] = sequences[i];
+      return made_at[i][layer * size_t(end - first) + size_t(t - first)];
+    }));
   return listed;
 }
 

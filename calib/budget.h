@@ -5,7 +5,6 @@
 // otherwise k-1 full pages and the newest one as far as it is filled (method.md, "Attended-token ratio").
 #pragma once
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -37,9 +36,6 @@ Goal min_recall_goal(double target);
 // The value of `--max-kl`, nats a token; bad_input unless finite and at least 0.
 Goal max_kl_goal(double target);
 
-// Whether a Δ-layer makes a list at step t of one of the sequences.
-using MakesList = std::function<bool(size_t sequence, int t)>;
-
 // Positions that one layer attends to over all steps of some sequences.
 class StepCosts {
  public:
@@ -50,9 +46,10 @@ class StepCosts {
   long long n_steps() const { return n_steps_; }
   long long full() const { return by_pages_.back(); }
   long long at(int k_pages) const;  // k_pages >= 1; full() from max_pages() on
-  // Of a Δ-layer: everything at the steps that make a list, k_pages of them at the others. Lists in force count as
-  // complete, which they are for up to 16 steps (core/refresh.h), and else cost no less.
-  long long listed(int k_pages, const MakesList&) const;
+  // Of a Δ-layer: everything at the steps that make a list, k_pages at the others. lists [max_pages() + 1]: steps that
+  // make one, by the pages they see. Lists in force count as complete, which they are for up to 16 steps wherever they
+  // are used (core/refresh.h), and else cost no less.
+  long long listed(int k_pages, std::span<const long long> lists) const;
   int max_pages() const { return static_cast<int>(by_pages_.size()); }  // of the longest sequence
 
  private:

@@ -93,6 +93,7 @@ MethodRow row_of(const MeasuredSchedule& m, const MeasuredSchedule& winner, cons
                 m.schedule,
                 m.delta_layers,
                 m.attended_ratio,
+                m.attended_ratio_measured,
                 m.predicted_kl,
                 m.recall,
                 resampler.estimate(m.nll_gap),
@@ -137,6 +138,7 @@ MeasuredSchedule mean_of_schedules(std::string method, std::span<const MeasuredS
     return sum / static_cast<double>(schedules.size());
   };
   out.attended_ratio = mean([](const auto& s) { return s.attended_ratio; });
+  out.attended_ratio_measured = mean([](const auto& s) { return s.attended_ratio_measured; });
   out.predicted_kl = mean([](const auto& s) { return s.predicted_kl; });
   out.recall = mean([](const auto& s) { return s.recall; });
   const std::size_t n = schedules[0].nll_gap.size();

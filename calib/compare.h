@@ -29,7 +29,8 @@ struct MeasuredSchedule {
   std::string method;             // "dp", "cosine-peaks", ...
   std::string schedule;           // config::describe
   std::vector<int> delta_layers;  // ascending
-  double attended_ratio = unknown;
+  double attended_ratio = unknown;           // on the lengths that the budget was met on
+  double attended_ratio_measured = unknown;  // of the runs themselves
   double predicted_kl = unknown;   // nats a token
   double recall = unknown;         // mean over sparse layers of mean recall
   std::vector<double> surrogates;  // [n_surrogates] the larger, the worse; NaN: unknown
@@ -65,7 +66,7 @@ struct Measurements {
 struct MethodRow {
   std::string name, schedule;
   std::vector<int> delta_layers;
-  double attended_ratio = 1, predicted_kl = 0, recall = 0;
+  double attended_ratio = 1, attended_ratio_measured = 1, predicted_kl = 0, recall = 0;
   Estimate nll_gap, kl;               // nats a token
   std::optional<Estimate> vs_winner;  // NLL gap - that of the winner; not of the winner
   double seconds = 0;

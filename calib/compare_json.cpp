@@ -22,6 +22,7 @@ Json to_json(const MethodRow& row) {
           {"schedule", row.schedule},
           {"delta_layers", row.delta_layers},
           {"attended_ratio", json_number(row.attended_ratio)},
+          {"attended_ratio_measured", json_number(row.attended_ratio_measured)},
           {"predicted_kl", json_number(row.predicted_kl)},
           {"recall", json_number(row.recall)},
           {"nll_gap", json_estimate(row.nll_gap)},

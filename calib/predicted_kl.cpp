@@ -31,8 +31,8 @@ bool has_sensitivity(const trace::Reader& trace, const Grid& grid) {
 bool has_ranking(const trace::Reader& trace, const Ranking& ranking) {
   if (!has_sensitivity(trace)) return false;
   for (int sample = 0; sample < trace.n_samples() && ranking != Ranking{}; ++sample) {
-    const auto recorded = trace.sensitivity(sample).rankings;
-    if (std::ranges::find(recorded, ranking, &trace::RankedKl::ranking) == recorded.end()) return false;
+    const auto& recorded = trace.rankings(sample);
+    if (std::ranges::find(recorded, ranking) == recorded.end()) return false;
   }
   return true;
 }

@@ -30,14 +30,14 @@ Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& all
       list_k_(allowed.list_k),
       full_cost_(static_cast<double>(costs.full)),
       first_{0} {
-  for (int layer = 0; layer < n_layers_; ++layer) {
+  for (int layer = 0; layer < n_layers_; ++layer)
     delta_cost_.push_back(static_cast<double>(list_k_ < 0 ? costs.delta : costs.listed[layer][list_k_]));
-    unit_ = std::gcd(unit_, static_cast<long long>(full_cost_ - delta_cost_.back()));
-  }
   if (largest_cost() >= 0x1p53)
     throw bad_input("a schedule costs up to {}: too large to add up exactly; take fewer steps",
                     largest_cost());
   set_deltas(allowed);
+  for (int layer = 0; layer < n_layers_; ++layer)
+    if (may_be_delta_[layer]) unit_ = std::gcd(unit_, static_cast<long long>(full_cost_ - delta_cost_[layer]));
   set_modes(edges, allowed);
   set_delta_losses(edges);
   for (int layer = 0; layer < n_layers_; ++layer) {

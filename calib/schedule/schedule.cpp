@@ -34,6 +34,8 @@ void check_listed(const LayerCosts& costs, size_t n_layers, size_t n_k) {
 void check(const Options& o, int n_layers) {
   if (o.refresh_interval < 1)
     throw bad_input("a list every {} steps: at least 1 is needed", o.refresh_interval);
+  if (o.refresh && o.refresh_interval != 1)
+    throw bad_input("a list every {} steps, and by a signal: one of them", o.refresh_interval);
   if (o.candidates < 1) throw bad_input("{} candidates: at least 1 is needed", o.candidates);
   if (o.full_layers && (*o.full_layers < 0 || *o.full_layers > n_layers))
     throw bad_input("{} full layers: the model has {}; give 0 to {}, or auto", *o.full_layers, n_layers,

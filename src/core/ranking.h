@@ -20,7 +20,7 @@ struct Ranking {
   bool operator==(const Ranking&) const = default;
 };
 
-// Up to here a list in force is as long as one made anew (core/refresh.h).
+// Up to here a list in force has as many pages as one made anew wherever it is used (core/refresh.h).
 inline constexpr int most_steps_of_signal = 16;
 
 // "sum", "max", "refresh:4", "cosine:0.9", "max+refresh:4": a name for each.

@@ -19,7 +19,7 @@ RankedLists lists_of(const Ranking& ranking, const ModelInfo& model, int n_steps
   const size_t N = size_t(model.n_layers);
   return {ranking,
           std::vector(N, decode::ListPlan(ranking.refresh_interval, signal, model.n_heads, model.head_dim)),
-          std::vector<RankedLists::Last>(N), std::vector<int32_t>(N * size_t(n_steps))};
+          std::vector<RankedLists::Last>(N), std::vector<int32_t>(signal ? N * size_t(n_steps) : 0)};
 }
 
 }  // namespace
@@ -65,7 +65,7 @@ void Sensitivity::rank(const decode::LayerView& view, int ranking) {
   const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
   RankedLists::Last& last = lists.last[size_t(view.layer)];
   const size_t n_steps = lists.made_at.size() / lists.plans.size();
-  for (int row = std::max(0, first_step_ - chunk); row < view.n_rows; ++row)
+  for (int row = std::max(0, first_step_ - chunk); row < view.n_rows && n_steps > 0; ++row)
     lists.made_at[size_t(view.layer) * n_steps + size_t(chunk + row - first_step_)] = plan.made_at(row);
   last.t0 = plan.made_at(view.n_rows - 1);
   if (last.t0 >= chunk) {

@@ -362,10 +362,25 @@ EdgeSensitivity Reader::sensitivity(int sample) const {
     for (const Ranking& ranking : of.rankings) {
       const h5::Id of_ranking = h5::open_group(group.get(), "rankings/" + group_name(ranking));
       edges.rankings.push_back({ranking, impl_->edge_kl(of_ranking.get(), of), {}});
-      if (ranking.refresh_below) edges.rankings.back().list_made_at = impl_->list_made_at(of_ranking.get(), of);
     }
   });
   return edges;
+}
+
+const std::vector<Ranking>& Reader::rankings(int sample) const {
+  return impl_->at(sample).rankings;
+}
+
+std::vector<int32_t> Reader::list_made_at(int sample, const Ranking& ranking) const {
+  const Sample& of = impl_->at(sample);
+  assert(ranking.refresh_below && std::ranges::find(of.rankings, ranking) != of.rankings.end());
+  std::vector<int32_t> made;
+  const std::lock_guard lock(impl_->mutex);
+  impl_->guarded(sample, [&] {
+    const h5::Id group = h5::open_group(impl_->group(sample).get(), "rankings/" + group_name(ranking));
+    made = impl_->list_made_at(group.get(), of);
+  });
+  return made;
 }
 
 std::vector<float> Reader::edge_delta(int sample, int gradient, int first_budget, int n_budgets,

@@ -40,8 +40,8 @@ struct PageMaps {
 struct RankedKl {
   Ranking ranking;
   std::vector<float> kl;  // as EdgeSensitivity::kl
-  // [n_layers, n_tokens - n_prompt_tokens] the position whose list is in force at each step, were the layer a Δ-layer;
-  // empty unless a signal decides it
+  // For writing (Reader::list_made_at reads it): [n_layers, n_tokens - n_prompt_tokens] the position whose list is in
+  // force at each step, were the layer a Δ-layer; empty unless a signal decides it.
   std::vector<int32_t> list_made_at = {};
 };
 
@@ -78,6 +78,10 @@ class Reader {
   bool has_group_mass(int sample) const;
   bool has_sensitivity(int sample) const;
   EdgeSensitivity sensitivity(int sample) const;
+  // Those of sensitivity().rankings, without reading anything.
+  const std::vector<Ranking>& rankings(int sample) const;
+  // RankedKl::list_made_at of one of them, whose lists a signal decides.
+  std::vector<int32_t> list_made_at(int sample, const Ranking&) const;
   // First-order change of the loss at each step, nats: [n_budgets, n_edges, S] for one set of labels, budgets
   // first_budget.., edges first_edge.. in row order. The file keeps all budgets of a few edges together: go
   // through edges outside, budgets inside.

@@ -268,7 +268,7 @@ TEST_CASE(
   CHECK(text.find("| 4.00 | - | - | - | - | - | full") != std::string::npos);
   // Every line of a table has as many cells as its head.
   const auto bars = [](const std::string& line) { return std::ranges::count(line, '|'); };
-  CHECK(bars(text.substr(0, text.find('\n'))) == 10);
+  CHECK(bars(text.substr(0, text.find('\n'))) == 11);
   comparison.no_interval_reason = "fewer than 4 problems: 3";
   CHECK(to_markdown(comparison).find("without intervals: fewer than 4 problems: 3") != std::string::npos);
 }

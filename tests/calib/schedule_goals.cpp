@@ -63,6 +63,28 @@ TEST_CASE("schedule: the cheapest within a loss equals brute force, by cost and 
                   {1000, delta, {90, 210, 530}}, {.full_layers = 1, .budgets = budgets});
 }
 
+TEST_CASE("schedule: the cheapest within a loss where a signal makes lists, each Δ-layer at a cost of its own") {
+  for (int n_layers : {3, 6})
+    for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes, Losses::real}) {
+      LayerCosts costs{997, 997, {101, 257, 600}};
+      for (int layer = 0; layer < n_layers; ++layer)
+        costs.listed.push_back({201 + layer * 131 % 300, 330 + layer * 57 % 300, 640 + layer * 91 % 300});
+      const auto edges = random_edges(n_layers, {4, 8, 32}, {1, 8}, kind, 13 * n_layers);
+      schedule::Options options{.full_layers = 0};
+      options.refresh = config::AdaptiveRefresh{0.8, 16};
+      for (const auto budgets : {Budgets::per_layer, Budgets::per_segment, Budgets::one}) {
+        options.budgets = budgets;
+        compare(edges, costs, options);
+      }
+      options.budgets = Budgets::per_layer;
+      options.n_deltas = 2;
+      compare(edges, costs, options);
+      options.n_deltas.reset();
+      options.delta_layers = {{0}};
+      compare(edges, costs, options);
+    }
+}
+
 TEST_CASE("schedule: the cheapest within a loss with a given number of Δ-layers, or given ones") {
   const LayerCosts costs{1000, 1000, {130, 470}};
   for (Losses kind : {Losses::uniform, Losses::tied}) {

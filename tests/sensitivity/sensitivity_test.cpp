@@ -161,8 +161,8 @@ void require_direct(const Setting& s, const std::vector<PageBudget>& budgets, co
           CAPTURE(e, source, target, s.steps[step], expected, delta);
           CHECK(std::abs(delta - expected) < 1e-3 * magnitude + 1e-7);
           if (pages_seen(s.steps[step]) <= budgets[e].k_pages) CHECK(delta == 0);
-          const int t0 = made_at[size_t(source) * (s.ids.size() - s.n_prompt) + size_t(s.steps[step] - s.n_prompt)];
-          if (ranking.refresh_interval > 1) CHECK(t0 == list_made_at(s.steps[step], s.n_prompt, ranking.refresh_interval));
+          const size_t i = size_t(source) * (s.ids.size() - s.n_prompt) + size_t(s.steps[step] - s.n_prompt);
+          const int t0 = ranking.refresh_below ? made_at.at(i) : list_made_at(s.steps[step], s.n_prompt, ranking.refresh_interval);
           if (target == source && t0 == s.steps[step]) CHECK(delta == 0);
         }
         const float kl = kls[(e * 4 + target) * 4 + source];

@@ -178,7 +178,7 @@ TEST_CASE("trace: a ranking that is not what it is named is refused") {
     std::string told = refused([&](Raw& r) { r.ranking = "cosine-0.9", r.page = "sum", r.list_made_at = made_at; });
     if (!told.empty()) return told;
     try {
-      Reader(folder / "raw.h5").sensitivity(0);
+      Reader(folder / "raw.h5").list_made_at(0, {PageScore::sum, 1, 0.9});
     } catch (const Error& e) {
       return std::string(e.what());
     }

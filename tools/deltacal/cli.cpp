@@ -129,7 +129,7 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_option("--rankings", o.rankings,
                 "also the predicted KL under other rankings of the pages: max (a page counts by its largest "
                 "attention, not by the sum), refresh:N (a list every N steps), cosine:T (a list where the cosine of the queries "
-                "to those of the last list falls below T), max+refresh:N, max+cosine:T")
+                "to those of the last list falls below T, and every 16 steps), max+refresh:N, max+cosine:T")
       ->delimiter(',');
   add_grid(c, o);
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
@@ -243,7 +243,7 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   rows.push_back("dp-refresh");
   c->add_option("--methods", o.methods,
                 "rows of --compare, the others compared with the first; dp-refresh: one for every ranking refresh:N "
-                "and cosine:T of the trace")
+                "and cosine:T of the trace (the latter not under --context)")
       ->delimiter(',')
       ->capture_default_str()
       ->needs(compare)

@@ -109,10 +109,13 @@ class Comparison {
   // known of them.
   void add_refresh(const Ranking& ranking) {
     const auto start = std::chrono::steady_clock::now();
-    if (ranking.refresh_below && o_.context > 0) return;  // what it costs is known of the samples' own steps
-    const Problem p = with_refresh(p_, o_, trace_, ranking);
     const std::string method = ranking.refresh_below ? fmt::format("dp-refresh-cosine-{}", *ranking.refresh_below)
                                                      : fmt::format("dp-refresh-{}", ranking.refresh_interval);
+    if (const std::string reason = why_not(o_, ranking); !reason.empty()) {
+      fmt::print(stderr, "{} is left out: {}\n", method, reason);
+      return;
+    }
+    const Problem p = with_refresh(p_, o_, trace_, ranking);
     const auto found = choose("dp", o_, p, p.costs.budget);
     if (!found) {
       fmt::print(stderr, "{}: no schedule of this method meets the budget\n", method);
@@ -174,11 +177,11 @@ class Comparison {
         rows[i]->measured.nll_gap.push_back(loss.nll_gap);
         rows[i]->measured.kl.push_back(loss.kl);
       }
-      // How often a signal makes lists depends on the text: what the runs attended to, not what was expected of them.
-      if (rows[i]->schedule.refresh) rows[i]->measured.attended_ratio = ratio_of(losses[i]);
+      rows[i]->measured.attended_ratio_measured = ratio_of(losses[i]);
     }
   }
 
+  // Of the runs themselves. NaN where one was made before that was kept.
   double ratio_of(const std::vector<SampleLoss>& losses) const {
     double positions = 0, attended = 0;
     for (size_t i = 0; i < losses.size(); ++i) {

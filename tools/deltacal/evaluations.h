@@ -20,7 +20,7 @@ struct SampleLoss {
   double nll_gap = 0;  // NLL under the schedule - NLL under full attention
   double kl = 0;       // KL(full || schedule)
   double seconds = 0;  // the run's share of its batch, when it was made
-  double attended_share = 0;  // of the positions of full attention; 0: made before this was kept
+  double attended_share = 0;  // of the positions of full attention; NaN: made before this was kept
 };
 
 class Evaluations {

@@ -79,7 +79,7 @@ std::optional<calib::Choice> best_of_solver(const Problem& p, const std::string&
   if (!recall) put_in_order(p, found);
   if (found.empty()) return std::nullopt;
   return calib::Choice{method, found[0].schedule, calib::schedule::loss_of(p.edges, found[0].schedule),
-                       found[0].cost};
+                       p.attended(found[0])};
 }
 
 calib::Goal goal_of(const CalibrateOptions& o) {

@@ -54,7 +54,7 @@ struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments, Gr
   std::string shard = "0/1";
   bool sensitivity = false;
   int draws = 0;  // 0: the trace's own next tokens
-  std::vector<std::string> rankings;  // besides DELTA's: "max", "refresh:4"
+  std::vector<std::string> rankings;  // besides DELTA's: "max", "refresh:4", "cosine:0.8"
   bool resume = false, dry_run = false;
 };
 
@@ -84,7 +84,7 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   int candidates = 8;
   std::string order = "additive";  // additive, layers, steps: the form of predicted KL that orders the candidates
   int context = 0;              // 0: the calibration samples' own lengths
-  std::string refresh = "1";    // steps that a list serves, or auto
+  std::string refresh = "1";    // steps that a list serves, "cosine:0.8", or auto
   std::string k_per = "layer";  // layer, segment, schedule: what has a k of its own
   int resamples = 2000;
   std::string alternatives_dir;

@@ -9,17 +9,24 @@
 namespace deltacal::tools {
 namespace {
 
+constexpr const char* forms = "give the steps that a list serves, 1 or more, cosine:T with T from -1 to 1, or auto";
+
 // Of --refresh; empty: auto.
 std::optional<Ranking> ranking_of(const CalibrateOptions& o) {
   const std::string& text = o.refresh;
   if (text == "auto") return std::nullopt;
   Ranking ranking;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ranking.refresh_interval);
-  const bool whole = error == std::errc() && end == text.data() + text.size();
-  if (!whole && text.starts_with("cosine:"))
-    ranking = parse_ranking(text);
-  else if (!whole || ranking.refresh_interval < 1)
-    throw bad_input("--refresh {}: give the steps that a list serves, 1 or more, cosine:T, or auto", text);
+  const bool is_number = error == std::errc() && end == text.data() + text.size();
+  if (!is_number) {
+    try {
+      ranking = parse_ranking(text);
+    } catch (const Error&) {
+      throw bad_input("--refresh {}: {}", text, forms);
+    }
+  }
+  if (is_number ? ranking.refresh_interval < 1 : !text.starts_with("cosine:"))
+    throw bad_input("--refresh {}: {}", text, forms);
   ranking.page = o.score_page == "max" ? PageScore::max : PageScore::sum;
   return ranking;
 }
@@ -29,24 +36,36 @@ bool makes_more_lists(const Ranking& a, const Ranking& b) {
   return a.refresh_below ? *a.refresh_below > *b.refresh_below : a.refresh_interval < b.refresh_interval;
 }
 
+// Whether --refresh asks for a new list at every step.
+bool is_every_step(const CalibrateOptions& o) {
+  const auto asked = ranking_of(o);
+  return asked && !asked->keeps_lists();
+}
+
 // [n_samples][n_layers, steps]
 std::vector<std::vector<int32_t>> lists_of(const trace::Reader& trace, const Ranking& ranking) {
   std::vector<std::vector<int32_t>> lists;
-  for (int sample = 0; sample < trace.n_samples(); ++sample) {
-    auto recorded = trace.sensitivity(sample).rankings;
-    lists.push_back(std::move(std::ranges::find(recorded, ranking, &trace::RankedKl::ranking)->list_made_at));
-  }
+  for (int sample = 0; sample < trace.n_samples(); ++sample) lists.push_back(trace.list_made_at(sample, ranking));
   return lists;
 }
 
 }  // namespace
 
+std::string why_not(const CalibrateOptions& o, const Ranking& ranking) {
+  if (!ranking.refresh_below) return "";
+  if (o.context > 0)
+    return fmt::format("when a signal makes lists is known of the samples' own steps, not of --context {}", o.context);
+  if (o.carry > 0)
+    return fmt::format("--carry {} needs the scores of every delta layer at the same steps, a signal has steps for each",
+                       o.carry);
+  return "";
+}
+
 std::vector<Ranking> recorded_refreshes(const trace::Reader& trace, PageScore page) {
   std::vector<Ranking> rankings;
   if (!calib::has_sensitivity(trace)) return rankings;
-  for (const auto& recorded : trace.sensitivity(0).rankings)
-    if (const Ranking& ranking = recorded.ranking;
-        ranking.page == page && ranking.keeps_lists() && calib::has_ranking(trace, ranking))
+  for (const Ranking& ranking : trace.rankings(0))
+    if (ranking.page == page && ranking.keeps_lists() && calib::has_ranking(trace, ranking))
       rankings.push_back(ranking);
   std::ranges::sort(rankings, makes_more_lists);
   return rankings;
@@ -60,8 +79,6 @@ Problem with_refresh(const Problem& of, const CalibrateOptions& o, const trace::
   p.joint = nullptr;
   p.solver.refresh_interval = ranking.refresh_interval;
   if (ranking.refresh_below) {
-    if (o.context > 0)
-      throw bad_input("--context {}: when a signal makes lists is known of the samples' own steps alone", o.context);
     p.solver.refresh = config::AdaptiveRefresh{*ranking.refresh_below, most_steps_of_signal};
     p.layers.listed = calib::listed_costs(p.steps, p.grid.k_pages, p.n_layers, lists_of(trace, ranking));
   } else {
@@ -71,37 +88,56 @@ Problem with_refresh(const Problem& of, const CalibrateOptions& o, const trace::
   return p;
 }
 
+namespace {
+
+// The task whose best schedule meets the goal with the least loss, or cost; where none meets it, the task that can cost
+// the least.
+const Problem& best_of(const std::vector<Problem>& problems) {
+  constexpr double infinite = std::numeric_limits<double>::infinity();
+  std::vector<double> value, least_cost;
+  for (const Problem& p : problems) {
+    const auto found = solve(p, 1);
+    const bool target = p.goal.kind == calib::Goal::Kind::max_kl;
+    value.push_back(found.empty() ? infinite : target ? double(found[0].attended) : found[0].loss);
+    const auto cheapest = calib::schedule::cheapest(p.edges, p.costs.layers, p.solver);
+    least_cost.push_back(cheapest ? double(cheapest->cost) : infinite);
+  }
+  const auto best = std::ranges::min_element(value);
+  if (*best < infinite) return problems[size_t(best - value.begin())];
+  return problems[size_t(std::ranges::min_element(least_cost) - least_cost.begin())];
+}
+
+}  // namespace
+
 Problem choose_refresh(Problem p, const CalibrateOptions& o, const trace::Reader& trace) {
-  const auto asked = ranking_of(o);
-  if (asked && !asked->keeps_lists()) return p;
+  if (is_every_step(o)) return p;
   if (p.objective != "kl")
     throw bad_input(
         "--refresh {}: the recall of lists that serve several steps is not recorded; objective {} ({})",
         o.refresh, p.objective, p.objective_reason);
-  if (asked) return with_refresh(p, o, trace, *asked);
+  if (const auto asked = ranking_of(o)) return with_refresh(p, o, trace, *asked);
   const std::vector<Ranking> rankings = recorded_refreshes(trace, p.score.page);
   if (rankings.empty())
     throw bad_input(
         "--refresh auto: {} has no ranking refresh:N or cosine:T: profile with --sensitivity --rankings "
-        "refresh:2,cosine:0.9",
+        "refresh:2,cosine:0.8",
         trace.path());
   p.joint = nullptr;  // not known of the other rankings: all are judged by the sum over edges
   std::vector<Problem> problems{std::move(p)};
-  for (const Ranking& ranking : rankings) problems.push_back(with_refresh(problems[0], o, trace, ranking));
-  const auto value = [](const Problem& problem) {
-    const auto found = solve(problem, 1);
-    if (found.empty()) return std::numeric_limits<double>::infinity();
-    return problem.goal.kind == calib::Goal::Kind::max_kl ? double(found[0].attended) : found[0].loss;
-  };
-  size_t best = 0;
-  double least = value(problems[0]);
-  for (size_t i = 1; i < problems.size(); ++i)
-    if (const double other = value(problems[i]); other < least) best = i, least = other;
-  return std::move(problems[best]);
+  for (const Ranking& ranking : rankings) {
+    if (const std::string reason = why_not(o, ranking); !reason.empty())
+      fmt::print(stderr, "{} is left out: {}\n", name_of(ranking), reason);
+    else
+      problems.push_back(with_refresh(problems[0], o, trace, ranking));
+  }
+  return best_of(problems);
 }
 
 void check_refresh(const CalibrateOptions& o) {
-  if (const auto asked = ranking_of(o); asked && !asked->keeps_lists()) return;
+  if (is_every_step(o)) return;
+  if (const auto asked = ranking_of(o))
+    if (const std::string reason = why_not(o, *asked); !reason.empty())
+      throw bad_input("--refresh {}: {}", o.refresh, reason);
   if (o.compare)
     throw bad_input("--refresh {}: --compare has a row for every ranking of the trace whose lists serve several steps", o.refresh);
   if (o.transfer || o.fit_head_weights)

@@ -1,5 +1,6 @@
 // Schedules whose lists serve several steps: the solver's task under a ranking refresh:N or cosine:T of the trace.
 #pragma once
+#include <string>
 #include <vector>
 
 #include "methods.h"
@@ -9,6 +10,9 @@ namespace deltacal::tools {
 // The rankings whose lists serve several steps, under this page score, that every sample of the trace has: by
 // interval, then by signal, each from the most lists to the fewest.
 std::vector<Ranking> recorded_refreshes(const trace::Reader&, PageScore);
+
+// Why schedules of a recorded ranking cannot be chosen under these options; empty where they can.
+std::string why_not(const CalibrateOptions&, const Ranking&);
 
 // The same task with lists made so. bad_input, with the flag of profile, where the trace has no such ranking.
 Problem with_refresh(const Problem&, const CalibrateOptions&, const trace::Reader&, const Ranking&);

@@ -126,7 +126,8 @@ LayerCosts layer_costs(const StepCosts& steps, std::span<const int> k_pages) {
 namespace {
 
 // made_at(sequence, t): the position whose list is in force.
-std::vector<long long> listed_by_k(const StepCosts& steps, std::span<const int> k_pages, const auto& made_at) {
+std::vector<long long> listed_by_k(const StepCosts& steps, std::span<const int> k_pages,
+                                   const auto& made_at) {
   std::vector<long long> lists(size_t(steps.max_pages()) + 1);
   for (size_t i = 0; i < steps.sequences().size(); ++i)
     for (int t = steps.sequences()[i].first; t < steps.sequences()[i].end; ++t)
@@ -138,15 +139,16 @@ std::vector<long long> listed_by_k(const StepCosts& steps, std::span<const int> 
 
 }  // namespace
 
-std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::span<const int> k_pages, int n_layers,
-                                                 int refresh_interval) {
+std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::span<const int> k_pages,
+                                                 int n_layers, int refresh_interval) {
   const auto made_at = [&](size_t sequence, int t) {
     return list_made_at(t, steps.sequences()[sequence].first, refresh_interval);
   };
   return std::vector(size_t(n_layers), listed_by_k(steps, k_pages, made_at));
 }
 
-std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::span<const int> k_pages, int n_layers,
+std::vector<std::vector<long long>> listed_costs(const StepCosts& steps, std::span<const int> k_pages,
+                                                 int n_layers,
                                                  std::span<const std::vector<int32_t>> made_at) {
   const auto& sequences = steps.sequences();
   assert(made_at.size() == sequences.size());

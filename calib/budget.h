@@ -46,9 +46,9 @@ class StepCosts {
   long long n_steps() const { return n_steps_; }
   long long full() const { return by_pages_.back(); }
   long long at(int k_pages) const;  // k_pages >= 1; full() from max_pages() on
-  // Of a Δ-layer: everything at the steps that make a list, k_pages at the others. lists [max_pages() + 1]: steps that
-  // make one, by the pages they see. Lists in force count as complete, which they are for up to 16 steps wherever they
-  // are used (core/refresh.h), and else cost no less.
+  // Of a Δ-layer: everything at the steps that make a list, k_pages at the others. lists [max_pages() + 1]:
+  // steps that make one, by the pages they see. Lists in force count as complete, which they are for up to 16
+  // steps wherever they are used (core/refresh.h), and else cost no less.
   long long listed(int k_pages, std::span<const long long> lists) const;
   int max_pages() const { return static_cast<int>(by_pages_.size()); }  // of the longest sequence
 
@@ -71,8 +71,8 @@ LayerCosts layer_costs(const StepCosts&, std::span<const int> k_pages);
 // LayerCosts::listed, with a list at the first step and at every multiple of `refresh_interval`.
 std::vector<std::vector<long long>> listed_costs(const StepCosts&, std::span<const int> k_pages, int n_layers,
                                                  int refresh_interval);
-// The same with lists of any steps, for each of the sequences: made_at [n_layers, end - first] the position of the list
-// in force (RankedKl::list_made_at).
+// The same with lists of any steps, for each of the sequences: made_at [n_layers, end - first] the position
+// of the list in force (RankedKl::list_made_at).
 std::vector<std::vector<long long>> listed_costs(const StepCosts&, std::span<const int> k_pages, int n_layers,
                                                  std::span<const std::vector<int32_t>> made_at);
 

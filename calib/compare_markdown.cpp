@@ -21,8 +21,9 @@ std::string methods_table(const MethodComparison& c) {
   out += "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n";
   for (const MethodRow& m : c.methods)
     out += row({m.name == c.winner ? "**" + cell(m.name) + "**" : cell(m.name), number(m.attended_ratio, 2),
-                number(m.attended_ratio_measured, 2), interval(m.nll_gap, 4), interval(m.vs_winner, 4), interval(m.kl, 4),
-                number(m.predicted_kl, 4), number(m.recall, 3), number(m.seconds, 1), cell(m.schedule)});
+                number(m.attended_ratio_measured, 2), interval(m.nll_gap, 4), interval(m.vs_winner, 4),
+                interval(m.kl, 4), number(m.predicted_kl, 4), number(m.recall, 3), number(m.seconds, 1),
+                cell(m.schedule)});
   return out;
 }
 
@@ -70,8 +71,10 @@ std::string pareto_table(const MethodComparison& c) {
 std::string to_markdown(const MethodComparison& c) {
   std::string out = methods_table(c);
   out += fmt::format(
-      "\n{} samples of {} problems; NLL gap and KL in nats a token, {}. Attended ratios: on the lengths that the budget was "
-      "met on, then of the runs on these samples.\n", c.n_samples, c.n_problems,
+      "\n{} samples of {} problems; NLL gap and KL in nats a token, {}. Attended ratios: on the lengths that "
+      "the budget was "
+      "met on, then of the runs on these samples.\n",
+      c.n_samples, c.n_problems,
       c.no_interval_reason.empty()
           ? fmt::format("{:g}% intervals over problems in brackets", 100 * c.bootstrap.confidence)
           : "without intervals: " + c.no_interval_reason);

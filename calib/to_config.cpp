@@ -92,8 +92,9 @@ Json provenance(std::span<const Choice> choices, const EdgeCosts& edges, const S
       {"order", record.order},
       {"budget", record.budget},
       {"lengths", record.context > 0 ? "steps 0 to " + std::to_string(record.context - 1) + " of one sequence"
-                  : choices[0].schedule.refresh ? "the calibration samples' own, with the lists of full attention's queries"
-                                                : "the calibration samples' own"},
+                  : choices[0].schedule.refresh
+                      ? "the calibration samples' own, with the lists of full attention's queries"
+                      : "the calibration samples' own"},
       {"attended_ratio", json_number(ratio_of(choices[0], costs))},
       {"loss", json_number(choices[0].loss)},
       {"k_pages", edges.k_pages},

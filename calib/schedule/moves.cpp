@@ -37,7 +37,8 @@ Moves::Moves(const EdgeCosts& edges, const LayerCosts& costs, const Allowed& all
                     largest_cost());
   set_deltas(allowed);
   for (int layer = 0; layer < n_layers_; ++layer)
-    if (may_be_delta_[layer]) unit_ = std::gcd(unit_, static_cast<long long>(full_cost_ - delta_cost_[layer]));
+    if (may_be_delta_[layer])
+      unit_ = std::gcd(unit_, static_cast<long long>(full_cost_ - delta_cost_[layer]));
   set_modes(edges, allowed);
   set_delta_losses(edges);
   for (int layer = 0; layer < n_layers_; ++layer) {

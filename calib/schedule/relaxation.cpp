@@ -74,7 +74,8 @@ void Relaxation::add_segments(const Moves& moves, int source) {
   Sums sum(n_prices), sparse(n_prices),
       serve(n_prices);  // serve: what it takes to have a sparse layer at all
   for (int mode = 0; mode < n_modes_; ++mode) {
-    for (size_t i = 0; i < n_prices; ++i) sum[i] = prices_[i].of(moves.delta_cost(source), moves.delta_loss(source, mode));
+    for (size_t i = 0; i < n_prices; ++i)
+      sum[i] = prices_[i].of(moves.delta_cost(source), moves.delta_loss(source, mode));
     std::fill(serve.begin(), serve.end(), infinite);
     for (int l = source + 1; l < n_layers_; ++l) {
       std::fill(sparse.begin(), sparse.end(), infinite);

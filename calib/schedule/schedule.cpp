@@ -27,8 +27,8 @@ void check_listed(const LayerCosts& costs, size_t n_layers, size_t n_k) {
   const size_t first = costs.listed.empty() ? 0 : costs.listed[0].size();
   if (costs.listed.size() != n_layers ||
       std::ranges::any_of(costs.listed, [&](const auto& of_layer) { return of_layer.size() != n_k; }))
-    throw bad_input("costs of {} Δ-layers for {} lengths of lists, losses of {} for {}", costs.listed.size(), first,
-                    n_layers, n_k);
+    throw bad_input("costs of {} Δ-layers for {} lengths of lists, losses of {} for {}", costs.listed.size(),
+                    first, n_layers, n_k);
 }
 
 void check(const Options& o, int n_layers) {

@@ -3,7 +3,8 @@
 // A schedule gives each layer a role: full, delta, or sparse with the list of the nearest delta layer below
 // it. All sparse layers of one segment (delta layer to next delta layer) share L; each has its own k from the
 // grid, L <= k. A full layer may stand anywhere; the first `full_layers` are full in any case. A delta layer
-// that serves no sparse layer is never returned: it is the same as a full one, unless lists serve several steps.
+// that serves no sparse layer is never returned: it is the same as a full one, unless lists serve several
+// steps.
 //
 // Candidates have different sets of Δ-layers, each with the best k and L for its set, best first: by loss,
 // then cost, then fewer Δ-layers; of sets that tie within rounding for the last place any may be there.

@@ -49,7 +49,8 @@ class Paths {
     std::vector<Sum> best(moves_.n_layers() - source);
     if (!moves_.may_be_delta(source)) return best;
     for (int mode = 0; mode < moves_.n_modes(); ++mode) {
-      Sum total = sum(moves_.delta_cost(source), moves_.delta_loss(source, mode)), serve;  // serve: what it takes to have a sparse layer at all
+      Sum total = sum(moves_.delta_cost(source), moves_.delta_loss(source, mode)),
+          serve;  // serve: what it takes to have a sparse layer at all
       for (int layer = source + 1; layer < moves_.n_layers(); ++layer) {
         Sum sparse;
         for (const Move& move : moves_.sparse(layer, source, mode))

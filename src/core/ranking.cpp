@@ -13,7 +13,8 @@ constexpr std::string_view refresh = "refresh:", cosine = "cosine:";
 Error unknown(const std::string& name) {
   return bad_input(
       "ranking \"{}\": give max (the largest attention of a page instead of the sum over it), refresh:N (a "
-      "list every N steps, N of 2 or more), cosine:T (a list where the queries' cosine to those of the last list is "
+      "list every N steps, N of 2 or more), cosine:T (a list where the queries' cosine to those of the last "
+      "list is "
       "below T, -1 to 1), or one of the two after max+",
       name);
 }

@@ -13,8 +13,8 @@ std::string name_of(PageScore);  // "sum", "max"
 struct Ranking {
   PageScore page = PageScore::sum;
   int refresh_interval = 1;  // steps between two lists
-  // Instead: a list where the mean cosine of a step's queries to those of the last list falls below this, and every
-  // most_steps_of_signal steps.
+  // Instead: a list where the mean cosine of a step's queries to those of the last list falls below this, and
+  // every most_steps_of_signal steps.
   std::optional<double> refresh_below{};
   bool keeps_lists() const { return refresh_interval > 1 || refresh_below; }
   bool operator==(const Ranking&) const = default;

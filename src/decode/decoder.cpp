@@ -270,7 +270,8 @@ struct Decoder::Impl {
     at::Tensor v = qkv.narrow(1, q_size + kv_size, kv_size).contiguous();  // [n_rows, G, d]
     const LayerPolicy& layer_policy = policy.layers[layer];
     at::Tensor query;  // before the rotary embedding
-    if ((policy.refresh && layer_policy.attend == Attend::all_rank) || observers_read_query) query = q.clone();
+    if ((policy.refresh && layer_policy.attend == Attend::all_rank) || observers_read_query)
+      query = q.clone();
     append(layer, q, k, v);
     if (layer_policy.attend == Attend::all_rank) make_lists(layer, layer_policy, q, query);
     const Attended attended = attended_by(layer, layer_policy);
@@ -290,9 +291,22 @@ struct Decoder::Impl {
 };
 
 Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::vector<Observer*> observers)
-    : impl_(new Impl{model, cache, std::move(policy), observers,
+    : impl_(new Impl{model,
+                     cache,
+                     std::move(policy),
+                     observers,
                      std::ranges::any_of(observers, [](const Observer* o) { return o->reads_query(); }),
-                     model::inverse_frequencies(model.description()), {}, 0, {}, {}, {}, {}, {}, {}, {}, {}}) {
+                     model::inverse_frequencies(model.description()),
+                     {},
+                     0,
+                     {},
+                     {},
+                     {},
+                     {},
+                     {},
+                     {},
+                     {},
+                     {}}) {
   if (static_cast<int>(impl_->policy.layers.size()) != model.info().n_layers)
     throw bad_input("the schedule has {} layers, the model {} has {}", impl_->policy.layers.size(), model.info().name,
                     model.info().n_layers);

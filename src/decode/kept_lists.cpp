@@ -8,9 +8,11 @@
 namespace deltacal::decode {
 
 KeptLists::KeptLists(const Policy& policy, const LayerPolicy& layer, int n_heads, int head_dim)
-    : list_{layer.k_pages, layer.l_pages}, plan_(policy.refresh_interval, policy.refresh, n_heads, head_dim) {}
+    : list_{layer.k_pages, layer.l_pages},
+      plan_(policy.refresh_interval, policy.refresh, n_heads, head_dim) {}
 
-void KeptLists::fill(const Rows& rows, const float* query, std::span<int32_t> lists, std::span<int32_t> length) {
+void KeptLists::fill(const Rows& rows, const float* query, std::span<int32_t> lists,
+                     std::span<int32_t> length) {
   const size_t K = size_t(list_.k_pages);
   const auto made = [&](int row, int t0) {
     return lists.subspan(size_t(row) * K, size_t(std::min(list_.k_pages, pages_seen(t0))));
@@ -27,8 +29,9 @@ void KeptLists::fill(const Rows& rows, const float* query, std::span<int32_t> li
       last[sequence] = r;
       continue;
     }
-    const std::span<const int32_t> from =
-        plan_.made_by(r) == ListPlan::earlier ? std::span<const int32_t>(pages_[sequence]) : made(plan_.made_by(r), t0);
+    const std::span<const int32_t> from = plan_.made_by(r) == ListPlan::earlier
+                                              ? std::span<const int32_t>(pages_[sequence])
+                                              : made(plan_.made_by(r), t0);
     list_in_force(from, list_, t0, t, lists.subspan(size_t(r) * K, K));
   }
   pages_.resize(last.size());

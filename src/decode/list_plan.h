@@ -1,5 +1,5 @@
-// Which steps of each sequence make a list at one Δ-layer whose lists serve several steps (core/refresh.h), from one
-// forward pass to the next: a chunk's border resets nothing.
+// Which steps of each sequence make a list at one Δ-layer whose lists serve several steps (core/refresh.h),
+// from one forward pass to the next: a chunk's border resets nothing.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -19,8 +19,8 @@ class ListPlan {
   // By the signal where there is one, else at the first step and at every multiple of `interval`.
   ListPlan(int interval, std::optional<config::AdaptiveRefresh> signal, int n_heads, int head_dim);
 
-  // Decides it for the rows of a pass. query [n_rows, n_heads, head_dim] before the rotary embedding; read by the
-  // signal alone. Returns whether any row makes a list.
+  // Decides it for the rows of a pass. query [n_rows, n_heads, head_dim] before the rotary embedding; read by
+  // the signal alone. Returns whether any row makes a list.
   bool plan(const Rows&, const float* query);
   bool makes_list(int row) const { return made_by_[size_t(row)] == row; }
   // The row of this pass that makes the list in force at a row, or `earlier`, or `prefilled`: it needs none.

@@ -88,9 +88,10 @@ int n_threads() { return at::get_num_threads(); }
 
 namespace {
 
-// LibTorch hands exp, log and sqrt over many elements to MKL, which picks a function's code at its first call; where
-// several threads make that call together, one of them may get code of low accuracy (1.5e-4) for its share of it
-// (seen with MKL 2024.2; PyTorch issue 188792). A first call with one element leaves nothing to pick.
+// LibTorch hands exp, log and sqrt over many elements to MKL, which picks a function's code at its first
+// call; where several threads make that call together, one of them may get code of low accuracy (1.5e-4) for
+// its share of it (seen with MKL 2024.2; PyTorch issue 188792). A first call with one element leaves nothing
+// to pick.
 void settle_vector_math() {
   for (const auto dtype : {at::kFloat, at::kDouble}) {
     const at::Tensor one = at::ones({1}, dtype);

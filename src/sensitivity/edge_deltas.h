@@ -6,11 +6,11 @@
 // (method.md, "Predicted KL of an edge"), from page mass and page value (kernels/page_value) without touching
 // keys or values again. Per head, with c[u] = value[u] - (g.o) mass[u], which sums to 0 over all pages, g.(o~
 // - o) = (sum of c over the chosen pages) / (sum of mass over them): no difference of nearly equal numbers.
-// A head whose chosen pages all have mass 0 in f32 counts with o~ = 0. All of it once for each of several ways
-// to rank the pages (rankings), which share everything but the lists.
+// A head whose chosen pages all have mass 0 in f32 counts with o~ = 0. All of it once for each of several
+// ways to rank the pages (rankings), which share everything but the lists.
 //
-// Where lists serve several steps (Ranking::keeps_lists), o~ is over the list in force (core/refresh.h), and a = l is
-// what a Δ-layer itself loses between its lists, 0 at the steps that make one.
+// Where lists serve several steps (Ranking::keeps_lists), o~ is over the list in force (core/refresh.h), and
+// a = l is what a Δ-layer itself loses between its lists, 0 at the steps that make one.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -34,7 +34,8 @@ class EdgeDeltas {
              int n_gradients, double position_bias, std::span<const Ranking> rankings = plain);
 
   // Lists of a source layer, by the page scores of their positions, score [lists, n_pages].
-  void rank(int ranking, int layer, std::span<const MadeList> lists, int n_pages, std::span<const float> score);
+  void rank(int ranking, int layer, std::span<const MadeList> lists, int n_pages,
+            std::span<const float> score);
 
   // One target layer, after rank() for every step of every layer up to it, under every ranking.
   // mass [S, n_heads, n_pages], value [n_gradients, S, n_heads, n_pages] as of kernels/page_value.

@@ -29,9 +29,10 @@ struct RankedLists {
     std::vector<float> q;  // [n_heads, head_dim] its row after rotary embedding
   };
   Ranking ranking;
-  std::vector<decode::ListPlan> plans;      // [N]
-  std::vector<Last> last;                   // [N]
-  std::vector<int32_t> made_at;  // [N, n_tokens - first_step] the step whose list is in force; of a signal alone
+  std::vector<decode::ListPlan> plans;  // [N]
+  std::vector<Last> last;               // [N]
+  std::vector<int32_t>
+      made_at;  // [N, n_tokens - first_step] the step whose list is in force; of a signal alone
 };
 
 class Sensitivity : public decode::Observer {
@@ -47,7 +48,8 @@ class Sensitivity : public decode::Observer {
   void finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache);
   // Rankings in the order of the options, after {sum, 1}.
   const EdgeDeltas& edges() const { return edges_; }
-  // [N, n_tokens - first_step] the step whose list is in force, under one of them that has a signal; otherwise empty.
+  // [N, n_tokens - first_step] the step whose list is in force, under one of them that has a signal;
+  // otherwise empty.
   const std::vector<int32_t>& list_made_at(int ranking) const { return lists_[size_t(ranking)].made_at; }
 
   // Memory of the pass beside that of the forward pass.

@@ -24,7 +24,7 @@ SampleInfo read_info(hid_t sample);
 
 std::string sample_name(int index);  // "000003"
 
-std::string group_name(const Ranking&);               // "max", "refresh-4": its name without a colon
+std::string group_name(const Ranking&);             // "max", "refresh-4": its name without a colon
 Ranking ranking_of_group(const std::string& name);  // Fault for another name
 
 // What is wrong with a sample's lists of recorded steps and bursts (of one length): out of range, not

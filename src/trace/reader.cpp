@@ -252,7 +252,8 @@ struct Reader::Impl {
     h5::Dataset::open(from, "list_made_at", h5::Type::i32).read({0, 0}, {n_layers, n_steps}, made.data());
     for (size_t i = 0; i < made.size(); ++i)
       if (const int t = first + static_cast<int>(i % n_steps); made[i] < first || made[i] > t)
-        throw h5::Fault(fmt::format("dataset list_made_at: the list of position {} at position {}", made[i], t));
+        throw h5::Fault(
+            fmt::format("dataset list_made_at: the list of position {} at position {}", made[i], t));
     return made;
   }
 

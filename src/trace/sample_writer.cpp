@@ -200,7 +200,8 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
           to.plan.info.id, delta[i]);
   to.sensitivity_steps = static_cast<int>(delta.size() / n_rows);
   for (const RankedKl& other : edges.rankings)
-    if (other.ranking.refresh_below) to.list_steps.push_back(static_cast<int>(other.list_made_at.size() / n_layers));
+    if (other.ranking.refresh_below)
+      to.list_steps.push_back(static_cast<int>(other.list_made_at.size() / n_layers));
   const hsize_t steps = extent(to.sensitivity_steps);
   writing(to.path, [&] {
     write_edge_kl(to.group.get(), to.n_layers, edges.budgets, edges.kl);

@@ -40,8 +40,8 @@ struct PageMaps {
 struct RankedKl {
   Ranking ranking;
   std::vector<float> kl;  // as EdgeSensitivity::kl
-  // For writing (Reader::list_made_at reads it): [n_layers, n_tokens - n_prompt_tokens] the position whose list is in
-  // force at each step, were the layer a Δ-layer; empty unless a signal decides it.
+  // For writing (Reader::list_made_at reads it): [n_layers, n_tokens - n_prompt_tokens] the position whose
+  // list is in force at each step, were the layer a Δ-layer; empty unless a signal decides it.
   std::vector<int32_t> list_made_at = {};
 };
 

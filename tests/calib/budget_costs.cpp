@@ -110,7 +110,8 @@ TEST_CASE("budget: lists that a signal makes cost each layer what its own steps 
   const std::vector<config::StepRange> ranges{{60, 140}, {33, 300}};
   const StepCosts costs(ranges);
   const std::vector<int> k_pages{2, 7};
-  // Layer 0 makes its lists at every fourth step; layer 1 where a hash of the step says so, at the first in any case.
+  // Layer 0 makes its lists at every fourth step; layer 1 where a hash of the step says so, at the first in
+  // any case.
   std::vector<std::vector<int32_t>> made_at;
   std::vector<long long> expected(2, 0);  // of layer 1, by k
   for (const auto& [first, end] : ranges) {

@@ -128,7 +128,10 @@ TEST_CASE("schedule: with lists that serve several steps, DP equals brute force 
       for (unsigned seed : {1u, 2u})
         for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes, Losses::equal, Losses::real})
           compare(random_edges(n_layers, {4, 8, 32}, {1, 8}, kind, 100 * seed + n_layers),
-                  {costs.full, costs.delta, costs.sparse, {costs.listed.begin(), costs.listed.begin() + n_layers}},
+                  {costs.full,
+                   costs.delta,
+                   costs.sparse,
+                   {costs.listed.begin(), costs.listed.begin() + n_layers}},
                   {.full_layers = int(seed) - 1, .budgets = budgets, .refresh_interval = 4});
 }
 
@@ -152,8 +155,10 @@ TEST_CASE("schedule: costs of lists that fit neither layers nor lengths are refu
   const EdgeCosts edges = random_edges(3, {4, 8}, {1}, Losses::uniform, 5);
   schedule::Options options{.full_layers = 0};
   options.refresh = config::AdaptiveRefresh{0.8, 16};
-  for (const std::vector<std::vector<long long>>& listed :
-       {std::vector<std::vector<long long>>{}, {{40, 50}, {40, 50}}, {{40, 50}, {40}, {40, 50}}, {{40, 50}, {0, 50}, {40, 50}}})
+  for (const std::vector<std::vector<long long>>& listed : {std::vector<std::vector<long long>>{},
+                                                            {{40, 50}, {40, 50}},
+                                                            {{40, 50}, {40}, {40, 50}},
+                                                            {{40, 50}, {0, 50}, {40, 50}}})
     CHECK_THROWS_AS(schedule::k_best(edges, {100, 100, {10, 20}, listed}, 200, options), Error);
   const auto found = schedule::k_best(edges, {100, 100, {10, 20}, {3, {40, 50}}}, 200, options);
   REQUIRE(!found.empty());

@@ -63,7 +63,8 @@ TEST_CASE("schedule: the cheapest within a loss equals brute force, by cost and 
                   {1000, delta, {90, 210, 530}}, {.full_layers = 1, .budgets = budgets});
 }
 
-TEST_CASE("schedule: the cheapest within a loss where a signal makes lists, each Δ-layer at a cost of its own") {
+TEST_CASE(
+    "schedule: the cheapest within a loss where a signal makes lists, each Δ-layer at a cost of its own") {
   for (int n_layers : {3, 6})
     for (Losses kind : {Losses::uniform, Losses::tied, Losses::holes, Losses::real}) {
       LayerCosts costs{997, 997, {101, 257, 600}};

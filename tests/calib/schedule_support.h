@@ -100,7 +100,8 @@ class EverySchedule {
         if (std::isnan(own)) continue;
         const int k = options_.budgets == schedule::Budgets::one ? s.k : -1;
         layer(at + 1, {at, l, k, false, s.set | 1u << at, s.list_k},
-              cost + (s.list_k < 0 ? costs_.delta : costs_.listed[size_t(at)][size_t(s.list_k)]), loss + own, visit);
+              cost + (s.list_k < 0 ? costs_.delta : costs_.listed[size_t(at)][size_t(s.list_k)]), loss + own,
+              visit);
       }
     if (s.source < 0) return;
     for (int k = 0; k < static_cast<int>(edges_.k_pages.size()); ++k) {

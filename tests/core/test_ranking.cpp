@@ -23,8 +23,9 @@ TEST_CASE("ranking: each has a name that is read back") {
 }
 
 TEST_CASE("ranking: other names are refused with what is accepted") {
-  for (const char* name : {"", "mean", "refresh", "refresh:", "refresh:1", "refresh:0", "refresh:-4", "refresh:4x",
-                           "refresh:99999999999", "max+", "max:4", "cosine", "cosine:", "cosine:1.5", "cosine:-2", "cosine:nan", "cosine:0.9x"})
+  for (const char* name : {"", "mean", "refresh", "refresh:", "refresh:1", "refresh:0", "refresh:-4",
+                           "refresh:4x", "refresh:99999999999", "max+", "max:4", "cosine",
+                           "cosine:", "cosine:1.5", "cosine:-2", "cosine:nan", "cosine:0.9x"})
     CHECK_THAT(test::error_of([&] { parse_ranking(name); }),
                ContainsSubstring("2: ranking \"" + std::string(name) + "\": give max"));
 }

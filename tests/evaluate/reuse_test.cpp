@@ -88,8 +88,8 @@ TEST_CASE("reuse: with lists by a signal a run is that of the same signal alone"
   const auto a = by_signal(0.8, 16);
   // Layers 2 to 4 give the same output, the last reads the list of 2.
   CHECK(evaluate::first_layer(a, by_signal(0.8, 16)) == 2);
-  for (const auto& other : {by_signal(0.9, 16), by_signal(0.8, 8), policy_of(layers), policy_of(layers, {}, 4),
-                            decode::full_policy(6)}) {
+  for (const auto& other : {by_signal(0.9, 16), by_signal(0.8, 8), policy_of(layers),
+                            policy_of(layers, {}, 4), decode::full_policy(6)}) {
     CHECK(evaluate::first_layer(a, other) == 2);
     const std::vector<decode::Policy> batch{other, a};
     CHECK(evaluate::plan_reuse(batch, false)[1].run == -1);  // no layer more is saved than by full attention

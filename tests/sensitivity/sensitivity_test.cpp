@@ -46,7 +46,7 @@ struct Setting {
     std::vector<std::vector<float>> gradient;  // [N] of [n_gradients, S, H d]
     std::vector<float> delta, kl;             // of the ranking {sum, 1}
     std::vector<std::vector<float>> other_delta, other_kl;  // of the options' rankings
-    std::vector<std::vector<int32_t>> made_at;  // [1 + rankings] of [N, steps]
+    std::vector<std::vector<int32_t>> made_at;              // [1 + rankings] of [N, steps]
   };
   Found run(const sensitivity::Options& options, int chunk = 64) const {
     decode::KvCache cache(model, 1, int(ids.size()));
@@ -69,7 +69,12 @@ struct Setting {
       const auto of_ranking = pass.edges().delta(ranking);
       return std::vector<float>(of_ranking.begin(), of_ranking.end());
     };
-    Found found{std::vector<std::vector<float>>(model.info().n_layers), delta(0), pass.edges().edge_kl(), {}, {}, {pass.list_made_at(0)}};
+    Found found{std::vector<std::vector<float>>(model.info().n_layers),
+                delta(0),
+                pass.edges().edge_kl(),
+                {},
+                {},
+                {pass.list_made_at(0)}};
     for (int i = 1; i <= int(options.rankings.size()); ++i) {
       found.other_delta.push_back(delta(i));
       found.other_kl.push_back(pass.edges().edge_kl(i));
@@ -162,7 +167,9 @@ void require_direct(const Setting& s, const std::vector<PageBudget>& budgets, co
           CHECK(std::abs(delta - expected) < 1e-3 * magnitude + 1e-7);
           if (pages_seen(s.steps[step]) <= budgets[e].k_pages) CHECK(delta == 0);
           const size_t i = size_t(source) * (s.ids.size() - s.n_prompt) + size_t(s.steps[step] - s.n_prompt);
-          const int t0 = ranking.refresh_below ? made_at.at(i) : list_made_at(s.steps[step], s.n_prompt, ranking.refresh_interval);
+          const int t0 = ranking.refresh_below
+                             ? made_at.at(i)
+                             : list_made_at(s.steps[step], s.n_prompt, ranking.refresh_interval);
           if (target == source && t0 == s.steps[step]) CHECK(delta == 0);
         }
         const float kl = kls[(e * 4 + target) * 4 + source];
@@ -178,8 +185,8 @@ TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the
   const std::vector<PageBudget> budgets{{2, 1}, {4, 1}, {4, 3}, {6, 2}};
   const auto found = s.run({budgets, {}, 1e-7, {{PageScore::max, 1}}});
   require_direct(s, budgets, found, {}, {}, found.delta, found.kl, found.made_at[0]);
-  require_direct(s, budgets, found, {config::Score::Page::max, 0, {}}, {PageScore::max, 1}, found.other_delta[0],
-                 found.other_kl[0], found.made_at[1]);
+  require_direct(s, budgets, found, {config::Score::Page::max, 0, {}}, {PageScore::max, 1},
+                 found.other_delta[0], found.other_kl[0], found.made_at[1]);
   CHECK(found.other_delta[0] != found.delta);
   CHECK(s.run({budgets, {}, 1e-7}).delta == found.delta);  // other rankings leave the first as it is
 }
@@ -188,12 +195,15 @@ TEST_CASE("sensitivity: with lists that serve several steps, deltas are those of
   Setting s("llama");
   s.steps = {31, 40, 64, 65, 100, 130, 149};  // 31: its list is that of the first step, 30
   const std::vector<PageBudget> budgets{{2, 1}, {4, 3}, {6, 2}};
-  const std::vector<Ranking> rankings{{PageScore::sum, 4}, {PageScore::max, 8}, {PageScore::sum, 40},
-                                      {PageScore::sum, 1, 0.1}, {PageScore::max, 1, 0.3}};
+  const std::vector<Ranking> rankings{{PageScore::sum, 4},
+                                      {PageScore::max, 8},
+                                      {PageScore::sum, 40},
+                                      {PageScore::sum, 1, 0.1},
+                                      {PageScore::max, 1, 0.3}};
   const auto found = s.run({budgets, {}, 1e-7, rankings});
   for (size_t i = 0; i < rankings.size(); ++i)
-    require_direct(s, budgets, found, {rankings[i].page, 0, {}}, rankings[i], found.other_delta[i], found.other_kl[i],
-                   found.made_at[i + 1]);
+    require_direct(s, budgets, found, {rankings[i].page, 0, {}}, rankings[i], found.other_delta[i],
+                   found.other_kl[i], found.made_at[i + 1]);
   // A signal makes some lists, at other steps in every layer, and never waits longer than 16 steps.
   for (const size_t i : {4u, 5u}) {
     const auto& made_at = found.made_at[i];
@@ -217,7 +227,8 @@ TEST_CASE("sensitivity: with lists that serve several steps, deltas are those of
   for (size_t ranking = 0; ranking < rankings.size(); ++ranking) {
     double worst = 0, largest = 0;
     for (size_t i = 0; i < chunks.other_delta[ranking].size(); ++i) {
-      worst = std::max(worst, std::abs(double(chunks.other_delta[ranking][i]) - found.other_delta[ranking][i]));
+      worst =
+          std::max(worst, std::abs(double(chunks.other_delta[ranking][i]) - found.other_delta[ranking][i]));
       largest = std::max(largest, std::abs(double(found.other_delta[ranking][i])));
     }
     CHECK(worst < 1e-3 * largest);

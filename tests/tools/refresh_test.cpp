@@ -55,8 +55,9 @@ struct Workplace {
     return folder / name;
   }
   Json validate(const std::string& arguments, const std::string& out, const std::string& on = "") const {
-    const auto outcome = run_program("validate --dtype f32 --model " + model + " --data " + (on.empty() ? data : on) + " " +
-                                     arguments + " --resamples 100 --recall-steps 8 --out " + out);
+    const auto outcome =
+        run_program("validate --dtype f32 --model " + model + " --data " + (on.empty() ? data : on) + " " +
+                    arguments + " --resamples 100 --recall-steps 8 --out " + out);
     CAPTURE(outcome.output);
     REQUIRE(outcome.status == 0);
     return Json::parse(read_file(out))["policies"];
@@ -153,9 +154,10 @@ TEST_CASE("refresh: generate, bench, inspect and report know it") {
 TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace has, or the best interval") {
   const Workplace w;
   const std::string grid = " --k-pages 2,4,8 --l-pages 1,2";
-  const auto profiled = run_program("profile --dtype f32 --model " + w.model + " --data " + w.data +
-                                    " --limit 3 --steps 64 --sensitivity --rankings refresh:4,refresh:8,cosine:0.1,cosine:0.3,max" +
-                                    grid + " --out " + (w / "t.h5"));
+  const auto profiled = run_program(
+      "profile --dtype f32 --model " + w.model + " --data " + w.data +
+      " --limit 3 --steps 64 --sensitivity --rankings refresh:4,refresh:8,cosine:0.1,cosine:0.3,max" + grid +
+      " --out " + (w / "t.h5"));
   CAPTURE(profiled.output);
   REQUIRE(profiled.status == 0);
   const auto calibrate = [&](const std::string& rest, const std::string& out) {
@@ -177,26 +179,29 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
   CHECK(config["4"]["refresh_interval"] == 4);
   CHECK(loss("auto") == std::min({loss("1"), loss("4"), loss("8"), loss("cosine:0.1"), loss("cosine:0.3")}));
   CHECK(config["cosine:0.3"]["refresh_interval"] == 1);
-  CHECK(config["cosine:0.3"]["refresh"] == Json{{"signal", "query-cosine"}, {"threshold", 0.3}, {"max_interval", 16}});
+  CHECK(config["cosine:0.3"]["refresh"] ==
+        Json{{"signal", "query-cosine"}, {"threshold", 0.3}, {"max_interval", 16}});
   CHECK(config["cosine:0.3"]["expected"]["attended_ratio"].empty());  // of other texts a run alone tells it
   CHECK(config["4"]["expected"]["recall"].empty());
   std::set<int> lengths;  // of lists: one for all
   for (const Json& layer : config["4"]["layers"])
     if (layer["role"] == "delta") lengths.insert(layer["k_pages"].get<int>());
   CHECK(lengths.size() == 1);
-  // On the samples that it was made from, lists by a signal attend to about as much as the full pass said: sparse
-  // layers below change the queries a little.
+  // On the samples that it was made from, lists by a signal attend to about as much as the full pass said:
+  // sparse layers below change the queries a little.
   for (const std::string refresh : {"cosine:0.1", "cosine:0.3"}) {
     const auto told = config[refresh]["provenance"]["attended_ratio"].get<double>();
-    for (const Json& p : w.validate("--allow-overlap --limit 3 --config " + (w / (refresh + ".json")), w / (refresh + "v.json")))
+    for (const Json& p : w.validate("--allow-overlap --limit 3 --config " + (w / (refresh + ".json")),
+                                    w / (refresh + "v.json")))
       if (p["name"] == "delta") CHECK(p["attended_ratio"].get<double>() == Catch::Approx(told).epsilon(0.02));
   }
   // A target of loss is met at the least cost that any of the rankings allows.
   std::map<std::string, double> ratio;
   for (const std::string refresh : {"1", "4", "8", "cosine:0.1", "cosine:0.3", "auto"}) {
     const auto out = "kl-" + refresh + ".json";
-    const auto outcome = run_program("calibrate " + (w / "t.h5") + grid + " --max-kl " + std::to_string(1.5 * loss("1")) +
-                                     " --refresh " + refresh + " --out " + (w / out));
+    const auto outcome =
+        run_program("calibrate " + (w / "t.h5") + grid + " --max-kl " + std::to_string(1.5 * loss("1")) +
+                    " --refresh " + refresh + " --out " + (w / out));
     CAPTURE(refresh, outcome.output);
     REQUIRE(outcome.status == 0);
     ratio[refresh] = Json::parse(read_file(w / out))["provenance"]["attended_ratio"].get<double>();
@@ -231,7 +236,8 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
     CHECK(Json::parse(read_file(w / ("auto" + more.substr(2, 3) + ".json")))["refresh"].is_null());
   }
   // Where nothing meets a budget, the nearest is the cheapest of all rankings.
-  const auto nothing = run_program("calibrate " + (w / "t.h5") + grid + " --budget attended=500 --refresh auto --out " + (w / "x.json"));
+  const auto nothing = run_program("calibrate " + (w / "t.h5") + grid +
+                                   " --budget attended=500 --refresh auto --out " + (w / "x.json"));
   CHECK(nothing.status == 2);
   CHECK(nothing.output.find("lists ") != std::string::npos);
   refused("--refresh often", "give the steps that a list serves");
@@ -265,8 +271,8 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
     CHECK(row["attended_ratio"].get<double>() >= 1.5 - 1e-6);
     CHECK(row["nll_gap"]["mean"].is_number());
   }
-  CHECK(rows == std::vector<std::string>{"dp", "recall-dp", "dp-refresh-4", "dp-refresh-8", "dp-refresh-cosine-0.3",
-                                         "dp-refresh-cosine-0.1"});
+  CHECK(rows == std::vector<std::string>{"dp", "recall-dp", "dp-refresh-4", "dp-refresh-8",
+                                         "dp-refresh-cosine-0.3", "dp-refresh-cosine-0.1"});
   CHECK(table["methods"][2]["recall"].is_null());
   // What the runs attended to is what validate counts on the same samples.
   for (const auto& [refresh, index] : {std::pair{"1", 0}, {"8", 3}, {"cosine:0.3", 4}}) {

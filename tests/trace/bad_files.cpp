@@ -87,7 +87,8 @@ void write_ranking(hid_t sample, const Raw& raw) {
   h5::write_attribute(group.get(), "refresh_interval", raw.refresh_interval);
   if (raw.leave_out != "edge_kl") write_edge_kl(group.get(), raw.ranking_k);
   if (const h5::Shape shape{1, raw.list_made_at.size()}; shape[1] > 0)
-    h5::Dataset::create(group.get(), "list_made_at", h5::Type::i32, shape, {}).write({0, 0}, shape, raw.list_made_at.data());
+    h5::Dataset::create(group.get(), "list_made_at", h5::Type::i32, shape, {})
+        .write({0, 0}, shape, raw.list_made_at.data());
 }
 
 std::string write_raw(const std::string& path, const std::function<void(Raw&)>& spoil) {
@@ -175,7 +176,8 @@ TEST_CASE("trace: a ranking that is not what it is named is refused") {
 
   // Lists by a signal: of every step, made at a step that is not after it.
   const auto with_lists = [&](std::vector<int32_t> made_at) {
-    std::string told = refused([&](Raw& r) { r.ranking = "cosine-0.9", r.page = "sum", r.list_made_at = made_at; });
+    std::string told =
+        refused([&](Raw& r) { r.ranking = "cosine-0.9", r.page = "sum", r.list_made_at = made_at; });
     if (!told.empty()) return told;
     try {
       Reader(folder / "raw.h5").list_made_at(0, {PageScore::sum, 1, 0.9});

@@ -194,7 +194,9 @@ EdgeSensitivity make_sensitivity(int n_layers, const Sample& sample, std::vector
   };
   edges.kl = make_kl();
   // In the order of their names, as they come back.
-  edges.rankings = {{{PageScore::sum, 1, -0.5}, make_kl()}, {{PageScore::max, 1}, make_kl()}, {{PageScore::sum, 4}, make_kl()}};
+  edges.rankings = {{{PageScore::sum, 1, -0.5}, make_kl()},
+                    {{PageScore::max, 1}, make_kl()},
+                    {{PageScore::sum, 4}, make_kl()}};
   for (int layer = 0; layer < n_layers; ++layer)
     for (int t = first_step; t < sample.info.n_tokens; ++t)
       edges.rankings[0].list_made_at.push_back(std::max(first_step, t - t % (layer + 2)));
@@ -277,10 +279,14 @@ TEST_CASE("trace: sensitivities of other steps, layers or without a value are no
   CHECK_THAT(refused([](auto&, auto& delta) { delta.resize(delta.size() - 6 * 2 * 3); }), ContainsSubstring("other steps"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta.pop_back(); }), ContainsSubstring("not those of its layers"));
   CHECK_THAT(refused([](auto& edges, auto&) { edges.kl.pop_back(); }), ContainsSubstring("not those of its layers"));
-  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[2].kl.pop_back(); }), ContainsSubstring("a ranking's"));
-  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[0].list_made_at.pop_back(); }), ContainsSubstring("a ranking's lists"));
-  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[0].list_made_at.resize(3); }), ContainsSubstring("a ranking's lists"));
-  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].list_made_at.resize(3); }), ContainsSubstring("a ranking's lists"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[2].kl.pop_back(); }),
+             ContainsSubstring("a ranking's"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[0].list_made_at.pop_back(); }),
+             ContainsSubstring("a ranking's lists"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[0].list_made_at.resize(3); }),
+             ContainsSubstring("a ranking's lists"));
+  CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[1].list_made_at.resize(3); }),
+             ContainsSubstring("a ranking's lists"));
   CHECK_THAT(refused([](auto& edges, auto&) { edges.rankings[2].kl[0] = INFINITY; }),
              ContainsSubstring("under the ranking refresh:4 is infinite"));
   CHECK_THAT(refused([](auto&, auto& delta) { delta[7] = INFINITY; }), ContainsSubstring("overflowed"));

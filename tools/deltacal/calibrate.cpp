@@ -144,9 +144,10 @@ void print_summary(const CalibrateOptions& o, const Problem& p, const std::vecto
   const auto& best = choices[0];
   fmt::print("{}: {}\n", o.out, config::describe(best.schedule));
   fmt::print("attended-token ratio {:.2f} on {}, {} {:.4f}, objective {} ({})\n", p.ratio_of(best.attended),
-             o.context               ? fmt::format("steps 0..{}", o.context - 1)
-             : best.schedule.refresh ? "the calibration samples' own lengths, with the lists of full attention's queries"
-                                     : "the calibration samples' own lengths",
+             o.context ? fmt::format("steps 0..{}", o.context - 1)
+             : best.schedule.refresh
+                 ? "the calibration samples' own lengths, with the lists of full attention's queries"
+                 : "the calibration samples' own lengths",
              p.objective == "kl" ? "predicted KL (nats a token)" : "summed recall loss", best.loss,
              p.objective, p.objective_reason);
 }

@@ -128,7 +128,8 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
       ->check(CLI::Range(0, 64));
   c->add_option("--rankings", o.rankings,
                 "also the predicted KL under other rankings of the pages: max (a page counts by its largest "
-                "attention, not by the sum), refresh:N (a list every N steps), cosine:T (a list where the cosine of the queries "
+                "attention, not by the sum), refresh:N (a list every N steps), cosine:T (a list where the "
+                "cosine of the queries "
                 "to those of the last list falls below T, and every 16 steps), max+refresh:N, max+cosine:T")
       ->delimiter(',');
   add_grid(c, o);
@@ -229,8 +230,10 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({"layer", "segment", "schedule"}));
   c->add_option("--refresh", o.refresh,
-                "steps that a list serves, or cosine:T, a list where the queries have moved away from those of the last "
-                "one: of what the trace has (profile --rankings refresh:N, cosine:T), or auto: the one that loses least, "
+                "steps that a list serves, or cosine:T, a list where the queries have moved away from those "
+                "of the last "
+                "one: of what the trace has (profile --rankings refresh:N, cosine:T), or auto: the one that "
+                "loses least, "
                 "under --max-kl the one that costs least")
       ->capture_default_str();
   c->add_option("--alternatives-dir", o.alternatives_dir,
@@ -241,9 +244,10 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       "it as Markdown");
   std::vector<std::string> rows = methods;
   rows.push_back("dp-refresh");
-  c->add_option("--methods", o.methods,
-                "rows of --compare, the others compared with the first; dp-refresh: one for every ranking refresh:N "
-                "and cosine:T of the trace (the latter not under --context)")
+  c->add_option(
+       "--methods", o.methods,
+       "rows of --compare, the others compared with the first; dp-refresh: one for every ranking refresh:N "
+       "and cosine:T of the trace (the latter not under --context)")
       ->delimiter(',')
       ->capture_default_str()
       ->needs(compare)

@@ -109,8 +109,9 @@ class Comparison {
   // known of them.
   void add_refresh(const Ranking& ranking) {
     const auto start = std::chrono::steady_clock::now();
-    const std::string method = ranking.refresh_below ? fmt::format("dp-refresh-cosine-{}", *ranking.refresh_below)
-                                                     : fmt::format("dp-refresh-{}", ranking.refresh_interval);
+    const std::string method = ranking.refresh_below
+                                   ? fmt::format("dp-refresh-cosine-{}", *ranking.refresh_below)
+                                   : fmt::format("dp-refresh-{}", ranking.refresh_interval);
     if (const std::string reason = why_not(o_, ranking); !reason.empty()) {
       fmt::print(stderr, "{} is left out: {}\n", method, reason);
       return;

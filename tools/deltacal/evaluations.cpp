@@ -101,7 +101,8 @@ struct Evaluations::File {
       if (number > 1) {
         try {
           known[{entry.at("schedule"), entry.at("sample"), entry.at("n_prompt_tokens")}] = {
-              entry.at("nll_gap"), entry.at("kl"), entry.at("seconds"), entry.value("attended_share", std::nan(""))};
+              entry.at("nll_gap"), entry.at("kl"), entry.at("seconds"),
+              entry.value("attended_share", std::nan(""))};
         } catch (const Json::exception&) {
           throw bad_input("{}, line {}: no finished run: remove the line, or give another --evaluations",
                           path, number);

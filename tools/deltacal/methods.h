@@ -43,7 +43,8 @@ struct Problem {
   calib::Order order = calib::Order::additive;
   std::vector<int> samples = {};  // of the trace, that all of this is of
 
-  // Positions that a schedule of the solver attends to; where a signal makes the lists, its cost, which is in positions.
+  // Positions that a schedule of the solver attends to; where a signal makes the lists, its cost, which is in
+  // positions.
   long long attended(const calib::schedule::Candidate&) const;
   double ratio_of(long long attended) const;  // attended-token ratio
   double ratio_of(const config::Schedule& s) const {

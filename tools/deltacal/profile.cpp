@@ -92,7 +92,8 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
     pass = std::max(pass, 1e-9 * sensitivity::Sensitivity::bytes(d, lengths.back(), n_steps, *sensitivity));
     trace += 1.0 * sensitivity->loss.n_gradients() * sensitivity->budgets.size() * d.info.n_layers *
              (d.info.n_layers + 1) * n_steps;
-    trace += 4.0 * double(1 + sensitivity->rankings.size()) * sensitivity->budgets.size() * d.info.n_layers * d.info.n_layers;
+    trace += 4.0 * double(1 + sensitivity->rankings.size()) * sensitivity->budgets.size() * d.info.n_layers *
+             d.info.n_layers;
     for (const Ranking& ranking : sensitivity->rankings)
       if (ranking.refresh_below) trace += 4.0 * d.info.n_layers * lengths.back();
   }

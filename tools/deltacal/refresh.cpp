@@ -9,7 +9,8 @@
 namespace deltacal::tools {
 namespace {
 
-constexpr const char* forms = "give the steps that a list serves, 1 or more, cosine:T with T from -1 to 1, or auto";
+constexpr const char* forms =
+    "give the steps that a list serves, 1 or more, cosine:T with T from -1 to 1, or auto";
 
 // Of --refresh; empty: auto.
 std::optional<Ranking> ranking_of(const CalibrateOptions& o) {
@@ -45,7 +46,8 @@ bool is_every_step(const CalibrateOptions& o) {
 // [n_samples][n_layers, steps]
 std::vector<std::vector<int32_t>> lists_of(const trace::Reader& trace, const Ranking& ranking) {
   std::vector<std::vector<int32_t>> lists;
-  for (int sample = 0; sample < trace.n_samples(); ++sample) lists.push_back(trace.list_made_at(sample, ranking));
+  for (int sample = 0; sample < trace.n_samples(); ++sample)
+    lists.push_back(trace.list_made_at(sample, ranking));
   return lists;
 }
 
@@ -54,10 +56,12 @@ std::vector<std::vector<int32_t>> lists_of(const trace::Reader& trace, const Ran
 std::string why_not(const CalibrateOptions& o, const Ranking& ranking) {
   if (!ranking.refresh_below) return "";
   if (o.context > 0)
-    return fmt::format("when a signal makes lists is known of the samples' own steps, not of --context {}", o.context);
+    return fmt::format("when a signal makes lists is known of the samples' own steps, not of --context {}",
+                       o.context);
   if (o.carry > 0)
-    return fmt::format("--carry {} needs the scores of every delta layer at the same steps, a signal has steps for each",
-                       o.carry);
+    return fmt::format(
+        "--carry {} needs the scores of every delta layer at the same steps, a signal has steps for each",
+        o.carry);
   return "";
 }
 
@@ -90,8 +94,8 @@ Problem with_refresh(const Problem& of, const CalibrateOptions& o, const trace::
 
 namespace {
 
-// The task whose best schedule meets the goal with the least loss, or cost; where none meets it, the task that can cost
-// the least.
+// The task whose best schedule meets the goal with the least loss, or cost; where none meets it, the task
+// that can cost the least.
 const Problem& best_of(const std::vector<Problem>& problems) {
   constexpr double infinite = std::numeric_limits<double>::infinity();
   std::vector<double> value, least_cost;
@@ -139,7 +143,9 @@ void check_refresh(const CalibrateOptions& o) {
     if (const std::string reason = why_not(o, *asked); !reason.empty())
       throw bad_input("--refresh {}: {}", o.refresh, reason);
   if (o.compare)
-    throw bad_input("--refresh {}: --compare has a row for every ranking of the trace whose lists serve several steps", o.refresh);
+    throw bad_input(
+        "--refresh {}: --compare has a row for every ranking of the trace whose lists serve several steps",
+        o.refresh);
   if (o.transfer || o.fit_head_weights)
     throw bad_input(
         "--refresh {} goes neither with --transfer nor with --fit-head-weights, which know a new list at "

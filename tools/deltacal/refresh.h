@@ -1,4 +1,5 @@
-// Schedules whose lists serve several steps: the solver's task under a ranking refresh:N or cosine:T of the trace.
+// Schedules whose lists serve several steps: the solver's task under a ranking refresh:N or cosine:T of the
+// trace.
 #pragma once
 #include <string>
 #include <vector>
@@ -17,8 +18,9 @@ std::string why_not(const CalibrateOptions&, const Ranking&);
 // The same task with lists made so. bad_input, with the flag of profile, where the trace has no such ranking.
 Problem with_refresh(const Problem&, const CalibrateOptions&, const trace::Reader&, const Ranking&);
 
-// The task that --refresh asks for: as it is, that of a ranking, or (auto) that of the recorded ranking, lists at every
-// step among them, whose best schedule meets the goal with the least loss (the least cost, for a target of loss).
+// The task that --refresh asks for: as it is, that of a ranking, or (auto) that of the recorded ranking,
+// lists at every step among them, whose best schedule meets the goal with the least loss (the least cost, for
+// a target of loss).
 Problem choose_refresh(Problem, const CalibrateOptions&, const trace::Reader&);
 
 // bad_input unless --refresh is 1, an interval, cosine:T or auto, and goes with the other options.

@@ -3,8 +3,6 @@
 // page needs one reduction over four lanes at the end. No two blocks share a result: one pass, no merge.
 // Bound by the tensor cores and, a third of it, exponentials: 2 head_dim operations a row, head and key. Keys are read
 // once for 16 rows, from L2; queries once for a block's 128 or 256 keys.
-#include <cuda_runtime.h>
-
 #include "core/error.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/row_tile/tile.cuh"
@@ -136,20 +134,21 @@ __global__ void __launch_bounds__(n_threads, 2) record(const Params p) {
 }
 
 template <class T, int head_dim>
-void launch_of(const Params& p, cudaStream_t stream) {
+const char* launch_of(const Params& p, cudaStream_t stream) {
   const dim3 grid((p.n_rows + tile_rows - 1) / tile_rows,
                   (p.out_pages + pages_per_block(head_dim) - 1) / pages_per_block(head_dim));
-  record<T, head_dim><<<grid, n_threads, 0, stream>>>(p);
+  return launch_kernel(record<T, head_dim>, grid, n_threads, stream, p);
 }
 
 template <class T>
-void launch_typed(const Params& p, cudaStream_t stream) {
+const char* launch_typed(const Params& p, cudaStream_t stream) {
   switch (p.head_dim) {
     case 64: return launch_of<T, 64>(p, stream);
     case 96: return launch_of<T, 96>(p, stream);
     case 128: return launch_of<T, 128>(p, stream);
     case 256: return launch_of<T, 256>(p, stream);
   }
+  return "no kernel for this head dimension";
 }
 
 }  // namespace
@@ -157,9 +156,8 @@ void launch_typed(const Params& p, cudaStream_t stream) {
 void launch(const Params& p, cudaStream_t stream) {
   check(p);
   if (p.n_rows == 0) return;
-  p.type == Type::bf16 ? launch_typed<__nv_bfloat16>(p, stream) : launch_typed<__half>(p, stream);
-  if (const cudaError_t e = cudaGetLastError(); e != cudaSuccess)
-    throw failure("page_score on the GPU: {}", cudaGetErrorString(e));
+  const char* why = p.type == Type::bf16 ? launch_typed<Bf16>(p, stream) : launch_typed<F16>(p, stream);
+  if (why) throw failure("page_score on the GPU: {}", why);
 }
 
 }  // namespace deltacal::kernels::cuda::page_score

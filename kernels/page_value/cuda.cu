@@ -3,8 +3,6 @@
 // product summed over four lanes. Each gradient computes the probabilities anew (a third of its work); the first one
 // writes the masses. Bound by the tensor cores, 6 head_dim operations a row, head, key and gradient, and by writing
 // n_heads pages for each row, 4 bytes each.
-#include <cuda_runtime.h>
-
 #include "core/error.h"
 #include "kernels/page_value/cuda.h"
 #include "kernels/row_tile/tile.cuh"
@@ -17,19 +15,6 @@ using namespace row_tile;
 // Staged at a time with queries and both terms of the gradient, within 48 KB.
 __host__ __device__ constexpr int heads_staged(int head_dim) {
   return head_dim <= 96 ? 4 : head_dim <= 128 ? 3 : 1;
-}
-
-__device__ __forceinline__ __nv_bfloat16 rounded(float x, __nv_bfloat16) {
-  return __float2bfloat16_rn(x);
-}
-__device__ __forceinline__ __half rounded(float x, __half) {
-  return __float2half_rn(x);
-}
-__device__ __forceinline__ float widened(__nv_bfloat16 x) {
-  return __bfloat162float(x);
-}
-__device__ __forceinline__ float widened(__half x) {
-  return __half2float(x);
 }
 
 // Two neighbouring dimensions as they lie in memory, the first in the lower half.
@@ -68,8 +53,9 @@ __device__ __forceinline__ void stage_gradients(char* high, char* low, float* un
     for (int j = 0; j < per_lane; ++j) {
       if (lane + 32 * j >= n_pairs) continue;
       const float a = x[j].x * scale, b = x[j].y * scale;
-      const T a_high = rounded(a, T()), b_high = rounded(b, T());
-      const T a_low = rounded(a - widened(a_high), T()), b_low = rounded(b - widened(b_high), T());
+      T a_high, b_high, a_low, b_low;
+      round_to(a_high, a), round_to(b_high, b);
+      round_to(a_low, a - widened(a_high)), round_to(b_low, b - widened(b_high));
       const int at = i * row_bytes(head_dim) + 4 * (lane + 32 * j);
       *reinterpret_cast<unsigned*>(high + at) = pair(a_high, b_high);
       *reinterpret_cast<unsigned*>(low + at) = pair(a_low, b_low);
@@ -163,19 +149,20 @@ __global__ void __launch_bounds__(n_threads, head_dim <= 128 ? 2 : 1) page_value
 }
 
 template <class T, int head_dim>
-void launch_of(const Params& p, cudaStream_t stream) {
+const char* launch_of(const Params& p, cudaStream_t stream) {
   const dim3 grid((p.n_rows + tile_rows - 1) / tile_rows, (p.out_pages + n_warps - 1) / n_warps, p.n_gradients);
-  page_values<T, head_dim><<<grid, n_threads, 0, stream>>>(p);
+  return launch_kernel(page_values<T, head_dim>, grid, n_threads, stream, p);
 }
 
 template <class T>
-void launch_typed(const Params& p, cudaStream_t stream) {
+const char* launch_typed(const Params& p, cudaStream_t stream) {
   switch (p.head_dim) {
     case 64: return launch_of<T, 64>(p, stream);
     case 96: return launch_of<T, 96>(p, stream);
     case 128: return launch_of<T, 128>(p, stream);
     case 256: return launch_of<T, 256>(p, stream);
   }
+  return "no kernel for this head dimension";
 }
 
 }  // namespace
@@ -183,9 +170,8 @@ void launch_typed(const Params& p, cudaStream_t stream) {
 void launch(const Params& p, cudaStream_t stream) {
   check(p);
   if (p.n_rows == 0) return;
-  p.type == Type::bf16 ? launch_typed<__nv_bfloat16>(p, stream) : launch_typed<__half>(p, stream);
-  if (const cudaError_t e = cudaGetLastError(); e != cudaSuccess)
-    throw failure("page_value on the GPU: {}", cudaGetErrorString(e));
+  const char* why = p.type == Type::bf16 ? launch_typed<Bf16>(p, stream) : launch_typed<F16>(p, stream);
+  if (why) throw failure("page_value on the GPU: {}", why);
 }
 
 }  // namespace deltacal::kernels::cuda::page_value

@@ -1,44 +1,11 @@
 // What a warp does with a row tile (kernels/row_tile/layout.h).
 #pragma once
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <cstdint>
-#include <type_traits>
 
+#include "kernels/row_tile/instructions.cuh"
 #include "kernels/row_tile/layout.h"
 
 namespace deltacal::kernels::cuda::row_tile {
-
-// c [16, 8] += a [16, 16] b [8, 16]^T
-template <class T>
-__device__ __forceinline__ void mma(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
-                                    unsigned b1) {
-  static_assert(sizeof(T) == 2);
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  } else {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-  }
-}
-
-// 2^x to two units in the last place, results below 2^-126 as 0.
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-// The larger; NaN if either is.
-__device__ __forceinline__ float larger(float a, float b) {
-  float y;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
-  return y;
-}
 
 __device__ __forceinline__ int lane_of_thread() {
   return int(threadIdx.x) % 32;
@@ -111,16 +78,6 @@ __device__ __forceinline__ void add_products(float (&sum)[n_tiles][4], const cha
 #pragma unroll
     for (int n = 0; n < n_tiles; ++n) mma<T>(sum[n], low.z, high.z, low.w, high.w, keys[n][c].z, keys[n][c].w);
   }
-}
-
-// 16 bytes to shared memory, zeros unless `there`; done for all after copies_done() and a barrier.
-__device__ __forceinline__ void copy_chunk(void* to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(unsigned(__cvta_generic_to_shared(to))), "l"(from),
-               "r"(there ? 16 : 0)
-               : "memory");
-}
-__device__ __forceinline__ void copies_done() {
-  asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
 // Copies `n_heads` heads of the tile's rows into shared memory, [n_heads, 16, row_bytes], by all threads of the block.

@@ -7,12 +7,14 @@ namespace deltacal::kernels::cuda {
 
 #if __CUDA_ARCH__ >= 900
 
-// An mbarrier is 8 bytes of shared memory. After init_barriers_done() and a barrier of the threads it can be used.
+// An mbarrier is 8 bytes of shared memory. After init_barriers_done() by the thread that initialised it and a barrier of
+// the threads it can be used, by copies too.
 __device__ __forceinline__ void init_barrier(uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
 __device__ __forceinline__ void init_barriers_done() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 // Arrives and says how many bytes of copies the phase waits for.

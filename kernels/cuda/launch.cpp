@@ -64,8 +64,8 @@ void check_cache(const char* kernel, const PagedKv& kv, int n_heads) {
   require(long(kv.n_pages) * kv.n_kv_heads < (1L << 31), kernel, "kv.n_pages", kv.n_pages,
           "fewer than 2^31 blocks over all key/value heads");
   require(kv.max_pages >= 1, kernel, "kv.max_pages", kv.max_pages, "at least 1");
-  require_pointer(kernel, "kv.keys", kv.keys);
-  require_pointer(kernel, "kv.values", kv.values);
+  require_aligned(kernel, "kv.keys", kv.keys, 16);
+  require_aligned(kernel, "kv.values", kv.values, 16);
   require_pointer(kernel, "kv.page_table", kv.page_table);
   require(n_heads >= 1 && n_heads % kv.n_kv_heads == 0, kernel, "n_heads", n_heads,
           "a multiple of kv.n_kv_heads = " + std::to_string(kv.n_kv_heads));

@@ -45,6 +45,11 @@ inline void require(bool ok, const char* kernel, const char* field, long found, 
 inline void require_pointer(const char* kernel, const char* field, const void* pointer) {
   require(pointer != nullptr, kernel, field, "null", "an array in device memory");
 }
+inline void require_aligned(const char* kernel, const char* field, const void* pointer, int bytes) {
+  require_pointer(kernel, field, pointer);
+  require(reinterpret_cast<uintptr_t>(pointer) % uintptr_t(bytes) == 0, kernel, field, std::string("not aligned"),
+          "an array aligned to " + std::to_string(bytes) + " bytes");
+}
 
 // Shapes and arrays of a cache, and heads that divide into its key/value heads.
 void check_cache(const char* kernel, const PagedKv&, int n_heads);

@@ -3,13 +3,11 @@
 // page needs one reduction over four lanes at the end. No two blocks share a result: one pass, no merge.
 // Bound by the tensor cores and, a third of it, exponentials: 2 head_dim operations a row, head and key. Keys are read
 // once for 16 rows, from L2; queries once for a block's 128 or 256 keys.
-#include "core/error.h"
-#include "kernels/page_score/cuda.h"
+#pragma once
+#include "kernels/record_scores/params.h"
 #include "kernels/row_tile/tile.cuh"
 
-namespace deltacal::kernels::cuda::page_score {
-namespace {
-
+namespace deltacal::kernels::cuda::record_scores {
 using namespace row_tile;
 
 // Of one warp: so many that its share of the keys leaves registers for the rest.
@@ -48,7 +46,7 @@ __device__ __forceinline__ void take_head(float (&top)[2 * n_pages][4], float (&
   for (int n = 0; n < 2 * n_pages; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      top[n][e] = larger(top[n][e], weight * alpha[n][e]);
+      top[n][e] = max_nan(top[n][e], weight * alpha[n][e]);
       sum[n / 2][e / 2] += alpha[n][e];
     }
 }
@@ -71,7 +69,7 @@ __device__ __forceinline__ void page_scores(float (&score)[n_pages][2], const fl
       const float a = top[2 * j][2 * i], b = top[2 * j][2 * i + 1];
       const float c = top[2 * j + 1][2 * i], d = top[2 * j + 1][2 * i + 1];
       score[j][i] = page == Page::sum ? quad_sum((a + b) + (c + d))
-                                      : quad_larger(larger(larger(a, b), larger(c, d)));
+                                      : quad_max(max_nan(max_nan(a, b), max_nan(c, d)));
     }
 }
 
@@ -84,10 +82,11 @@ __global__ void __launch_bounds__(n_threads, 2) record(const Params p) {
   const int64_t first_row = int64_t(blockIdx.x) * tile_rows;
   const int block_page = int(blockIdx.y) * pages_per_block(head_dim);
   const int first_page = block_page + warp_of_thread() * n_pages, first_key = first_page * 16;
+  wait_for_previous();
   const Sight sight(p.position, int(first_row), p.n_rows, p.n_keys);
   const bool block_sees = block_page * 16 <= sight.longest, warp_sees = first_key <= sight.longest;
   const int rows = int(min(int64_t(tile_rows), p.n_rows - first_row));
-  const float scale = p.scale * 1.44269504088896341f;
+  const float scale = p.scale * log2_e;
 
   float top[n_tiles][4] = {}, total[n_pages][2] = {};
   for (int g = 0; g < p.n_kv_heads; ++g) {
@@ -133,31 +132,24 @@ __global__ void __launch_bounds__(n_threads, 2) record(const Params p) {
                          first_page, p.out_pages);
 }
 
-template <class T, int head_dim>
-const char* launch_of(const Params& p, cudaStream_t stream) {
-  const dim3 grid((p.n_rows + tile_rows - 1) / tile_rows,
-                  (p.out_pages + pages_per_block(head_dim) - 1) / pages_per_block(head_dim));
-  return launch_kernel(record<T, head_dim>, grid, n_threads, stream, p);
+inline dim3 grid_of(const Params& p) {
+  return dim3((p.n_rows + tile_rows - 1) / tile_rows,
+              (p.out_pages + pages_per_block(p.head_dim) - 1) / pages_per_block(p.head_dim));
 }
 
 template <class T>
-const char* launch_typed(const Params& p, cudaStream_t stream) {
-  switch (p.head_dim) {
-    case 64: return launch_of<T, 64>(p, stream);
-    case 96: return launch_of<T, 96>(p, stream);
-    case 128: return launch_of<T, 128>(p, stream);
-    case 256: return launch_of<T, 256>(p, stream);
+auto kernel_of(int head_dim) {
+  switch (head_dim) {
+    case 64: return record<T, 64>;
+    case 96: return record<T, 96>;
+    case 128: return record<T, 128>;
+    default: return record<T, 256>;
   }
-  return "no kernel for this head dimension";
 }
 
-}  // namespace
-
-void launch(const Params& p, cudaStream_t stream) {
-  check(p);
-  if (p.n_rows == 0) return;
-  const char* why = p.type == Type::bf16 ? launch_typed<Bf16>(p, stream) : launch_typed<F16>(p, stream);
-  if (why) throw failure("page_score on the GPU: {}", why);
+// The kernel for checked parameters, n_threads a block.
+inline auto kernel_of(const Params& p) {
+  return p.type == Type::bf16 ? kernel_of<bf16>(p.head_dim) : kernel_of<f16>(p.head_dim);
 }
 
-}  // namespace deltacal::kernels::cuda::page_score
+}  // namespace deltacal::kernels::cuda::record_scores

@@ -1,10 +1,10 @@
-#include "kernels/page_score/cuda.h"
+#include "kernels/record_scores/params.h"
 #include "kernels/row_tile/check.h"
 
-namespace deltacal::kernels::cuda::page_score {
+namespace deltacal::kernels::cuda::record_scores {
 
 void check(const Params& p) {
-  constexpr const char* kernel = "page_score (CUDA)";
+  constexpr const char* kernel = "record_scores";
   require(p.n_rows >= 0, kernel, "n_rows", p.n_rows, "at least 0");
   if (p.n_rows == 0) return;
   row_tile::check_shape(kernel, {p.n_rows, p.n_heads, p.n_kv_heads, p.head_dim, p.n_keys, p.out_pages});
@@ -18,4 +18,4 @@ void check(const Params& p) {
   require_pointer(kernel, "score", p.score);
 }
 
-}  // namespace deltacal::kernels::cuda::page_score
+}  // namespace deltacal::kernels::cuda::record_scores

@@ -5,14 +5,11 @@
 #include <cstdint>
 
 #include "kernels/page_score/page.h"
-#include "kernels/row_tile/layout.h"
+#include "kernels/cuda/paged.h"
 
-typedef struct CUstream_st* cudaStream_t;
-
-namespace deltacal::kernels::cuda::page_score {
+namespace deltacal::kernels::cuda::record_scores {
 
 using kernels::page_score::Page;
-using row_tile::Type;
 
 // Arrays in device memory, q and keys aligned to 16 bytes.
 struct Params {
@@ -37,8 +34,4 @@ struct Params {
 // Shapes and pointers, without a device. Throws Error naming the field.
 void check(const Params&);
 
-// Checks and launches. Allocates nothing, waits for nothing, may be captured into a graph. What the arrays hold is not
-// checked. A head whose lse is not finite has no softmax: its row is NaN on every page it sees.
-void launch(const Params&, cudaStream_t);
-
-}  // namespace deltacal::kernels::cuda::page_score
+}  // namespace deltacal::kernels::cuda::record_scores

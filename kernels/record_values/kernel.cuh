@@ -3,26 +3,16 @@
 // product summed over four lanes. Each gradient computes the probabilities anew (a third of its work); the first one
 // writes the masses. Bound by the tensor cores, 6 head_dim operations a row, head, key and gradient, and by writing
 // n_heads pages for each row, 4 bytes each.
-#include "core/error.h"
-#include "kernels/page_value/cuda.h"
+#pragma once
+#include "kernels/record_values/params.h"
 #include "kernels/row_tile/tile.cuh"
 
-namespace deltacal::kernels::cuda::page_value {
-namespace {
-
+namespace deltacal::kernels::cuda::record_values {
 using namespace row_tile;
 
 // Staged at a time with queries and both terms of the gradient, within 48 KB.
 __host__ __device__ constexpr int heads_staged(int head_dim) {
   return head_dim <= 96 ? 4 : head_dim <= 128 ? 3 : 1;
-}
-
-// Two neighbouring dimensions as they lie in memory, the first in the lower half.
-template <class T>
-__device__ __forceinline__ unsigned pair(T first, T second) {
-  static_assert(sizeof(T) == 2);
-  return unsigned(reinterpret_cast<const unsigned short&>(first)) |
-         unsigned(reinterpret_cast<const unsigned short&>(second)) << 16;
 }
 
 // The gradients of `n_heads` heads of the tile's rows, scaled by a power of two and split into `high` + `low`, both
@@ -43,9 +33,9 @@ __device__ __forceinline__ void stage_gradients(char* high, char* low, float* un
     for (int j = 0; j < per_lane; ++j) {
       const bool there = row < n_rows && lane + 32 * j < n_pairs;
       x[j] = there ? __ldg(source + lane + 32 * j) : make_float2(0, 0);
-      largest = larger(largest, larger(fabsf(x[j].x), fabsf(x[j].y)));
+      largest = max_nan(largest, max_nan(fabsf(x[j].x), fabsf(x[j].y)));
     }
-    for (int step = 1; step < 32; step *= 2) largest = larger(largest, __shfl_xor_sync(~0u, largest, step));
+    for (int step = 1; step < 32; step *= 2) largest = max_nan(largest, __shfl_xor_sync(~0u, largest, step));
     const int exponent = scale_exponent(__float_as_uint(largest));
     const float scale = __uint_as_float(power_bits(exponent));
     if (lane == 0) unscale[i] = __uint_as_float(power_bits(-exponent));
@@ -53,12 +43,11 @@ __device__ __forceinline__ void stage_gradients(char* high, char* low, float* un
     for (int j = 0; j < per_lane; ++j) {
       if (lane + 32 * j >= n_pairs) continue;
       const float a = x[j].x * scale, b = x[j].y * scale;
-      T a_high, b_high, a_low, b_low;
-      round_to(a_high, a), round_to(b_high, b);
-      round_to(a_low, a - widened(a_high)), round_to(b_low, b - widened(b_high));
+      const uint32_t first = pack<T>(a, b);
+      const float2 known = unpack<T>(first);
       const int at = i * row_bytes(head_dim) + 4 * (lane + 32 * j);
-      *reinterpret_cast<unsigned*>(high + at) = pair(a_high, b_high);
-      *reinterpret_cast<unsigned*>(low + at) = pair(a_low, b_low);
+      *reinterpret_cast<uint32_t*>(high + at) = first;
+      *reinterpret_cast<uint32_t*>(low + at) = pack<T>(a - known.x, b - known.y);
     }
   }
 }
@@ -94,11 +83,12 @@ __global__ void __launch_bounds__(n_threads, head_dim <= 128 ? 2 : 1) page_value
   const int64_t first_row = int64_t(blockIdx.x) * tile_rows;
   const int block_page = int(blockIdx.y) * n_warps;
   const int page = block_page + warp_of_thread(), first_key = page * 16;
+  wait_for_previous();
   const Sight sight(p.position, int(first_row), p.n_rows, p.n_keys);
   const bool block_sees = block_page * 16 <= sight.longest, warp_sees = first_key <= sight.longest;
   const int rows = int(min(int64_t(tile_rows), p.n_rows - first_row));
   const int64_t gradient_row = int64_t(gradient) * p.n_rows + first_row;
-  const float scale = p.scale * 1.44269504088896341f;
+  const float scale = p.scale * log2_e;
 
   for (int g = 0; g < p.n_kv_heads; ++g) {
     uint4 keys[2][head_dim / 32], values[2][head_dim / 32];
@@ -148,30 +138,23 @@ __global__ void __launch_bounds__(n_threads, head_dim <= 128 ? 2 : 1) page_value
   }
 }
 
-template <class T, int head_dim>
-const char* launch_of(const Params& p, cudaStream_t stream) {
-  const dim3 grid((p.n_rows + tile_rows - 1) / tile_rows, (p.out_pages + n_warps - 1) / n_warps, p.n_gradients);
-  return launch_kernel(page_values<T, head_dim>, grid, n_threads, stream, p);
+inline dim3 grid_of(const Params& p) {
+  return dim3((p.n_rows + tile_rows - 1) / tile_rows, (p.out_pages + n_warps - 1) / n_warps, p.n_gradients);
 }
 
 template <class T>
-const char* launch_typed(const Params& p, cudaStream_t stream) {
-  switch (p.head_dim) {
-    case 64: return launch_of<T, 64>(p, stream);
-    case 96: return launch_of<T, 96>(p, stream);
-    case 128: return launch_of<T, 128>(p, stream);
-    case 256: return launch_of<T, 256>(p, stream);
+auto kernel_of(int head_dim) {
+  switch (head_dim) {
+    case 64: return page_values<T, 64>;
+    case 96: return page_values<T, 96>;
+    case 128: return page_values<T, 128>;
+    default: return page_values<T, 256>;
   }
-  return "no kernel for this head dimension";
 }
 
-}  // namespace
-
-void launch(const Params& p, cudaStream_t stream) {
-  check(p);
-  if (p.n_rows == 0) return;
-  const char* why = p.type == Type::bf16 ? launch_typed<Bf16>(p, stream) : launch_typed<F16>(p, stream);
-  if (why) throw failure("page_value on the GPU: {}", why);
+// The kernel for checked parameters, n_threads a block.
+inline auto kernel_of(const Params& p) {
+  return p.type == Type::bf16 ? kernel_of<bf16>(p.head_dim) : kernel_of<f16>(p.head_dim);
 }
 
-}  // namespace deltacal::kernels::cuda::page_value
+}  // namespace deltacal::kernels::cuda::record_values

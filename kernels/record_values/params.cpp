@@ -1,10 +1,10 @@
-#include "kernels/page_value/cuda.h"
+#include "kernels/record_values/params.h"
 #include "kernels/row_tile/check.h"
 
-namespace deltacal::kernels::cuda::page_value {
+namespace deltacal::kernels::cuda::record_values {
 
 void check(const Params& p) {
-  constexpr const char* kernel = "page_value (CUDA)";
+  constexpr const char* kernel = "record_values";
   require(p.n_rows >= 0, kernel, "n_rows", p.n_rows, "at least 0");
   require(p.n_gradients >= 1 && p.n_gradients <= 65535, kernel, "n_gradients", p.n_gradients, "1 to 65535");
   if (p.n_rows == 0) return;
@@ -24,4 +24,4 @@ void check(const Params& p) {
   require_pointer(kernel, "value", p.value);
 }
 
-}  // namespace deltacal::kernels::cuda::page_value
+}  // namespace deltacal::kernels::cuda::record_values

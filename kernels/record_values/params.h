@@ -11,13 +11,9 @@
 #pragma once
 #include <cstdint>
 
-#include "kernels/row_tile/layout.h"
+#include "kernels/cuda/paged.h"
 
-typedef struct CUstream_st* cudaStream_t;
-
-namespace deltacal::kernels::cuda::page_value {
-
-using row_tile::Type;
+namespace deltacal::kernels::cuda::record_values {
 
 // Arrays in device memory, q, keys and values aligned to 16 bytes, gradient to 8.
 struct Params {
@@ -41,8 +37,4 @@ struct Params {
 // Shapes and pointers, without a device. Throws Error naming the field.
 void check(const Params&);
 
-// Checks and launches. Allocates nothing, waits for nothing, may be captured into a graph. What the arrays hold is not
-// checked. A head whose lse is not finite has no softmax: it is NaN on every page its row sees.
-void launch(const Params&, cudaStream_t);
-
-}  // namespace deltacal::kernels::cuda::page_value
+}  // namespace deltacal::kernels::cuda::record_values

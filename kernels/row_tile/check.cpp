@@ -6,7 +6,7 @@ void check_shape(const char* kernel, const Shape& s) {
   require(s.n_kv_heads >= 1, kernel, "n_kv_heads", s.n_kv_heads, "at least 1");
   require(s.n_heads >= 1 && s.n_heads % s.n_kv_heads == 0, kernel, "n_heads", s.n_heads,
           fmt::format("a multiple of n_kv_heads = {}", s.n_kv_heads).c_str());
-  require(has_kernel(s.head_dim), kernel, "head_dim", s.head_dim, "64, 96, 128 or 256 on a GPU");
+  require(has_head_dim(s.head_dim), kernel, "head_dim", s.head_dim, "64, 96, 128 or 256 on a GPU");
   require(s.n_keys >= 1 && s.n_keys <= max_keys, kernel, "n_keys", s.n_keys,
           fmt::format("1 to {}", max_keys).c_str());
   require(s.out_pages >= pages_for(s.n_keys) && s.out_pages <= pages_for(max_keys), kernel, "out_pages", s.out_pages,

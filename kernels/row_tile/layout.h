@@ -8,11 +8,7 @@
 // queries come out of shared memory as they went in.
 #pragma once
 
-#ifdef __CUDACC__
-#define DELTACAL_HOST_DEVICE __host__ __device__
-#else
-#define DELTACAL_HOST_DEVICE
-#endif
+#include "kernels/cuda/paged.h"
 
 namespace deltacal::kernels::cuda::row_tile {
 
@@ -20,15 +16,8 @@ inline constexpr int tile_rows = 16;  // rows of the left operand of one mma
 inline constexpr int n_warps = 8;     // of a block; each has pages of its own and sees all rows and heads
 inline constexpr int n_threads = 32 * n_warps;
 
-// The operands' type. Products are summed in float.
-enum class Type { bf16, f16 };
-
 // So many keys at most: a grid has 65,535 blocks in its second dimension.
 inline constexpr int max_keys = 1 << 22;
-
-DELTACAL_HOST_DEVICE constexpr bool has_kernel(int head_dim) {
-  return head_dim == 64 || head_dim == 96 || head_dim == 128 || head_dim == 256;
-}
 
 // Bytes from one staged row to the next in shared memory. Eight lanes that read together hold two rows of 64 bytes: an
 // odd multiple of 64 puts them into all 32 banks.

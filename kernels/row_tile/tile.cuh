@@ -16,12 +16,11 @@ __device__ __forceinline__ int warp_of_thread() {
 
 // Over the four lanes that hold the columns of one row.
 __device__ __forceinline__ float quad_sum(float x) {
-  x += __shfl_xor_sync(~0u, x, 1);
-  return x + __shfl_xor_sync(~0u, x, 2);
+  return lanes_sum<4>(x);
 }
-__device__ __forceinline__ float quad_larger(float x) {
-  x = larger(x, __shfl_xor_sync(~0u, x, 1));
-  return larger(x, __shfl_xor_sync(~0u, x, 2));
+__device__ __forceinline__ float quad_max(float x) {
+  x = max_nan(x, __shfl_xor_sync(all_lanes, x, 1));
+  return max_nan(x, __shfl_xor_sync(all_lanes, x, 2));
 }
 
 // Which keys the rows of a tile see: row r sees keys 0..position[r].
@@ -39,8 +38,8 @@ struct Sight {
       if (there) shortest = min(shortest, position[i]);
     }
     for (int step = 4; step < 32; step *= 2) {
-      longest = max(longest, __shfl_xor_sync(~0u, longest, step));
-      shortest = min(shortest, __shfl_xor_sync(~0u, shortest, step));
+      longest = max(longest, __shfl_xor_sync(all_lanes, longest, step));
+      shortest = min(shortest, __shfl_xor_sync(all_lanes, shortest, step));
     }
   }
   // Whether some row does not see all keys before `end`.
@@ -73,10 +72,11 @@ __device__ __forceinline__ void add_products(float (&sum)[n_tiles][4], const cha
   for (int c = 0; c < head_dim / 32; ++c) {
     const uint4 low = *reinterpret_cast<const uint4*>(rows + chunk_byte(head_dim, lane / 4, lane, c));
     const uint4 high = *reinterpret_cast<const uint4*>(rows + chunk_byte(head_dim, lane / 4 + 8, lane, c));
+    const uint32_t first[4] = {low.x, high.x, low.y, high.y}, second[4] = {low.z, high.z, low.w, high.w};
 #pragma unroll
-    for (int n = 0; n < n_tiles; ++n) mma<T>(sum[n], low.x, high.x, low.y, high.y, keys[n][c].x, keys[n][c].y);
+    for (int n = 0; n < n_tiles; ++n) mma<T>(sum[n], first, keys[n][c].x, keys[n][c].y);
 #pragma unroll
-    for (int n = 0; n < n_tiles; ++n) mma<T>(sum[n], low.z, high.z, low.w, high.w, keys[n][c].z, keys[n][c].w);
+    for (int n = 0; n < n_tiles; ++n) mma<T>(sum[n], second, keys[n][c].z, keys[n][c].w);
   }
 }
 
@@ -90,7 +90,7 @@ __device__ __forceinline__ void stage_rows(char* to, const T* from, int64_t row_
   for (int i = int(threadIdx.x); i < n_heads * tile_rows * chunks; i += n_threads) {
     const int chunk = i % chunks, row = i / chunks % tile_rows, head = i / chunks / tile_rows;
     const bool there = row < n_rows;
-    copy_chunk(to + (head * tile_rows + row) * row_bytes(head_dim) + 16 * chunk,
+    copy_or_clear(to + (head * tile_rows + row) * row_bytes(head_dim) + 16 * chunk,
                from + (there ? row : 0) * row_stride + head * head_dim + 8 * chunk, there);
   }
 }
@@ -101,7 +101,7 @@ __device__ __forceinline__ void stage_lse(float* to, const float* from, int64_t 
   for (int i = int(threadIdx.x); i < n_heads * tile_rows; i += n_threads) {
     const int row = i % tile_rows, head = i / tile_rows;
     const float lse = row < n_rows ? from[row * row_stride + head] : 0.0f;
-    to[i] = isfinite(lse) ? lse * 1.44269504088896341f : __int_as_float(0x7fffffff);
+    to[i] = isfinite(lse) ? lse * log2_e : __int_as_float(0x7fffffff);
   }
 }
 

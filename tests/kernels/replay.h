@@ -8,36 +8,14 @@
 #include <vector>
 
 #include "cache.h"
+#include "kernels/cuda/paged.h"
 #include "kernels/page_score/page_score.h"
 #include "kernels/page_value/page_value.h"
 #include "kernels/paged_attention/paged_attention.h"
-#include "kernels/row_tile/layout.h"
 
 namespace deltacal::kernels {
 
-using cuda::row_tile::Type;
-
-// Memory that kernels see.
-class Backend {
- public:
-  virtual ~Backend() = default;
-  virtual const void* in(const void* host, size_t bytes) = 0;
-  virtual float* out(std::vector<float>& host) = 0;  // filled by finish()
-  virtual void finish() = 0;                         // the kernel has ended; throws if it failed
-  template <class T>
-  const T* in(const std::vector<T>& host) {
-    return static_cast<const T*>(in(host.data(), host.size() * sizeof(T)));
-  }
-};
-
-// Host memory, for the emulator.
-class HostBackend : public Backend {
- public:
-  using Backend::in;
-  const void* in(const void* host, size_t) override { return host; }
-  float* out(std::vector<float>& host) override { return host.data(); }
-  void finish() override {}
-};
+using cuda::Type;
 
 inline uint16_t half_bits(Type type, float x) {
   if (type == Type::bf16) return to_bf16(x).bits;

@@ -2,14 +2,29 @@
 #pragma once
 #include <catch2/catch_test_macros.hpp>
 
-#include "kernels/page_score/cuda.h"
-#include "kernels/page_value/cuda.h"
+#include "kernels/record_scores/params.h"
+#include "kernels/record_values/params.h"
 #include "kernels/tolerance.h"
 #include "replay.h"
 
 namespace deltacal::kernels {
 
 using page_score::Page;
+
+// Where the arrays live and the kernels run.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const void* in(const void* host, size_t bytes) = 0;
+  virtual float* out(std::vector<float>& host) = 0;
+  virtual void run(const cuda::record_scores::Params&) = 0;
+  virtual void run(const cuda::record_values::Params&) = 0;
+  virtual void finish() = 0;  // the kernel has ended, out()'s arrays are filled
+  template <class T>
+  const T* in(const std::vector<T>& host) {
+    return static_cast<const T*>(in(host.data(), host.size() * sizeof(T)));
+  }
+};
 
 struct Scores {
   std::vector<float> score, mass, group_mass;
@@ -29,7 +44,7 @@ inline Scores run_scores(Backend& b, const Replay& r, const ScoreOptions& o = {}
   Scores s{output(pages), output(pages), output(pages * size_t(r.shape.n_kv_heads))};
   const std::vector<uint16_t> keys = o.head_major ? head_major(r.shape, r.keys.bits) : r.keys.bits;
   const int64_t dim = r.shape.head_dim;
-  cuda::page_score::Params p;
+  cuda::record_scores::Params p;
   p.n_rows = r.n_rows(), p.n_heads = r.n_heads(), p.n_kv_heads = r.shape.n_kv_heads, p.head_dim = r.shape.head_dim;
   p.n_keys = r.shape.n_keys, p.type = r.shape.type, p.scale = r.scale, p.page = o.page, p.out_pages = r.out_pages;
   p.q = b.in(r.q.bits), p.keys = b.in(keys), p.lse = b.in(r.lse), p.position = b.in(r.position);
@@ -38,7 +53,7 @@ inline Scores run_scores(Backend& b, const Replay& r, const ScoreOptions& o = {}
   if (!o.head_weight.empty()) p.head_weight = b.in(o.head_weight);
   p.score = b.out(s.score);
   if (o.masses) p.mass = b.out(s.mass), p.group_mass = b.out(s.group_mass);
-  cuda::page_score::launch(p, nullptr);
+  b.run(p);
   b.finish();
   for (std::vector<float>* x : {&s.score, &s.mass, &s.group_mass}) REQUIRE(margin_is_whole(*x));
   return s;
@@ -50,7 +65,7 @@ inline Values run_values(Backend& b, const Replay& r, bool heads_first = false) 
   const std::vector<uint16_t> keys = heads_first ? head_major(r.shape, r.keys.bits) : r.keys.bits;
   const std::vector<uint16_t> values = heads_first ? head_major(r.shape, r.values.bits) : r.values.bits;
   const int64_t dim = r.shape.head_dim;
-  cuda::page_value::Params p;
+  cuda::record_values::Params p;
   p.n_rows = r.n_rows(), p.n_heads = r.n_heads(), p.n_kv_heads = r.shape.n_kv_heads, p.head_dim = r.shape.head_dim;
   p.n_gradients = r.n_gradients, p.n_keys = r.shape.n_keys, p.type = r.shape.type, p.scale = r.scale;
   p.q = b.in(r.q.bits), p.keys = b.in(keys), p.values = b.in(values), p.gradient = b.in(r.gradient);
@@ -58,7 +73,7 @@ inline Values run_values(Backend& b, const Replay& r, bool heads_first = false) 
   p.token_stride = heads_first ? dim : r.shape.n_kv_heads * dim;
   p.head_stride = heads_first ? r.shape.n_keys * dim : dim;
   p.mass = b.out(v.mass), p.value = b.out(v.value);
-  cuda::page_value::launch(p, nullptr);
+  b.run(p);
   b.finish();
   for (std::vector<float>* x : {&v.mass, &v.value}) REQUIRE(margin_is_whole(*x));
   return v;

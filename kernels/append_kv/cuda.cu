@@ -1,6 +1,7 @@
-// A block takes one row and eight of its heads (queries, then keys, then values), a warp a head. Each block computes the
-// sines and cosines of its row once. A lane holds pairs of neighbouring dimensions: 4-byte accesses, whole lines a warp.
-// Everything of a head is read before any of it is written, so that q may be turned in place.
+// A block takes one row and eight of its heads (queries, then keys, then values), a warp a head. Each block
+// computes the sines and cosines of its row once. A lane holds pairs of neighbouring dimensions: 4-byte
+// accesses, whole lines a warp. Everything of a head is read before any of it is written, so that q may be
+// turned in place.
 #include "kernels/append_kv/cuda.h"
 #include "kernels/cuda/device.cuh"
 
@@ -68,7 +69,8 @@ __global__ void __launch_bounds__(warps * 32) append(const Params p) {
     to = static_cast<T*>(p.q_out) + r * p.q_out_stride + g * dim;
   } else {
     const int sequence = p.sequence ? p.sequence[r] : r;
-    const int page = p.kv.page_table[size_t(sequence) * size_t(p.kv.max_pages) + size_t(position / page_size)];
+    const int page =
+        p.kv.page_table[size_t(sequence) * size_t(p.kv.max_pages) + size_t(position / page_size)];
     to = static_cast<T*>(is_k ? p.kv.keys : p.kv.values) + block_offset(dim, page * n_kv + g);
   }
 #pragma unroll
@@ -111,7 +113,8 @@ void run(const Params& params, const Launch& launch) {
   if (p.q_out_stride == 0) p.q_out_stride = q_row;
   const int heads = p.n_heads + 2 * p.kv.n_kv_heads;
   const dim3 grid(unsigned(p.n_rows), unsigned((heads + warps - 1) / warps));
-  launch_kernel("append_kv", p.kv.type == Type::bf16 ? append<bf16> : append<f16>, grid, warps * 32, 0, launch, p);
+  launch_kernel("append_kv", p.kv.type == Type::bf16 ? append<bf16> : append<f16>, grid, warps * 32, 0,
+                launch, p);
 }
 
 }  // namespace deltacal::kernels::cuda::append_kv

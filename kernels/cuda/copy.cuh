@@ -1,5 +1,5 @@
-// Asynchronous copies from device memory to shared memory: bulk copies that arrive at an mbarrier (sm_90), and
-// cp.async (sm_80).
+// Asynchronous copies from device memory to shared memory: bulk copies that arrive at an mbarrier (sm_90),
+// and cp.async (sm_80).
 #pragma once
 #include "kernels/cuda/mma.cuh"
 
@@ -7,8 +7,8 @@ namespace deltacal::kernels::cuda {
 
 #if __CUDA_ARCH__ >= 900
 
-// An mbarrier is 8 bytes of shared memory. After init_barriers_done() by the thread that initialised it and a barrier of
-// the threads it can be used, by copies too.
+// An mbarrier is 8 bytes of shared memory. After init_barriers_done() by the thread that initialised it and a
+// barrier of the threads it can be used, by copies too.
 __device__ __forceinline__ void init_barrier(uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
@@ -19,7 +19,8 @@ __device__ __forceinline__ void init_barriers_done() {
 
 // Arrives and says how many bytes of copies the phase waits for.
 __device__ __forceinline__ void arrive_expecting(uint32_t barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
 }
 
 // Waits for the end of the phase of parity 0 (first, third, ...) or 1.
@@ -39,16 +40,18 @@ __device__ __forceinline__ void wait_barrier(uint32_t barrier, uint32_t parity) 
 
 // One thread copies `bytes`, a multiple of 16, between 16-byte aligned places; counted by `barrier`.
 __device__ __forceinline__ void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-               "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
-               : "memory");
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
+      : "memory");
 }
 
 #endif
 
 // 16 bytes by one thread, past the first-level cache.
 __device__ __forceinline__ void copy_chunk(uint32_t to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(from))
+               : "memory");
 }
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");

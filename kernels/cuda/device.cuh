@@ -89,9 +89,10 @@ __device__ __forceinline__ float lanes_max(float x) {
   return x;
 }
 
-// Programmatic dependent launch. wait_for_previous: the kernels before in the stream have ended and what they wrote
-// can be read; nothing is written, and nothing they write is read, before it. let_next_start: blocks of the next kernel
-// may be scheduled where there is room. Both do nothing in a launch without the attribute, or before sm_90.
+// Programmatic dependent launch. wait_for_previous: the kernels before in the stream have ended and what they
+// wrote can be read; nothing is written, and nothing they write is read, before it. let_next_start: blocks of
+// the next kernel may be scheduled where there is room. Both do nothing in a launch without the attribute, or
+// before sm_90.
 __device__ __forceinline__ void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

@@ -1,4 +1,5 @@
-// What every kernel's host side needs: the device, the stream, and errors that say what to do. C++17, for nvcc.
+// What every kernel's host side needs: the device, the stream, and errors that say what to do. C++17, for
+// nvcc.
 #pragma once
 #include <cuda_runtime_api.h>
 
@@ -10,9 +11,9 @@ namespace deltacal::kernels::cuda {
 
 struct Launch {
   cudaStream_t stream = nullptr;
-  // Programmatic dependent launch: the kernel's blocks may start while the one before it in the stream ends, and wait
-  // on the device before they touch memory. Every kernel here waits, so any of them may follow any other. Ignored
-  // below compute capability 9.0.
+  // Programmatic dependent launch: the kernel's blocks may start while the one before it in the stream ends,
+  // and wait on the device before they touch memory. Every kernel here waits, so any of them may follow any
+  // other. Ignored below compute capability 9.0.
   bool overlap = false;
 };
 
@@ -23,8 +24,8 @@ struct Device {
   size_t shared_a_block = 0;  // bytes of shared memory that one block can have
 };
 
-// The current device; asked of the runtime once a device. Throws where there is none (status bad_input), or where
-// kernels for its compute capability are not built: they are for 8.x and 9.0.
+// The current device; asked of the runtime once a device. Throws where there is none (status bad_input), or
+// where kernels for its compute capability are not built: they are for 8.x and 9.0.
 const Device& current_device();
 
 // Number of devices; 0 without a driver.
@@ -47,25 +48,25 @@ inline void require_pointer(const char* kernel, const char* field, const void* p
 }
 inline void require_aligned(const char* kernel, const char* field, const void* pointer, int bytes) {
   require_pointer(kernel, field, pointer);
-  require(reinterpret_cast<uintptr_t>(pointer) % uintptr_t(bytes) == 0, kernel, field, std::string("not aligned"),
-          "an array aligned to " + std::to_string(bytes) + " bytes");
+  require(reinterpret_cast<uintptr_t>(pointer) % uintptr_t(bytes) == 0, kernel, field,
+          std::string("not aligned"), "an array aligned to " + std::to_string(bytes) + " bytes");
 }
 
 // Shapes and arrays of a cache, and heads that divide into its key/value heads.
 void check_cache(const char* kernel, const PagedKv&, int n_heads);
 
-// kernel<<<grid, block, shared, launch.stream>>>(args...), with the attribute of programmatic dependent launch where
-// asked for. Raises the kernel's limit of dynamic shared memory.
+// kernel<<<grid, block, shared, launch.stream>>>(args...), with the attribute of programmatic dependent
+// launch where asked for. Raises the kernel's limit of dynamic shared memory.
 template <class... Parameters, class... Arguments>
 void launch_kernel(const char* name, void (*kernel)(Parameters...), dim3 grid, int block, size_t shared,
                    const Launch& launch, const Arguments&... arguments) {
   const Device& device = current_device();
   if (shared > device.shared_a_block)
-    refuse(std::string(name) + ": needs " + std::to_string(shared) + " bytes of shared memory a block, the device has " +
-           std::to_string(device.shared_a_block));
+    refuse(std::string(name) + ": needs " + std::to_string(shared) +
+           " bytes of shared memory a block, the device has " + std::to_string(device.shared_a_block));
   if (shared > 48 * 1024)
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               int(shared)),
+    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
           name);
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;

@@ -1,6 +1,7 @@
-// A warp a page: lane 4 i + c reads four of the 16 keys of heads i, i + 8, ..., 256 bytes of neighbouring heads at once.
-// 2^x is monotone, so the largest probability over the heads is taken among the exponents, and one power a position is
-// enough; masses need one for each head too. Reads 36 bytes a page and head: bound by memory.
+// A warp a page: lane 4 i + c reads four of the 16 keys of heads i, i + 8, ..., 256 bytes of neighbouring
+// heads at once. 2^x is monotone, so the largest probability over the heads is taken among the exponents, and
+// one power a position is enough; masses need one for each head too. Reads 36 bytes a page and head: bound by
+// memory.
 #include "kernels/cuda/device.cuh"
 #include "kernels/page_score/cuda.h"
 
@@ -24,7 +25,8 @@ __device__ __forceinline__ float4 exponents(const PageLogits& logits, size_t pag
   return make_float4(first.x + offset, first.y + offset, second.x + offset, second.y + offset);
 }
 
-// Page score by a warp; `mass`, where not null, [n_heads] in shared memory, gets the page's sum for each head.
+// Page score by a warp; `mass`, where not null, [n_heads] in shared memory, gets the page's sum for each
+// head.
 template <bool masses>
 __device__ float score_page(const Params& p, size_t first_head, const Heads& heads, float* mass) {
   const int lane = int(threadIdx.x) % 32, c = lane % 4;

@@ -1,8 +1,8 @@
-// Blocks of four warps, all resident at once, that share the pages of all rows evenly (cuda_plan.h). Each warp streams its
-// own pages through its own ring by bulk copies and keeps its own running softmax: no barrier in the inner loop. At the
-// end of an item the warps' states are merged in shared memory, and by the last block the parts of an item that several
-// blocks share. Reads 4 x head_dim bytes a key and key/value head: bound by memory. Tensor cores have four times the time
-// they need, with heads padded to 16.
+// Blocks of four warps, all resident at once, that share the pages of all rows evenly (cuda_plan.h). Each
+// warp streams its own pages through its own ring by bulk copies and keeps its own running softmax: no
+// barrier in the inner loop. At the end of an item the warps' states are merged in shared memory, and by the
+// last block the parts of an item that several blocks share. Reads 4 x head_dim bytes a key and key/value
+// head: bound by memory. Tensor cores have four times the time they need, with heads padded to 16.
 #include "kernels/paged_attention/cuda_merge.cuh"
 
 namespace deltacal::kernels::cuda::paged_attention {
@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
       ring.wait(stage, parity);
       const size_t kept = (size_t(item.row) * size_t(p.logits.max_pages) + size_t(page)) * size_t(p.n_heads) +
                           size_t(item.head);
-      attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale, min(page_size, item.length - page * page_size),
-                        p.logits, kept, item.n_heads, state);
+      attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
+                        min(page_size, item.length - page * page_size), p.logits, kept, item.n_heads, state);
       __syncwarp();
       ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages));
       places.done(j);
@@ -84,8 +84,8 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
     const Blocks blocks = blocks_of(item.first, item.end, range.chunk);
     const bool whole = blocks.first == blocks.last;
     merge_warps<T, D>(p, item, whole, workspace, part_slot(block, item.first, range.chunk), shared, state);
-    if (!whole && is_last(workspace.arrived + item.row * work.tiles + item.tile, blocks.last - blocks.first + 1,
-                          reinterpret_cast<int*>(shared + S::flag)))
+    if (!whole && is_last(workspace.arrived + item.row * work.tiles + item.tile,
+                          blocks.last - blocks.first + 1, reinterpret_cast<int*>(shared + S::flag)))
       merge_parts<T, D>(p, item, workspace, range.chunk, shared);
     unit = end;
   }
@@ -120,12 +120,12 @@ void check(const Params& p) {
   require_aligned(kernel, "out", p.out, 16);
   require_aligned(kernel, "workspace", p.workspace, 256);
   require(p.list == nullptr || p.list_stride >= 1, kernel, "list_stride", p.list_stride, "at least 1");
-  require(p.list == nullptr || p.list_length != nullptr || p.k_pages <= p.list_stride, kernel, "k_pages", p.k_pages,
-          "at most list_stride = " + std::to_string(p.list_stride));
+  require(p.list == nullptr || p.list_length != nullptr || p.k_pages <= p.list_stride, kernel, "k_pages",
+          p.k_pages, "at most list_stride = " + std::to_string(p.list_stride));
   require(p.list == nullptr || p.list_length != nullptr || p.k_pages != 0, kernel, "k_pages", p.k_pages,
           "at least 1, or -1 for all pages");
-  require(long(p.n_rows) * tiles_of(p.n_heads, p.kv) * p.kv.max_pages < (1L << 30), kernel, "n_rows", p.n_rows,
-          "fewer: n_rows * kv.n_kv_heads * kv.max_pages must be below 2^30");
+  require(long(p.n_rows) * tiles_of(p.n_heads, p.kv) * p.kv.max_pages < (1L << 30), kernel, "n_rows",
+          p.n_rows, "fewer: n_rows * kv.n_kv_heads * kv.max_pages must be below 2^30");
   if (p.logits.relative == nullptr) return;
   require(p.list == nullptr, kernel, "logits", std::string("given"), "null where rows have lists");
   require_aligned(kernel, "logits.relative", p.logits.relative, 16);
@@ -136,7 +136,10 @@ void check(const Params& p) {
 
 template <class T>
 auto kernel_of(int head_dim) {
-  return head_dim == 64 ? attend<T, 64> : head_dim == 96 ? attend<T, 96> : head_dim == 128 ? attend<T, 128> : attend<T, 256>;
+  return head_dim == 64    ? attend<T, 64>
+         : head_dim == 96  ? attend<T, 96>
+         : head_dim == 128 ? attend<T, 128>
+                           : attend<T, 256>;
 }
 
 int shared_of(int head_dim) {

@@ -14,9 +14,9 @@ struct Workspace {
 // One item: the 16 heads, or what there is of them, of one tile of one row.
 struct Item {
   int row = 0, tile = 0;
-  int first = 0, end = 0;      // units
-  int head = 0, n_heads = 0;   // first query head of the tile, and their number
-  int length = 0;              // keys that the row sees
+  int first = 0, end = 0;     // units
+  int head = 0, n_heads = 0;  // first query head of the tile, and their number
+  int length = 0;             // keys that the row sees
 
   __device__ static Item at(const Work& work, const Cursor& cursor, int unit) {
     Item item;
@@ -33,15 +33,9 @@ struct Item {
   }
 };
 
-// Place of the pair of dimensions 2x, 2x + 1 in row r of a warp's outputs in shared memory, in pairs. Permuted so that
-// the lanes of four rows, which hold the same four pairs, meet different banks.
-template <int D>
-DELTACAL_HOST_DEVICE constexpr int pair_place(int r, int x) {
-  return r * (D / 2) + (x ^ ((r & 3) << 2));
-}
-
 // Sums and log-sum of a head: what the row's outputs are divided by.
-__device__ __forceinline__ void write_lse(const Params& p, const Item& item, int head_of_tile, float max, float sum) {
+__device__ __forceinline__ void write_lse(const Params& p, const Item& item, int head_of_tile, float max,
+                                          float sum) {
   const size_t at = size_t(item.row) * size_t(p.n_heads) + size_t(item.head + head_of_tile);
   const float lse2 = max + log2f(sum);
   if (p.lse) p.lse[at] = lse2 * ln_2;
@@ -50,14 +44,15 @@ __device__ __forceinline__ void write_lse(const Params& p, const Item& item, int
 
 template <class T, int D>
 __device__ __forceinline__ T* output(const Params& p, const Item& item, int head_of_tile) {
-  return static_cast<T*>(p.out) + (size_t(item.row) * size_t(p.n_heads) + size_t(item.head + head_of_tile)) * D;
+  return static_cast<T*>(p.out) +
+         (size_t(item.row) * size_t(p.n_heads) + size_t(item.head + head_of_tile)) * D;
 }
 
-// The warps' states into the row's output where the block has the whole item, otherwise into part `slot`. By all threads,
-// which meet before and after.
+// The warps' states into the row's output where the block has the whole item, otherwise into part `slot`. By
+// all threads, which meet before and after.
 template <class T, int D>
-__device__ void merge_warps(const Params& p, const Item& item, bool whole, const Workspace& to, int slot, char* shared,
-                            State<D>& state) {
+__device__ void merge_warps(const Params& p, const Item& item, bool whole, const Workspace& to, int slot,
+                            char* shared, State<D>& state) {
   using S = Shared<D>;
   const int thread = int(threadIdx.x), warp = thread / 32, lane = thread % 32, r = lane / 4, c = lane % 4;
   float2* pairs = reinterpret_cast<float2*>(shared + S::buffer);  // [n_warps, 8, D / 2]
@@ -74,7 +69,7 @@ __device__ void merge_warps(const Params& p, const Item& item, bool whole, const
     __syncthreads();  // the buffer's last readers are done
 #pragma unroll
     for (int i = 0; i < D / 8; ++i) {
-      pairs[warp * 8 * (D / 2) + pair_place<D>(r, 4 * i + c)] =
+      pairs[warp * 8 * (D / 2) + pair_place(D, r, 4 * i + c)] =
           make_float2(state.out[i][2 * half], state.out[i][2 * half + 1]);
     }
     __syncthreads();
@@ -86,7 +81,8 @@ __device__ void merge_warps(const Params& p, const Item& item, bool whole, const
       for (int w = 0; w < n_warps; ++w) max = fmaxf(max, sums[w * tile_heads + h].x);
 #pragma unroll
       for (int w = 0; w < n_warps; ++w) {
-        const float2 of_warp = sums[w * tile_heads + h], pair = pairs[w * 8 * (D / 2) + pair_place<D>(row, x)];
+        const float2 of_warp = sums[w * tile_heads + h],
+                     pair = pairs[w * 8 * (D / 2) + pair_place(D, row, x)];
         const float weight = exp2_fast(of_warp.x - finite_max(max));
         sum += weight * of_warp.y;
         out.x += weight * pair.x, out.y += weight * pair.y;
@@ -95,7 +91,8 @@ __device__ void merge_warps(const Params& p, const Item& item, bool whole, const
         reinterpret_cast<uint32_t*>(output<T, D>(p, item, h))[x] = pack<T>(out.x / sum, out.y / sum);
         if (x == 0) write_lse(p, item, h, max, sum);
       } else {
-        reinterpret_cast<float2*>(to.out)[(size_t(slot) * tile_heads + size_t(h)) * (D / 2) + size_t(x)] = out;
+        reinterpret_cast<float2*>(to.out)[(size_t(slot) * tile_heads + size_t(h)) * (D / 2) + size_t(x)] =
+            out;
         if (x == 0) to.sums[slot * tile_heads + h] = make_float2(max, sum);
       }
     }
@@ -103,11 +100,13 @@ __device__ void merge_warps(const Params& p, const Item& item, bool whole, const
   __syncthreads();
 }
 
-// Weights of an item's parts, over the sum of all, into shared memory: [part, 16]. A warp takes every fourth head.
+// Weights of an item's parts, over the sum of all, into shared memory: [part, 16]. A warp takes every fourth
+// head.
 template <int D>
-__device__ void part_weights(const Params& p, const Item& item, const Workspace& from, Blocks blocks, int chunk,
-                             float* weights) {
-  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, n_parts = blocks.last - blocks.first + 1;
+__device__ void part_weights(const Params& p, const Item& item, const Workspace& from, Blocks blocks,
+                             int chunk, float* weights) {
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32,
+            n_parts = blocks.last - blocks.first + 1;
   for (int h = warp; h < item.n_heads; h += n_warps) {
     float2 part[max_parts / 32];
     float max = -INFINITY, sum = 0;
@@ -134,10 +133,11 @@ __device__ void part_weights(const Params& p, const Item& item, const Workspace&
   }
 }
 
-// The parts of an item into the row's output, always in the order of the blocks. By all threads of the block that
-// arrived last, which meet before and after.
+// The parts of an item into the row's output, always in the order of the blocks. By all threads of the block
+// that arrived last, which meet before and after.
 template <class T, int D>
-__device__ void merge_parts(const Params& p, const Item& item, const Workspace& from, int chunk, char* shared) {
+__device__ void merge_parts(const Params& p, const Item& item, const Workspace& from, int chunk,
+                            char* shared) {
   const Blocks blocks = blocks_of(item.first, item.end, chunk);
   const int n_parts = blocks.last - blocks.first + 1;
   float* weights = reinterpret_cast<float*>(shared + Shared<D>::buffer);  // [n_parts, 16]
@@ -149,8 +149,8 @@ __device__ void merge_parts(const Params& p, const Item& item, const Workspace& 
 #pragma unroll 8
     for (int part = 0; part < n_parts; ++part) {
       const size_t slot = size_t(part_slot(blocks.first + part, item.first, chunk));
-      const float4 out = __ldcg(reinterpret_cast<const float4*>(from.out) + (slot * tile_heads + size_t(h)) * (D / 4) +
-                                size_t(x));
+      const float4 out = __ldcg(reinterpret_cast<const float4*>(from.out) +
+                                (slot * tile_heads + size_t(h)) * (D / 4) + size_t(x));
       const float weight = weights[part * tile_heads + h];
       sum.x += weight * out.x, sum.y += weight * out.y, sum.z += weight * out.z, sum.w += weight * out.w;
     }

@@ -8,9 +8,9 @@ namespace deltacal::kernels::cuda::paged_attention {
 
 constexpr int n_warps = 4;
 
-// Shared memory of a block, in bytes from its start: for each warp a ring of stages, a key page and a value page each;
-// a buffer for the block's queries, and later for the warps' outputs (8 rows of heads at a time) or the parts' weights;
-// the warps' maxima and sums; an mbarrier a stage.
+// Shared memory of a block, in bytes from its start: for each warp a ring of stages, a key page and a value
+// page each; a buffer for the block's queries, and later for the warps' outputs (8 rows of heads at a time)
+// or the parts' weights; the warps' maxima and sums; an mbarrier a stage.
 template <int D>
 struct Shared {
   static constexpr int page_bytes = page_size * D * 2;
@@ -37,15 +37,17 @@ struct Cursor {
 
 struct Work {
   const Params& p;
-  int tiles;       // of a row, over all key/value heads
-  int group_tiles; // of a key/value head
+  int tiles;        // of a row, over all key/value heads
+  int group_tiles;  // of a key/value head
 
   __device__ explicit Work(const Params& params) : p(params) {
     group_tiles = divide_up(p.n_heads / p.kv.n_kv_heads, tile_heads);
     tiles = p.kv.n_kv_heads * group_tiles;
   }
   __device__ int pages_of(int row) const {
-    return attended_pages(p.length[row], p.list == nullptr ? -1 : p.list_length ? p.list_length[row] : p.k_pages);
+    return attended_pages(p.length[row], p.list == nullptr ? -1
+                                         : p.list_length   ? p.list_length[row]
+                                                           : p.k_pages);
   }
   // To the row of `unit`.
   __device__ void advance(Cursor& at, int unit) const {
@@ -96,15 +98,16 @@ __device__ inline Range range_of_block(const Work& work, int block, int n_blocks
     if (beyond != 0) {
       const int source = __ffs(int(beyond)) - 1;
       const int first = before + sum - pages * work.tiles;
-      range.at = {base + source, __shfl_sync(all_lanes, first, source), __shfl_sync(all_lanes, pages, source)};
+      range.at = {base + source, __shfl_sync(all_lanes, first, source),
+                  __shfl_sync(all_lanes, pages, source)};
       return range;
     }
     before += __shfl_sync(all_lanes, sum, 31);
   }
 }
 
-// The pages of one warp: number j is unit begin + warp + n_warps j of its block. Where they lie is looked up 32 at a time,
-// one by a lane, a batch ahead of need.
+// The pages of one warp: number j is unit begin + warp + n_warps j of its block. Where they lie is looked up
+// 32 at a time, one by a lane, a batch ahead of need.
 class Places {
  public:
   __device__ Places(const Work& work, const Range& range)
@@ -114,7 +117,8 @@ class Places {
   }
   __device__ bool exists(int j) const { return unit(j) < end_; }
   __device__ int unit(int j) const { return first_ + n_warps * j; }
-  // Physical page * n_kv_heads + key/value head of page j, which is less than 32 pages after `now`. By the whole warp.
+  // Physical page * n_kv_heads + key/value head of page j, which is less than 32 pages after `now`. By the
+  // whole warp.
   __device__ int block(int j, int now) const {
     return __shfl_sync(all_lanes, j / 32 == now / 32 ? block_ : next_block_, j % 32);
   }
@@ -165,11 +169,15 @@ class Ring {
     }
 #endif
   }
-  __device__ uint32_t keys(int stage) const { return pages_ + stage * 2 * S::page_bytes; }
-  __device__ uint32_t values(int stage) const { return keys(stage) + S::page_bytes; }
+  __device__ uint32_t keys(int stage) const {
+    return pages_ + stage * 2 * S::page_bytes;
+  }
+  __device__ uint32_t values(int stage) const {
+    return keys(stage) + S::page_bytes;
+  }
 
-  // By every lane, once for each page in order, and beyond the last with exists = false. The lanes have read what the
-  // stage held before (they have met at a __syncwarp since).
+  // By every lane, once for each page in order, and beyond the last with exists = false. The lanes have read
+  // what the stage held before (they have met at a __syncwarp since).
   __device__ void issue(const PagedKv& kv, int stage, int block, bool exists) {
     const size_t offset = block_offset(D, block) * 2;
     const char* key = static_cast<const char*>(kv.keys) + offset;

@@ -1,35 +1,19 @@
 // A warp's share of one item: 16 query heads against pages of 16 keys, by tensor cores.
 //
-// The heads are the rows of the matrix products: lane l holds the scores of heads r and r + 8, r = l / 4, for the keys
-// 2c, 2c + 1, 2c + 8 and 2c + 9, c = l % 4 (kernels/cuda/mma.cuh). Rows past the tile's heads are zero queries.
+// The heads are the rows of the matrix products: lane l holds the scores of heads r and r + 8, r = l / 4, for
+// the keys 2c, 2c + 1, 2c + 8 and 2c + 9, c = l % 4 (kernels/cuda/mma.cuh). Rows past the tile's heads are
+// zero queries.
 #pragma once
+#include "kernels/cuda/fragments.h"
 #include "kernels/paged_attention/cuda_pages.cuh"
 
 namespace deltacal::kernels::cuda::paged_attention {
 
-// Offsets in bytes, in a swizzled block of rows of D elements, of the row whose address a lane gives to ldmatrix; chunk
-// pair i of the row is at row + (32 i ^ turn).
-struct MatrixRow {
-  int row, turn;
-};
-// Matrices 0, 1: rows 0-7, first and second chunk; 2, 3: rows 8-15. As the B operand: keys by dimensions.
-template <int D>
-__device__ constexpr MatrixRow rows_then_chunks(int lane) {
-  const int matrix = lane / 8, row = (matrix / 2) * 8 + lane % 8;
-  return {row * D * 2, ((matrix % 2) ^ swizzle(D, row)) * 16};
-}
-// Matrices 0, 1: first chunk, rows 0-7 and 8-15; 2, 3: second chunk. As the A operand, and transposed as B.
-template <int D>
-__device__ constexpr MatrixRow chunks_then_rows(int lane) {
-  const int matrix = lane / 8, row = (matrix % 2) * 8 + lane % 8;
-  return {row * D * 2, ((matrix / 2) ^ swizzle(D, row)) * 16};
-}
-
 // Softmax and output over the keys so far, in powers of 2: out is the sum of 2^(logit - max) times the value.
 template <int D>
 struct State {
-  float max[2];       // of heads r, r + 8; the same in the four lanes of a head
-  float sum[2];       // this lane's part
+  float max[2];  // of heads r, r + 8; the same in the four lanes of a head
+  float sum[2];  // this lane's part
   float out[D / 8][4];
 
   __device__ void clear() {
@@ -52,7 +36,7 @@ struct TileQueries {
   uint32_t a[in_registers ? D / 16 : 1][4];
 
   __device__ void load(uint32_t buffer) {
-    const MatrixRow at = chunks_then_rows<D>(int(threadIdx.x) % 32);
+    const MatrixRow at = chunks_then_rows(D, int(threadIdx.x) % 32);
     address = buffer + at.row;
     if constexpr (in_registers) {
 #pragma unroll
@@ -63,17 +47,17 @@ struct TileQueries {
     if constexpr (in_registers) {
       to[0] = a[i][0], to[1] = a[i][1], to[2] = a[i][2], to[3] = a[i][3];
     } else {
-      load_matrices(to, address + ((32 * i) ^ chunks_then_rows<D>(int(threadIdx.x) % 32).turn));
+      load_matrices(to, address + ((32 * i) ^ chunks_then_rows(D, int(threadIdx.x) % 32).turn));
     }
   }
 };
 
 // s = scale q . k for the page's keys; -infinity past `valid` of them.
 template <class T, int D>
-__device__ __forceinline__ void page_logits(const TileQueries<T, D>& queries, uint32_t keys, float scale, int valid,
-                                            float (&s)[2][4]) {
+__device__ __forceinline__ void page_logits(const TileQueries<T, D>& queries, uint32_t keys, float scale,
+                                            int valid, float (&s)[2][4]) {
   const int lane = int(threadIdx.x) % 32;
-  const MatrixRow at = rows_then_chunks<D>(lane);
+  const MatrixRow at = rows_then_chunks(D, lane);
 #pragma unroll
   for (int i = 0; i < 4; ++i) s[0][i] = s[1][i] = 0;
 #pragma unroll
@@ -99,7 +83,8 @@ template <int D>
 __device__ __forceinline__ void page_softmax(float (&s)[2][4], const float (&page_max)[2], State<D>& state) {
   const float max0 = fmaxf(state.max[0], page_max[0]), max1 = fmaxf(state.max[1], page_max[1]);
   if (__any_sync(all_lanes, max0 > state.max[0] || max1 > state.max[1])) {
-    const float keep0 = exp2_fast(state.max[0] - finite_max(max0)), keep1 = exp2_fast(state.max[1] - finite_max(max1));
+    const float keep0 = exp2_fast(state.max[0] - finite_max(max0)),
+                keep1 = exp2_fast(state.max[1] - finite_max(max1));
     state.max[0] = max0, state.max[1] = max1;
     state.sum[0] *= keep0, state.sum[1] *= keep1;
 #pragma unroll
@@ -125,9 +110,10 @@ __device__ __forceinline__ uint32_t valid_mask(int key, int valid) {
 
 // out += p v. Values past `valid` may be anything, NaN too: 0 times it would not be 0.
 template <class T, int D, bool masked>
-__device__ __forceinline__ void page_values(const float (&p)[2][4], uint32_t values, int valid, State<D>& state) {
+__device__ __forceinline__ void page_values(const float (&p)[2][4], uint32_t values, int valid,
+                                            State<D>& state) {
   const int lane = int(threadIdx.x) % 32;
-  const MatrixRow at = chunks_then_rows<D>(lane);
+  const MatrixRow at = chunks_then_rows(D, lane);
   const uint32_t a[4] = {pack<T>(p[0][0], p[0][1]), pack<T>(p[0][2], p[0][3]), pack<T>(p[1][0], p[1][1]),
                          pack<T>(p[1][2], p[1][3])};
   const uint32_t low = valid_mask(2 * (lane % 4), valid), high = valid_mask(2 * (lane % 4) + 8, valid);
@@ -155,9 +141,9 @@ __device__ __forceinline__ void keep_logits(const PageLogits& to, size_t page_he
 
 // One page. `kept`: index of the page's first head of this tile in PageLogits; n_heads of the tile.
 template <class T, int D>
-__device__ __forceinline__ void attend_page(const TileQueries<T, D>& queries, uint32_t keys, uint32_t values, float scale,
-                                            int valid, const PageLogits& logits, size_t kept, int n_heads,
-                                            State<D>& state) {
+__device__ __forceinline__ void attend_page(const TileQueries<T, D>& queries, uint32_t keys, uint32_t values,
+                                            float scale, int valid, const PageLogits& logits, size_t kept,
+                                            int n_heads, State<D>& state) {
   float s[2][4];
   page_logits<T, D>(queries, keys, scale, valid, s);
   const float page_max[2] = {
@@ -166,7 +152,8 @@ __device__ __forceinline__ void attend_page(const TileQueries<T, D>& queries, ui
   };
   if (logits.relative != nullptr) {
     const int r = int(threadIdx.x) % 32 / 4;
-    const float first[4] = {s[0][0], s[0][1], s[1][0], s[1][1]}, second[4] = {s[0][2], s[0][3], s[1][2], s[1][3]};
+    const float first[4] = {s[0][0], s[0][1], s[1][0], s[1][1]},
+                second[4] = {s[0][2], s[0][3], s[1][2], s[1][3]};
     if (r < n_heads) keep_logits(logits, kept + size_t(r), first, page_max[0]);
     if (r + 8 < n_heads) keep_logits(logits, kept + size_t(r) + 8, second, page_max[1]);
   }

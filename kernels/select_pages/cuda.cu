@@ -1,6 +1,7 @@
-// A block a row; a thread holds up to eight pages' keys in registers. Histograms close in on the last page chosen: as a
-// rule two or three rounds, at most seven for the keys and two more among equal ones. What is left, the chosen pages and
-// up to 256, is ranked by counting for each how many come before it. Bound by the latency of some thirty barriers.
+// A block a row; a thread holds up to eight pages' keys in registers. Histograms close in on the last page
+// chosen: as a rule two or three rounds, at most seven for the keys and two more among equal ones. What is
+// left, the chosen pages and up to 256, is ranked by counting for each how many come before it. Bound by the
+// latency of some thirty barriers.
 #include "kernels/cuda/device.cuh"
 #include "kernels/select_pages/cuda.h"
 #include "kernels/select_pages/cuda_order.h"
@@ -66,8 +67,8 @@ __device__ Interval all_keys(const Keys& keys, int older, int chosen, Shared& s)
   return interval_of(lanes_least(s.least[lane]), ~lanes_least(~s.most[lane]), chosen, older);
 }
 
-// One round: counts the keys that `in` says are of the interval by bins and narrows it to the bin of the last one needed.
-// of(i): key of the thread's page i. All threads have the same interval, before and after.
+// One round: counts the keys that `in` says are of the interval by bins and narrows it to the bin of the last
+// one needed. of(i): key of the thread's page i. All threads have the same interval, before and after.
 template <class In, class Of>
 __device__ void narrow(Interval& interval, int older, const In& in, const Of& of, Shared& s) {
   s.bins[threadIdx.x] = 0;
@@ -79,7 +80,8 @@ __device__ void narrow(Interval& interval, int older, const In& in, const Of& of
     const unsigned lanes = __ballot_sync(all_lanes, counted);
     if (!counted) continue;
     const int bin = interval.bin(of(i));
-    const unsigned same = __match_any_sync(lanes, bin);  // one addition for all lanes of a bin: most keys are alike
+    const unsigned same =
+        __match_any_sync(lanes, bin);  // one addition for all lanes of a bin: most keys are alike
     if (int(threadIdx.x) % 32 == __ffs(int(same)) - 1) atomicAdd(&s.bins[bin], __popc(same));
   }
   __syncthreads();
@@ -91,7 +93,8 @@ __device__ void narrow(Interval& interval, int older, const In& in, const Of& of
 }
 
 // The chosen pages, and at most the candidates there is room for: those not below (low, tie_low).
-__device__ int gather(const Keys& keys, int older, uint64_t low, uint64_t tie_low, Ranked* candidates, Shared& s) {
+__device__ int gather(const Keys& keys, int older, uint64_t low, uint64_t tie_low, Ranked* candidates,
+                      Shared& s) {
   if (threadIdx.x == 0) s.n = 0;
   __syncthreads();
 #pragma unroll
@@ -105,8 +108,8 @@ __device__ int gather(const Keys& keys, int older, uint64_t low, uint64_t tie_lo
   return s.n;
 }
 
-// The first `chosen` of n candidates into list, each to its rank. Several threads count for one candidate where there
-// are enough.
+// The first `chosen` of n candidates into list, each to its rank. Several threads count for one candidate
+// where there are enough.
 __device__ void rank(const Ranked* candidates, int n, int chosen, int32_t* list) {
   int share = 32;
   while (share > 1 && share * n > n_threads) share /= 2;
@@ -116,7 +119,8 @@ __device__ void rank(const Ranked* candidates, int n, int chosen, int32_t* list)
     const Ranked own = candidates[at < n ? at : 0];
     int before = 0;
     for (int i = part; i < n; i += share) before += ranks_before(candidates[i], own);
-    for (int offset = share / 2; offset > 0; offset /= 2) before += __shfl_xor_sync(all_lanes, before, offset);
+    for (int offset = share / 2; offset > 0; offset /= 2)
+      before += __shfl_xor_sync(all_lanes, before, offset);
     if (at < n && part == 0 && before < chosen) list[before] = own.page;
   }
 }
@@ -147,7 +151,8 @@ __global__ void __launch_bounds__(n_threads) select(const Params p) {
   Interval interval = all_keys(keys, older, chosen, s);
   while (interval.width > 0 && interval.above + interval.count > room) {
     narrow(
-        interval, older, [&](int i) { return interval.holds(keys.key[i]); }, [&](int i) { return keys.key[i]; }, s);
+        interval, older, [&](int i) { return interval.holds(keys.key[i]); },
+        [&](int i) { return keys.key[i]; }, s);
   }
   Interval ties = interval;
   ties.low = tie_key(max_pages - 1), ties.width = 13;
@@ -182,7 +187,8 @@ void run(const Params& p, const Launch& launch) {
             "1 to " + std::to_string(max_pages) + " pages a row: there is no kernel for more");
   }
   const size_t room = size_t(from_score > few ? from_score < max_pages ? from_score : max_pages : few);
-  launch_kernel("select_pages", select, dim3(unsigned(p.n_rows)), n_threads, room * sizeof(Ranked), launch, p);
+  launch_kernel("select_pages", select, dim3(unsigned(p.n_rows)), n_threads, room * sizeof(Ranked), launch,
+                p);
 }
 
 }  // namespace deltacal::kernels::cuda::select_pages

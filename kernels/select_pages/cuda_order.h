@@ -1,5 +1,5 @@
-// The order of pages as integers, and how the selection closes in on its last page: arithmetic alone, the same in the
-// kernel and in its tests.
+// The order of pages as integers, and how the selection closes in on its last page: arithmetic alone, the
+// same in the kernel and in its tests.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -17,7 +17,8 @@ struct Ranked {
 // Key of S - b u: in double, product and difference rounded each, NaN as -infinity, both zeros alike.
 inline DELTACAL_HOST_DEVICE uint64_t key_of(float score, double bias, int page) {
 #ifdef __CUDA_ARCH__
-  double value = __dsub_rn(double(score), __dmul_rn(bias, double(page)));  // no fused multiply-add: the order of the CPU
+  double value =
+      __dsub_rn(double(score), __dmul_rn(bias, double(page)));  // no fused multiply-add: the order of the CPU
 #else
   double value = double(score) - bias * double(page);
 #endif
@@ -37,8 +38,8 @@ inline DELTACAL_HOST_DEVICE uint64_t tie_key(int page) {
   return uint64_t(0xffff - page);
 }
 
-// The chosen pages are those above an interval of keys and `need` of the `count` within it. Narrowed by a histogram over
-// 1024 equal parts until few enough are left to rank one by one.
+// The chosen pages are those above an interval of keys and `need` of the `count` within it. Narrowed by a
+// histogram over 1024 equal parts until few enough are left to rank one by one.
 constexpr int n_bins = 1024, bin_bits = 10;
 struct Interval {
   uint64_t low = 0;

@@ -5,7 +5,7 @@
 
 #include "kernels/record_scores/cuda.h"
 #include "kernels/record_values/cuda.h"
-#include "replay_cases.h"
+#include "../replay_cases.h"
 
 namespace deltacal::kernels {
 namespace {

@@ -20,9 +20,9 @@ namespace deltacal::kernels::cuda {
 
 inline constexpr Type both_types[] = {Type::bf16, Type::f16};
 
-// One rounding to nearest.
+// Largest relative error of one rounding to nearest: significands of 8 and 11 bits.
 inline double roundoff(Type type) {
-  return type == Type::bf16 ? 0x1p-9 : 0x1p-12;
+  return type == Type::bf16 ? 0x1p-8 : 0x1p-11;
 }
 
 inline uint16_t to_bits(Type type, float x) {

@@ -1,8 +1,6 @@
-// The instructions that row tiles are made of. A test has the same functions in plain C++ in this file's place and runs the
-// kernels on a CPU (tests/kernels/emulated_instructions.h, which defines the guard): what kernels do beyond the language's
-// arithmetic, shuffles and barriers goes through here.
-#ifndef DELTACAL_ROW_TILE_INSTRUCTIONS
-#define DELTACAL_ROW_TILE_INSTRUCTIONS
+// Asynchronous copies of row tiles. Assembly stands in files of this kind alone, which a test replaces by plain C++ to run
+// the kernels on a CPU (tests/kernels/emulator).
+#pragma once
 #include "kernels/cuda/mma.cuh"
 
 namespace deltacal::kernels::cuda::row_tile {
@@ -18,4 +16,3 @@ __device__ __forceinline__ void copies_done() {
 }
 
 }  // namespace deltacal::kernels::cuda::row_tile
-#endif

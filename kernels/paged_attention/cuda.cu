@@ -55,6 +55,7 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
   for (int j = 0; j < S::stages; ++j) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
 
   const float scale = p.scale * log2_e;
+  const int group = p.n_heads / p.kv.n_kv_heads;
   Cursor cursor = range.at;
   TileQueries<T, D> queries;
   State<D> state;
@@ -68,12 +69,13 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
     __syncthreads();
     queries.load(shared_address(shared) + S::buffer);
     state.clear();
+    const size_t kv_row = size_t(item.row) * size_t(p.kv.n_kv_heads) + size_t(item.kv_head);
+    const size_t first_kept = kv_row * size_t(p.logits.max_pages) * size_t(group) + size_t(item.in_group);
 #pragma unroll 1
     for (; range.begin + warp + n_warps * j < end; ++j) {
       const int page = places.page(j);
       ring.wait(stage, parity);
-      const size_t kept = (size_t(item.row) * size_t(p.logits.max_pages) + size_t(page)) * size_t(p.n_heads) +
-                          size_t(item.head);
+      const size_t kept = first_kept + size_t(page) * size_t(group);
       attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
                         min(page_size, item.length - page * page_size), p.logits, kept, item.n_heads, state);
       __syncwarp();

@@ -14,8 +14,10 @@ struct Workspace {
 // One item: the 16 heads, or what there is of them, of one tile of one row.
 struct Item {
   int row = 0, tile = 0;
-  int first = 0, end = 0;     // units
-  int head = 0, n_heads = 0;  // first query head of the tile, and their number
+  int first = 0, end = 0;  // units
+  int kv_head = 0;
+  int in_group = 0;           // first query head of the tile among those of the key/value head
+  int head = 0, n_heads = 0;  // the same among all, and the number of the tile's heads
   int length = 0;             // keys that the row sees
 
   __device__ static Item at(const Work& work, const Cursor& cursor, int unit) {
@@ -25,9 +27,10 @@ struct Item {
     item.tile = (unit - cursor.first) / cursor.pages;
     item.first = cursor.first + item.tile * cursor.pages;
     item.end = item.first + cursor.pages;
-    const int kv_head = item.tile / work.group_tiles, part = item.tile % work.group_tiles;
-    item.head = kv_head * group + part * tile_heads;
-    item.n_heads = min(tile_heads, group - part * tile_heads);
+    item.kv_head = item.tile / work.group_tiles;
+    item.in_group = item.tile % work.group_tiles * tile_heads;
+    item.head = item.kv_head * group + item.in_group;
+    item.n_heads = min(tile_heads, group - item.in_group);
     item.length = work.p.length[cursor.row];
     return item;
   }

@@ -186,8 +186,8 @@ class Ring {
     if (exists && threadIdx.x % 32 == 0) {
       const uint32_t barrier = barriers_ + stage * 8;
       arrive_expecting(barrier, 2 * S::page_bytes);
-      copy_bulk(keys(stage), key, S::page_bytes, barrier);
-      copy_bulk(values(stage), value, S::page_bytes, barrier);
+      copy_bulk_once(keys(stage), key, S::page_bytes, barrier);
+      copy_bulk_once(values(stage), value, S::page_bytes, barrier);
     }
 #else
     if (exists) {

@@ -8,7 +8,7 @@
 namespace deltacal::kernels::cuda::page_score {
 namespace {
 
-constexpr int n_warps = 8, pages_a_warp = 4, pages_a_block = n_warps * pages_a_warp;
+constexpr int n_warps = 8;
 
 // Of a block's row, in shared memory.
 struct Heads {
@@ -89,7 +89,8 @@ __device__ void write_zeros(const Params& p, int r, int page) {
 }
 
 template <bool masses>
-__global__ void __launch_bounds__(n_warps * 32) score(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(n_warps * 32, 5)
+    score(const __grid_constant__ Params p, const int pages_a_warp) {
   extern __shared__ float memory[];
   const Heads heads{memory, memory + p.n_heads, reinterpret_cast<int*>(memory + 2 * p.n_heads),
                     memory + 3 * p.n_heads};
@@ -106,7 +107,7 @@ __global__ void __launch_bounds__(n_warps * 32) score(const __grid_constant__ Pa
   __syncthreads();
   float* mass = heads.mass + warp * p.n_heads;
   for (int i = 0; i < pages_a_warp; ++i) {
-    const int page = int(blockIdx.x) * pages_a_block + i * n_warps + warp;
+    const int page = (int(blockIdx.x) * pages_a_warp + i) * n_warps + warp;
     if (page >= p.out_pages) return;
     if (page >= pages) {
       write_zeros(p, r, page);
@@ -140,9 +141,15 @@ void run(const Params& p, const Launch& launch) {
   require_pointer(kernel, "score", p.score);
   require(p.out_pages >= 1, kernel, "out_pages", p.out_pages, "at least 1, and the pages of the longest row");
   const bool masses = p.mass != nullptr || p.group_mass != nullptr;
+  // Four pages a warp where that leaves each SM eight blocks or more, so that what a block reads first is
+  // read less often.
+  const long enough = 4L * n_warps * 8 * current_device().n_sms;
+  const int pages_a_warp = long(p.n_rows) * p.out_pages >= enough ? 4 : 1,
+            pages_a_block = n_warps * pages_a_warp;
   const dim3 grid(unsigned((p.out_pages + pages_a_block - 1) / pages_a_block), unsigned(p.n_rows));
   const size_t shared = size_t(p.n_heads) * sizeof(float) * (masses ? 3 + n_warps : 3);
-  launch_kernel(kernel, masses ? score<true> : score<false>, grid, n_warps * 32, shared, launch, p);
+  launch_kernel(kernel, masses ? score<true> : score<false>, grid, n_warps * 32, shared, launch, p,
+                pages_a_warp);
 }
 
 }  // namespace deltacal::kernels::cuda::page_score

@@ -89,10 +89,10 @@ void check(const Params& p) {
           p.rotary_dim, "an even number, 0 to head_dim = " + std::to_string(p.kv.head_dim));
   if (p.rotary_dim > 0) require_pointer(kernel, "inverse_frequency", p.inverse_frequency);
   require_pointer(kernel, "position", p.position);
-  require_pointer(kernel, "q", p.q);
-  require_pointer(kernel, "k", p.k);
-  require_pointer(kernel, "v", p.v);
-  require_pointer(kernel, "q_out", p.q_out);
+  require_aligned(kernel, "q", p.q, 4);
+  require_aligned(kernel, "k", p.k, 4);
+  require_aligned(kernel, "v", p.v, 4);
+  require_aligned(kernel, "q_out", p.q_out, 4);
   require(p.q_stride % 2 == 0, kernel, "q_stride", p.q_stride, "an even number");
   require(p.k_stride % 2 == 0, kernel, "k_stride", p.k_stride, "an even number");
   require(p.v_stride % 2 == 0, kernel, "v_stride", p.v_stride, "an even number");

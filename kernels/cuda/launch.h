@@ -64,10 +64,13 @@ void launch_kernel(const char* name, void (*kernel)(Parameters...), dim3 grid, i
   if (shared > device.shared_a_block)
     refuse(std::string(name) + ": needs " + std::to_string(shared) +
            " bytes of shared memory a block, the device has " + std::to_string(device.shared_a_block));
-  if (shared > 48 * 1024)
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)),
+  const void* function = reinterpret_cast<const void*>(kernel);
+  if (shared > 48 * 1024) {  // as much of the first-level cache as shared memory as there can be
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared)), name);
+    check(cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared),
           name);
+  }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -77,7 +80,7 @@ void launch_kernel(const char* name, void (*kernel)(Parameters...), dim3 grid, i
   config.attrs = &attribute, config.numAttrs = launch.overlap && device.capability >= 90 ? 1 : 0;
   const auto start = [&](Parameters... values) {
     void* pointers[] = {&values...};
-    check(cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel), pointers), name);
+    check(cudaLaunchKernelExC(&config, function, pointers), name);
   };
   start(arguments...);
 }

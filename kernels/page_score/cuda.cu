@@ -1,19 +1,20 @@
-// A warp a page: lane 4 i + c reads four of the 16 keys of heads i, i + 8, ..., 256 bytes of neighbouring
-// heads at once. 2^x is monotone, so the largest probability over the heads is taken among the exponents, and
-// one power a position is enough; masses need one for each head too. Reads 36 bytes a page and head: bound by
-// memory.
+// A warp a page: lane 4 i + c reads four of the 16 keys of heads i, i + 8, ...; the warps of a block read
+// neighbouring pages at a time. 2^x is monotone, so the largest probability over the heads is taken among the
+// exponents, and one power a position is enough; masses need one for each head too. Reads 36 bytes a page and
+// head: bound by memory.
 #include "kernels/cuda/device.cuh"
 #include "kernels/page_score/cuda.h"
 
 namespace deltacal::kernels::cuda::page_score {
 namespace {
 
-constexpr int n_warps = 8, pages_a_warp = 4, pages_a_block = n_warps * pages_a_warp;
+constexpr int n_warps = 8;
 
 // Of a block's row, in shared memory.
 struct Heads {
   float* shift;        // [n_heads] -log2 of the softmax's denominator
   float* log2_weight;  // [n_heads]
+  int* place;          // [n_heads] of its logits of page 0 in PageLogits, from the row's first
   float* mass;         // [n_warps, n_heads]
 };
 
@@ -28,7 +29,7 @@ __device__ __forceinline__ float4 exponents(const PageLogits& logits, size_t pag
 // Page score by a warp; `mass`, where not null, [n_heads] in shared memory, gets the page's sum for each
 // head.
 template <bool masses>
-__device__ float score_page(const Params& p, size_t first_head, const Heads& heads, float* mass) {
+__device__ float score_page(const Params& p, size_t first, const Heads& heads, float* mass) {
   const int lane = int(threadIdx.x) % 32, c = lane % 4;
   float4 best = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
 #pragma unroll 4
@@ -36,7 +37,7 @@ __device__ float score_page(const Params& p, size_t first_head, const Heads& hea
     const int h = base + lane / 4;
     float sum = 0;
     if (h < p.n_heads) {
-      const float4 x = exponents(p.logits, first_head + size_t(h), c, heads.shift[h]);
+      const float4 x = exponents(p.logits, first + size_t(heads.place[h]), c, heads.shift[h]);
       const float w = heads.log2_weight[h];
       best.x = max_nan(best.x, x.x + w), best.y = max_nan(best.y, x.y + w);
       best.z = max_nan(best.z, x.z + w), best.w = max_nan(best.w, x.w + w);
@@ -88,29 +89,33 @@ __device__ void write_zeros(const Params& p, int r, int page) {
 }
 
 template <bool masses>
-__global__ void __launch_bounds__(n_warps * 32) score(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(n_warps * 32, 5)
+    score(const __grid_constant__ Params p, const int pages_a_warp) {
   extern __shared__ float memory[];
-  const Heads heads{memory, memory + p.n_heads, memory + 2 * p.n_heads};
+  const Heads heads{memory, memory + p.n_heads, reinterpret_cast<int*>(memory + 2 * p.n_heads),
+                    memory + 3 * p.n_heads};
   wait_for_previous();
   let_next_start();
   const int r = int(blockIdx.y), warp = int(threadIdx.x) / 32;
-  const int pages = pages_for(p.length[r]);
+  const int pages = pages_for(p.length[r]), group = p.n_heads / p.n_kv_heads;
   if (p.length[r] <= 0) return;
   for (int h = int(threadIdx.x); h < p.n_heads; h += n_warps * 32) {
     heads.shift[h] = -p.logits.lse2[size_t(r) * size_t(p.n_heads) + size_t(h)];
+    heads.place[h] = h / group * p.logits.max_pages * group + h % group;
     heads.log2_weight[h] = p.head_weight ? log2f(p.head_weight[h]) : 0.0f;
   }
   __syncthreads();
   float* mass = heads.mass + warp * p.n_heads;
   for (int i = 0; i < pages_a_warp; ++i) {
-    const int page = int(blockIdx.x) * pages_a_block + i * n_warps + warp;
+    const int page = (int(blockIdx.x) * pages_a_warp + i) * n_warps + warp;
     if (page >= p.out_pages) return;
     if (page >= pages) {
       write_zeros(p, r, page);
       continue;
     }
-    const size_t first_head = (size_t(r) * size_t(p.logits.max_pages) + size_t(page)) * size_t(p.n_heads);
-    const float result = score_page<masses>(p, first_head, heads, mass);
+    const size_t first =
+        size_t(r) * size_t(p.logits.max_pages) * size_t(p.n_heads) + size_t(page) * size_t(group);
+    const float result = score_page<masses>(p, first, heads, mass);
     if (threadIdx.x % 32 == 0) p.score[size_t(r) * size_t(p.out_pages) + size_t(page)] = result;
     if (masses) {
       __syncwarp();
@@ -136,9 +141,15 @@ void run(const Params& p, const Launch& launch) {
   require_pointer(kernel, "score", p.score);
   require(p.out_pages >= 1, kernel, "out_pages", p.out_pages, "at least 1, and the pages of the longest row");
   const bool masses = p.mass != nullptr || p.group_mass != nullptr;
+  // Four pages a warp where that leaves each SM eight blocks or more, so that what a block reads first is
+  // read less often.
+  const long enough = 4L * n_warps * 8 * current_device().n_sms;
+  const int pages_a_warp = long(p.n_rows) * p.out_pages >= enough ? 4 : 1,
+            pages_a_block = n_warps * pages_a_warp;
   const dim3 grid(unsigned((p.out_pages + pages_a_block - 1) / pages_a_block), unsigned(p.n_rows));
-  const size_t shared = size_t(p.n_heads) * sizeof(float) * (masses ? 2 + n_warps : 2);
-  launch_kernel(kernel, masses ? score<true> : score<false>, grid, n_warps * 32, shared, launch, p);
+  const size_t shared = size_t(p.n_heads) * sizeof(float) * (masses ? 3 + n_warps : 3);
+  launch_kernel(kernel, masses ? score<true> : score<false>, grid, n_warps * 32, shared, launch, p,
+                pages_a_warp);
 }
 
 }  // namespace deltacal::kernels::cuda::page_score

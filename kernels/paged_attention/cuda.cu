@@ -37,7 +37,7 @@ __device__ bool is_last(int* arrived, int n_parts, int* flag) {
 
 template <class T, int D>
 __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
-    attend(const __grid_constant__ Params p, const Workspace workspace) {
+    attend(const __grid_constant__ Params p, const Workspace workspace, const Grid grid) {
   using S = Shared<D>;
   extern __shared__ __align__(128) char shared[];
   const int warp = int(threadIdx.x) / 32, block = int(blockIdx.x);
@@ -48,13 +48,14 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
   let_next_start();
 
   const Work work(p);
-  const Range range = range_of_block(work, block, int(gridDim.x));
+  const Range range = range_of_block(work, block, grid);
   if (range.begin >= range.end) return;
   Places places(work, range);
 #pragma unroll 1
   for (int j = 0; j < S::stages; ++j) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
 
   const float scale = p.scale * log2_e;
+  const int group = p.n_heads / p.kv.n_kv_heads;
   Cursor cursor = range.at;
   TileQueries<T, D> queries;
   State<D> state;
@@ -68,12 +69,13 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
     __syncthreads();
     queries.load(shared_address(shared) + S::buffer);
     state.clear();
+    const size_t kv_row = size_t(item.row) * size_t(p.kv.n_kv_heads) + size_t(item.kv_head);
+    const size_t first_kept = kv_row * size_t(p.logits.max_pages) * size_t(group) + size_t(item.in_group);
 #pragma unroll 1
     for (; range.begin + warp + n_warps * j < end; ++j) {
       const int page = places.page(j);
       ring.wait(stage, parity);
-      const size_t kept = (size_t(item.row) * size_t(p.logits.max_pages) + size_t(page)) * size_t(p.n_heads) +
-                          size_t(item.head);
+      const size_t kept = first_kept + size_t(page) * size_t(group);
       attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
                         min(page_size, item.length - page * page_size), p.logits, kept, item.n_heads, state);
       __syncwarp();
@@ -91,9 +93,10 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
   }
 }
 
-int blocks_of_call(int head_dim) {
+Grid grid_of_call(int head_dim) {
   const Device& device = current_device();
-  return device.n_sms * (device.capability >= 90 && head_dim <= 128 ? 2 : 1);
+  const int an_sm = device.capability >= 90 && head_dim <= 128 ? 2 : 1;
+  return {device.n_sms * an_sm, an_sm};
 }
 
 int tiles_of(int n_heads, const PagedKv& kv) {
@@ -153,7 +156,7 @@ int shared_of(int head_dim) {
 
 size_t workspace_bytes(int n_rows, int n_heads, const PagedKv& kv) {
   check_cache("paged_attention", kv, n_heads);
-  const Workspace w = lay_out(nullptr, blocks_of_call(kv.head_dim), kv.head_dim);
+  const Workspace w = lay_out(nullptr, grid_of_call(kv.head_dim).blocks, kv.head_dim);
   return reinterpret_cast<size_t>(w.arrived + size_t(n_rows) * size_t(tiles_of(n_heads, kv)));
 }
 
@@ -162,11 +165,12 @@ void run(const Params& params, const Launch& launch) {
   if (params.n_rows == 0) return;
   check(params);
   Params p = params;
-  const int d = p.kv.head_dim, n_blocks = blocks_of_call(d);
+  const int d = p.kv.head_dim;
+  const Grid grid = grid_of_call(d);
   if (p.q_stride == 0) p.q_stride = long(p.n_heads) * d;
   launch_kernel("paged_attention", p.kv.type == Type::bf16 ? kernel_of<bf16>(d) : kernel_of<f16>(d),
-                dim3(unsigned(n_blocks)), n_warps * 32, size_t(shared_of(d)), launch, p,
-                lay_out(p.workspace, n_blocks, d));
+                dim3(unsigned(grid.blocks)), n_warps * 32, size_t(shared_of(d)), launch, p,
+                lay_out(p.workspace, grid.blocks, d), grid);
 }
 
 }  // namespace deltacal::kernels::cuda::paged_attention

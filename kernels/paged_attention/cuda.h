@@ -14,10 +14,10 @@ namespace deltacal::kernels::cuda {
 // at a position is only known with the final sums of all heads.
 struct PageLogits {
   int max_pages = 0;  // row length, >= pages of the longest row
-  void* relative =
-      nullptr;  // [n_rows, max_pages, n_heads, 16] f16: logit * log2(e) - maximum; the 16 keys of a page in
-                // an order of their own, the same for all heads; -inf past the row's length; 16-byte aligned
-  float* maximum = nullptr;  // [n_rows, max_pages, n_heads]
+  // [n_rows, n_kv_heads, max_pages, group, 16] f16: logit * log2(e) - maximum; the 16 keys of a page in an
+  // order of their own, the same for all heads; -inf past the row's length. 16-byte aligned
+  void* relative = nullptr;
+  float* maximum = nullptr;  // [n_rows, n_kv_heads, max_pages, group]
   float* lse2 = nullptr;     // [n_rows, n_heads] log2 of the softmax's denominator
 };
 
@@ -31,7 +31,7 @@ struct Params {
   PagedKv kv;
   const int32_t* sequence = nullptr;  // [n_rows] row of the page table; null: row r is sequence r
   const int32_t* length = nullptr;    // [n_rows] keys each row sees, at most 16 kv.max_pages. 0: the row is
-                                    // idle, nothing of it is read or written
+                                      // idle, nothing of it is read or written
   const int32_t* list =
       nullptr;  // [n_rows, list_stride] logical pages, ranked, none twice; null: all rows attend to all
   int list_stride = 0;

@@ -14,8 +14,10 @@ struct Workspace {
 // One item: the 16 heads, or what there is of them, of one tile of one row.
 struct Item {
   int row = 0, tile = 0;
-  int first = 0, end = 0;     // units
-  int head = 0, n_heads = 0;  // first query head of the tile, and their number
+  int first = 0, end = 0;  // units
+  int kv_head = 0;
+  int in_group = 0;           // first query head of the tile among those of the key/value head
+  int head = 0, n_heads = 0;  // the same among all, and the number of the tile's heads
   int length = 0;             // keys that the row sees
 
   __device__ static Item at(const Work& work, const Cursor& cursor, int unit) {
@@ -25,9 +27,10 @@ struct Item {
     item.tile = (unit - cursor.first) / cursor.pages;
     item.first = cursor.first + item.tile * cursor.pages;
     item.end = item.first + cursor.pages;
-    const int kv_head = item.tile / work.group_tiles, part = item.tile % work.group_tiles;
-    item.head = kv_head * group + part * tile_heads;
-    item.n_heads = min(tile_heads, group - part * tile_heads);
+    item.kv_head = item.tile / work.group_tiles;
+    item.in_group = item.tile % work.group_tiles * tile_heads;
+    item.head = item.kv_head * group + item.in_group;
+    item.n_heads = min(tile_heads, group - item.in_group);
     item.length = work.p.length[cursor.row];
     return item;
   }
@@ -101,61 +104,93 @@ __device__ void merge_warps(const Params& p, const Item& item, bool whole, const
 }
 
 // Weights of an item's parts, over the sum of all, into shared memory: [part, 16]. A warp takes every fourth
-// head.
+// head; what it needs of all of them is asked for at once.
 template <int D>
 __device__ void part_weights(const Params& p, const Item& item, const Workspace& from, Blocks blocks,
                              int chunk, float* weights) {
+  constexpr int heads = tile_heads / n_warps, parts = max_parts / 32;  // of a warp, of a lane
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32,
             n_parts = blocks.last - blocks.first + 1;
-  for (int h = warp; h < item.n_heads; h += n_warps) {
-    float2 part[max_parts / 32];
+  float2 part[heads][parts];
+#pragma unroll
+  for (int i = 0; i < heads; ++i) {
+#pragma unroll
+    for (int k = 0; k < parts; ++k) {
+      const int h = warp + n_warps * i, number = lane + 32 * k;
+      const int slot = part_slot(blocks.first + number, item.first, chunk);
+      part[i][k] = make_float2(-INFINITY, 0);
+      if (h < item.n_heads && number < n_parts) part[i][k] = __ldcg(from.sums + slot * tile_heads + h);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < heads; ++i) {
+    const int h = warp + n_warps * i;
+    if (h >= item.n_heads) break;
     float max = -INFINITY, sum = 0;
 #pragma unroll
-    for (int k = 0; k < max_parts / 32; ++k) {
-      const int i = lane + 32 * k;
-      part[k] = make_float2(-INFINITY, 0);
-      if (i < n_parts)
-        part[k] = __ldcg(from.sums + part_slot(blocks.first + i, item.first, chunk) * tile_heads + h);
-      max = fmaxf(max, part[k].x);
-    }
+    for (int k = 0; k < parts; ++k) max = fmaxf(max, part[i][k].x);
     max = lanes_max(max);
 #pragma unroll
-    for (int k = 0; k < max_parts / 32; ++k) {
-      part[k].x = exp2_fast(part[k].x - finite_max(max));
-      sum += part[k].x * part[k].y;
+    for (int k = 0; k < parts; ++k) {
+      part[i][k].x = exp2_fast(part[i][k].x - finite_max(max));
+      sum += part[i][k].x * part[i][k].y;
     }
     sum = lanes_sum(sum);
 #pragma unroll
-    for (int k = 0; k < max_parts / 32; ++k) {
-      if (lane + 32 * k < n_parts) weights[(lane + 32 * k) * tile_heads + h] = part[k].x / sum;
+    for (int k = 0; k < parts; ++k) {
+      if (lane + 32 * k < n_parts) weights[(lane + 32 * k) * tile_heads + h] = part[i][k].x / sum;
     }
     if (lane == 0) write_lse(p, item, h, max, sum);
   }
 }
 
 // The parts of an item into the row's output, always in the order of the blocks. By all threads of the block
-// that arrived last, which meet before and after.
+// that arrived last, which meet before and after. One block reads what up to 128 have written: a thread has
+// 32 loads under way, or the latency of one after the other would be most of a short call.
 template <class T, int D>
 __device__ void merge_parts(const Params& p, const Item& item, const Workspace& from, int chunk,
                             char* shared) {
+  constexpr int at_once = 2, batch = 16, n_threads = n_warps * 32;
   const Blocks blocks = blocks_of(item.first, item.end, chunk);
-  const int n_parts = blocks.last - blocks.first + 1;
+  const int n_parts = blocks.last - blocks.first + 1, n_quads = item.n_heads * (D / 4);
   float* weights = reinterpret_cast<float*>(shared + Shared<D>::buffer);  // [n_parts, 16]
   part_weights<D>(p, item, from, blocks, chunk, weights);
   __syncthreads();
-  for (int i = int(threadIdx.x); i < item.n_heads * (D / 4); i += n_warps * 32) {
-    const int h = i / (D / 4), x = i % (D / 4);
-    float4 sum = make_float4(0, 0, 0, 0);
-#pragma unroll 8
-    for (int part = 0; part < n_parts; ++part) {
-      const size_t slot = size_t(part_slot(blocks.first + part, item.first, chunk));
-      const float4 out = __ldcg(reinterpret_cast<const float4*>(from.out) +
-                                (slot * tile_heads + size_t(h)) * (D / 4) + size_t(x));
-      const float weight = weights[part * tile_heads + h];
-      sum.x += weight * out.x, sum.y += weight * out.y, sum.z += weight * out.z, sum.w += weight * out.w;
+  for (int first = int(threadIdx.x); first < n_quads; first += at_once * n_threads) {
+    float4 sum[at_once] = {};
+#pragma unroll 1
+    for (int base = 0; base < n_parts; base += batch) {
+      float4 out[at_once][batch];
+#pragma unroll
+      for (int t = 0; t < at_once; ++t) {
+#pragma unroll
+        for (int k = 0; k < batch; ++k) {
+          const int quad = first + t * n_threads;
+          const size_t slot = size_t(part_slot(blocks.first + base + k, item.first, chunk));
+          out[t][k] = make_float4(0, 0, 0, 0);
+          if (quad < n_quads && base + k < n_parts)
+            out[t][k] = __ldcg(reinterpret_cast<const float4*>(from.out) + slot * tile_heads * (D / 4) +
+                               size_t(quad));
+        }
+      }
+#pragma unroll
+      for (int t = 0; t < at_once; ++t) {
+        const int h = min((first + t * n_threads) / (D / 4), item.n_heads - 1);
+#pragma unroll
+        for (int k = 0; k < batch; ++k) {
+          const float weight = weights[min(base + k, n_parts - 1) * tile_heads + h];
+          sum[t].x += weight * out[t][k].x, sum[t].y += weight * out[t][k].y;
+          sum[t].z += weight * out[t][k].z, sum[t].w += weight * out[t][k].w;
+        }
+      }
     }
-    reinterpret_cast<uint2*>(output<T, D>(p, item, h))[x] =
-        make_uint2(pack<T>(sum.x, sum.y), pack<T>(sum.z, sum.w));
+#pragma unroll
+    for (int t = 0; t < at_once; ++t) {
+      const int quad = first + t * n_threads, h = quad / (D / 4), x = quad % (D / 4);
+      if (quad < n_quads)
+        reinterpret_cast<uint2*>(output<T, D>(p, item, h))[x] =
+            make_uint2(pack<T>(sum[t].x, sum[t].y), pack<T>(sum[t].z, sum[t].w));
+    }
   }
   __syncthreads();
 }

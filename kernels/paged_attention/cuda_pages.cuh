@@ -69,7 +69,7 @@ struct Range {
   Cursor at;
 };
 
-__device__ inline Range range_of_block(const Work& work, int block, int n_blocks) {
+__device__ inline Range range_of_block(const Work& work, int block, Grid grid) {
   const int lane = int(threadIdx.x) % 32, n_rows = work.p.n_rows;
   int total = 0, longest = 0;
   for (int r = lane; r < n_rows; r += 32) {
@@ -80,7 +80,7 @@ __device__ inline Range range_of_block(const Work& work, int block, int n_blocks
   total = __reduce_add_sync(all_lanes, total);
   longest = __reduce_max_sync(all_lanes, longest);
   Range range;
-  range.chunk = chunk_units(total, longest, n_blocks, n_warps);
+  range.chunk = chunk_units(total, longest, grid, n_warps);
   range.begin = block * range.chunk;
   range.end = min(total, range.begin + range.chunk);
   if (range.begin >= range.end) return range;
@@ -186,8 +186,8 @@ class Ring {
     if (exists && threadIdx.x % 32 == 0) {
       const uint32_t barrier = barriers_ + stage * 8;
       arrive_expecting(barrier, 2 * S::page_bytes);
-      copy_bulk(keys(stage), key, S::page_bytes, barrier);
-      copy_bulk(values(stage), value, S::page_bytes, barrier);
+      copy_bulk_once(keys(stage), key, S::page_bytes, barrier);
+      copy_bulk_once(values(stage), value, S::page_bytes, barrier);
     }
 #else
     if (exists) {

@@ -13,7 +13,7 @@ inline void init_barrier(uint32_t barrier, int arrivals) { emulator::Block::now(
 inline void init_barriers_done() {}
 inline void arrive_expecting(uint32_t barrier, int bytes) { emulator::Block::now().arrive(barrier, bytes); }
 inline void wait_barrier(uint32_t barrier, uint32_t parity) { emulator::Block::now().wait_barrier(barrier, parity); }
-inline void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+inline void copy_bulk_once(uint32_t to, const void* from, int bytes, uint32_t barrier) {
   void* target = emulator::shared_pointer(to);
   require_aligned_copy(target, from);
   if (bytes % 16 != 0) throw std::logic_error("emulator: a copy that is no multiple of 16 bytes");

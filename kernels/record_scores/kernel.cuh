@@ -1,8 +1,8 @@
-// A block takes 16 rows; each of its 8 warps one or two pages of keys of its own, under all heads. The results of a
-// warp's mma have the same rows and keys for every head, so the maximum over heads and the sums stay in registers, and a
-// page needs one reduction over four lanes at the end. No two blocks share a result: one pass, no merge.
-// Bound by the tensor cores and, a third of it, exponentials: 2 head_dim operations a row, head and key. Keys are read
-// once for 16 rows, from L2; queries once for a block's 128 or 256 keys.
+// A block takes 16 rows; each of its 8 warps one or two pages of keys of its own, under all heads. The
+// results of a warp's mma have the same rows and keys for every head, so the maximum over heads and the sums
+// stay in registers, and a page needs one reduction over four lanes at the end. No two blocks share a result:
+// one pass, no merge. Bound by the tensor cores and, a third of it, exponentials: 2 head_dim operations a
+// row, head and key. Keys are read once for 16 rows, from L2; queries once for a block's 128 or 256 keys.
 #pragma once
 #include "kernels/record_scores/params.h"
 #include "kernels/row_tile/tile.cuh"
@@ -22,11 +22,11 @@ __host__ __device__ constexpr int heads_staged(int head_dim) {
   return head_dim <= 128 ? 8 : 4;
 }
 
-// x[page][i] of the lane's rows i (summed over the lanes of a row) to out[row, page] of rows `row_stride` apart; 0 for
-// pages past the row's own.
+// x[page][i] of the lane's rows i (summed over the lanes of a row) to out[row, page] of rows `row_stride`
+// apart; 0 for pages past the row's own.
 template <int n_pages>
-__device__ __forceinline__ void write_pages(float* out, int64_t row_stride, const float (&x)[n_pages][2], float factor,
-                                            const Sight& sight, int first_page, int out_pages) {
+__device__ __forceinline__ void write_pages(float* out, int64_t row_stride, const float (&x)[n_pages][2],
+                                            float factor, const Sight& sight, int first_page, int out_pages) {
   const int lane = lane_of_thread();
   const int page = first_page + lane % 4;
   if (lane % 4 >= n_pages || page >= out_pages) return;
@@ -38,7 +38,8 @@ __device__ __forceinline__ void write_pages(float* out, int64_t row_stride, cons
   }
 }
 
-// Of the probabilities of one head: the maximum so far of each row and key, the sums so far of each row and page.
+// Of the probabilities of one head: the maximum so far of each row and key, the sums so far of each row and
+// page.
 template <int n_pages>
 __device__ __forceinline__ void take_head(float (&top)[2 * n_pages][4], float (&sum)[n_pages][2],
                                           const float (&alpha)[2 * n_pages][4], float weight) {
@@ -61,15 +62,16 @@ __device__ __forceinline__ void sum_lanes(float (&x)[n_pages][2]) {
 
 // The pages' scores from the maxima over heads.
 template <int n_pages>
-__device__ __forceinline__ void page_scores(float (&score)[n_pages][2], const float (&top)[2 * n_pages][4], Page page) {
+__device__ __forceinline__ void page_scores(float (&score)[n_pages][2], const float (&top)[2 * n_pages][4],
+                                            Page page) {
 #pragma unroll
   for (int j = 0; j < n_pages; ++j)
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const float a = top[2 * j][2 * i], b = top[2 * j][2 * i + 1];
       const float c = top[2 * j + 1][2 * i], d = top[2 * j + 1][2 * i + 1];
-      score[j][i] = page == Page::sum ? quad_sum((a + b) + (c + d))
-                                      : quad_max(max_nan(max_nan(a, b), max_nan(c, d)));
+      score[j][i] =
+          page == Page::sum ? quad_sum((a + b) + (c + d)) : quad_max(max_nan(max_nan(a, b), max_nan(c, d)));
     }
 }
 
@@ -93,14 +95,14 @@ __global__ void __launch_bounds__(n_threads, 2) record(const Params p) {
     uint4 keys[n_tiles][head_dim / 32];
     float sum[n_pages][2] = {};
     if (warp_sees)
-      load_keys<head_dim, n_tiles>(keys, static_cast<const T*>(p.keys) + g * p.key_head_stride, p.key_token_stride,
-                                   first_key, p.n_keys);
+      load_keys<head_dim, n_tiles>(keys, static_cast<const T*>(p.keys) + g * p.key_head_stride,
+                                   p.key_token_stride, first_key, p.n_keys);
     for (int first = 0; block_sees && first < group; first += n_staged) {
       const int n_heads = min(n_staged, group - first);
       const int64_t head = first_row * p.n_heads + g * group + first;
       __syncthreads();  // the heads before have been read
-      stage_rows<head_dim>(q, static_cast<const T*>(p.q) + head * head_dim, int64_t(p.n_heads) * head_dim, n_heads,
-                           rows);
+      stage_rows<head_dim>(q, static_cast<const T*>(p.q) + head * head_dim, int64_t(p.n_heads) * head_dim,
+                           n_heads, rows);
       stage_lse(lse, p.lse + head, p.n_heads, n_heads, rows);
       copies_done();
       __syncthreads();
@@ -126,7 +128,8 @@ __global__ void __launch_bounds__(n_threads, 2) record(const Params p) {
   }
   float score[n_pages][2];
   page_scores<n_pages>(score, top, p.page);
-  write_pages<n_pages>(p.score + first_row * p.out_pages, p.out_pages, score, 1.0f, sight, first_page, p.out_pages);
+  write_pages<n_pages>(p.score + first_row * p.out_pages, p.out_pages, score, 1.0f, sight, first_page,
+                       p.out_pages);
   if (p.mass)
     write_pages<n_pages>(p.mass + first_row * p.out_pages, p.out_pages, total, 1.0f / float(p.n_heads), sight,
                          first_page, p.out_pages);
@@ -140,10 +143,14 @@ inline dim3 grid_of(const Params& p) {
 template <class T>
 auto kernel_of(int head_dim) {
   switch (head_dim) {
-    case 64: return record<T, 64>;
-    case 96: return record<T, 96>;
-    case 128: return record<T, 128>;
-    default: return record<T, 256>;
+    case 64:
+      return record<T, 64>;
+    case 96:
+      return record<T, 96>;
+    case 128:
+      return record<T, 128>;
+    default:
+      return record<T, 256>;
   }
 }
 

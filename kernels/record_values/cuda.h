@@ -5,8 +5,8 @@
 
 namespace deltacal::kernels::cuda::record_values {
 
-// Checks and launches. Allocates nothing, waits for nothing, may be captured into a graph. What the arrays hold is not
-// checked.
+// Checks and launches. Allocates nothing, waits for nothing, may be captured into a graph. What the arrays
+// hold is not checked.
 void run(const Params&, const Launch&);
 
 }  // namespace deltacal::kernels::cuda::record_values

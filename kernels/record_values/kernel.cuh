@@ -1,8 +1,8 @@
-// A block takes 16 rows and one gradient; each of its 8 warps one page of keys and values of its own, under all heads.
-// With probabilities and products gradient . value [16 rows, 16 keys] in the same registers, a page's value is their
-// product summed over four lanes. Each gradient computes the probabilities anew (a third of its work); the first one
-// writes the masses. Bound by the tensor cores, 6 head_dim operations a row, head, key and gradient, and by writing
-// n_heads pages for each row, 4 bytes each.
+// A block takes 16 rows and one gradient; each of its 8 warps one page of keys and values of its own, under
+// all heads. With probabilities and products gradient . value [16 rows, 16 keys] in the same registers, a
+// page's value is their product summed over four lanes. Each gradient computes the probabilities anew (a
+// third of its work); the first one writes the masses. Bound by the tensor cores, 6 head_dim operations a
+// row, head, key and gradient, and by writing n_heads pages for each row, 4 bytes each.
 #pragma once
 #include "kernels/record_values/params.h"
 #include "kernels/row_tile/tile.cuh"
@@ -15,9 +15,9 @@ __host__ __device__ constexpr int heads_staged(int head_dim) {
   return head_dim <= 96 ? 4 : head_dim <= 128 ? 3 : 1;
 }
 
-// The gradients of `n_heads` heads of the tile's rows, scaled by a power of two and split into `high` + `low`, both
-// [n_heads, 16, row_bytes]; `unscale` [n_heads, 16] undoes the scale. A warp takes a row and head. Rows from n_rows on
-// are 0.
+// The gradients of `n_heads` heads of the tile's rows, scaled by a power of two and split into `high` +
+// `low`, both [n_heads, 16, row_bytes]; `unscale` [n_heads, 16] undoes the scale. A warp takes a row and
+// head. Rows from n_rows on are 0.
 template <class T, int head_dim>
 __device__ __forceinline__ void stage_gradients(char* high, char* low, float* unscale, const float* from,
                                                 int64_t row_stride, int n_heads, int n_rows) {
@@ -52,8 +52,9 @@ __device__ __forceinline__ void stage_gradients(char* high, char* low, float* un
   }
 }
 
-// Over the keys of the page and the four lanes of a row: sum of alpha and of alpha times `product`, for the lane's two
-// rows. Keys that a row does not see have alpha 0, and what lies there does not count, whatever it is.
+// Over the keys of the page and the four lanes of a row: sum of alpha and of alpha times `product`, for the
+// lane's two rows. Keys that a row does not see have alpha 0, and what lies there does not count, whatever it
+// is.
 __device__ __forceinline__ void sum_page(float (&mass)[2], float (&value)[2], const float (&alpha)[2][4],
                                          const float (&product)[2][4], const Sight& sight, int first_key) {
   const int lane = lane_of_thread();
@@ -95,7 +96,8 @@ __global__ void __launch_bounds__(n_threads, head_dim <= 128 ? 2 : 1) page_value
     if (warp_sees) {
       const int64_t head = g * p.head_stride;
       load_keys<head_dim, 2>(keys, static_cast<const T*>(p.keys) + head, p.token_stride, first_key, p.n_keys);
-      load_keys<head_dim, 2>(values, static_cast<const T*>(p.values) + head, p.token_stride, first_key, p.n_keys);
+      load_keys<head_dim, 2>(values, static_cast<const T*>(p.values) + head, p.token_stride, first_key,
+                             p.n_keys);
     }
     for (int first = 0; first < group; first += n_staged) {
       const int n_heads = min(n_staged, group - first), head = g * group + first;
@@ -104,7 +106,8 @@ __global__ void __launch_bounds__(n_threads, head_dim <= 128 ? 2 : 1) page_value
         stage_rows<head_dim>(q, static_cast<const T*>(p.q) + (first_row * p.n_heads + head) * head_dim,
                              int64_t(p.n_heads) * head_dim, n_heads, rows);
         stage_lse(lse, p.lse + first_row * p.n_heads + head, p.n_heads, n_heads, rows);
-        stage_gradients<T, head_dim>(high, low, unscale, p.gradient + (gradient_row * p.n_heads + head) * head_dim,
+        stage_gradients<T, head_dim>(high, low, unscale,
+                                     p.gradient + (gradient_row * p.n_heads + head) * head_dim,
                                      int64_t(p.n_heads) * head_dim, n_heads, rows);
         copies_done();
         __syncthreads();
@@ -131,7 +134,8 @@ __global__ void __launch_bounds__(n_threads, head_dim <= 128 ? 2 : 1) page_value
           const bool seen = sight.sees_page(i, page);
           if (gradient == 0)
             p.mass[((first_row + row) * p.n_heads + head + h) * p.out_pages + page] = seen ? mass[i] : 0.0f;
-          p.value[((gradient_row + row) * p.n_heads + head + h) * p.out_pages + page] = seen ? value[i] : 0.0f;
+          p.value[((gradient_row + row) * p.n_heads + head + h) * p.out_pages + page] =
+              seen ? value[i] : 0.0f;
         }
       }
     }
@@ -145,10 +149,14 @@ inline dim3 grid_of(const Params& p) {
 template <class T>
 auto kernel_of(int head_dim) {
   switch (head_dim) {
-    case 64: return page_values<T, 64>;
-    case 96: return page_values<T, 96>;
-    case 128: return page_values<T, 128>;
-    default: return page_values<T, 256>;
+    case 64:
+      return page_values<T, 64>;
+    case 96:
+      return page_values<T, 96>;
+    case 128:
+      return page_values<T, 128>;
+    default:
+      return page_values<T, 256>;
   }
 }
 

@@ -16,8 +16,8 @@ void check(const Params& p) {
   row_tile::check_stride(kernel, "token_stride", p.token_stride, p.head_dim);
   row_tile::check_stride(kernel, "head_stride", p.head_stride, p.head_dim);
   require_pointer(kernel, "gradient", p.gradient);
-  require(reinterpret_cast<uintptr_t>(p.gradient) % 8 == 0, kernel, "gradient", static_cast<const void*>(p.gradient),
-          "an address divisible by 8");
+  require(reinterpret_cast<uintptr_t>(p.gradient) % 8 == 0, kernel, "gradient",
+          static_cast<const void*>(p.gradient), "an address divisible by 8");
   require_pointer(kernel, "lse", p.lse);
   require_pointer(kernel, "position", p.position);
   require_pointer(kernel, "mass", p.mass);

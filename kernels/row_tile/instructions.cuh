@@ -1,5 +1,5 @@
-// Asynchronous copies of row tiles. Assembly stands in files of this kind alone, which a test replaces by plain C++ to run
-// the kernels on a CPU (tests/kernels/emulator).
+// Asynchronous copies of row tiles. Assembly stands in files of this kind alone, which a test replaces by
+// plain C++ to run the kernels on a CPU (tests/kernels/emulator).
 #pragma once
 #include "kernels/cuda/mma.cuh"
 

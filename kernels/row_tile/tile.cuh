@@ -25,8 +25,8 @@ __device__ __forceinline__ float quad_max(float x) {
 
 // Which keys the rows of a tile see: row r sees keys 0..position[r].
 struct Sight {
-  int position[2];       // of the lane's two rows; -1 past the last row
-  int longest, shortest; // over the tile's rows
+  int position[2];        // of the lane's two rows; -1 past the last row
+  int longest, shortest;  // over the tile's rows
 
   __device__ Sight(const int32_t* positions, int first_row, int n_rows, int n_keys) {
     const int row = first_row + lane_of_thread() / 4;
@@ -47,11 +47,11 @@ struct Sight {
   __device__ bool sees_page(int i, int page) const { return page * 16 <= position[i]; }
 };
 
-// The lane's share of `n_tiles` times 8 keys or values, from `first` on, of one key/value head: [n_keys, head_dim] with
-// `token_stride` elements from token to token. Keys from n_keys on are 0.
+// The lane's share of `n_tiles` times 8 keys or values, from `first` on, of one key/value head: [n_keys,
+// head_dim] with `token_stride` elements from token to token. Keys from n_keys on are 0.
 template <int head_dim, int n_tiles, class T>
-__device__ __forceinline__ void load_keys(uint4 (&keys)[n_tiles][head_dim / 32], const T* head, int64_t token_stride,
-                                          int first, int n_keys) {
+__device__ __forceinline__ void load_keys(uint4 (&keys)[n_tiles][head_dim / 32], const T* head,
+                                          int64_t token_stride, int first, int n_keys) {
   const int lane = lane_of_thread();
 #pragma unroll
   for (int n = 0; n < n_tiles; ++n) {
@@ -80,23 +80,25 @@ __device__ __forceinline__ void add_products(float (&sum)[n_tiles][4], const cha
   }
 }
 
-// Copies `n_heads` heads of the tile's rows into shared memory, [n_heads, 16, row_bytes], by all threads of the block.
-// `from` is the tile's first row and the first head, rows `row_stride` elements apart; rows from n_rows on are 0.
-// Complete after copies_done() and a barrier.
+// Copies `n_heads` heads of the tile's rows into shared memory, [n_heads, 16, row_bytes], by all threads of
+// the block. `from` is the tile's first row and the first head, rows `row_stride` elements apart; rows from
+// n_rows on are 0. Complete after copies_done() and a barrier.
 template <int head_dim, class T>
-__device__ __forceinline__ void stage_rows(char* to, const T* from, int64_t row_stride, int n_heads, int n_rows) {
+__device__ __forceinline__ void stage_rows(char* to, const T* from, int64_t row_stride, int n_heads,
+                                           int n_rows) {
   constexpr int chunks = head_dim / 8;
 #pragma unroll 1
   for (int i = int(threadIdx.x); i < n_heads * tile_rows * chunks; i += n_threads) {
     const int chunk = i % chunks, row = i / chunks % tile_rows, head = i / chunks / tile_rows;
     const bool there = row < n_rows;
     copy_or_clear(to + (head * tile_rows + row) * row_bytes(head_dim) + 16 * chunk,
-               from + (there ? row : 0) * row_stride + head * head_dim + 8 * chunk, there);
+                  from + (there ? row : 0) * row_stride + head * head_dim + 8 * chunk, there);
   }
 }
 
 // Of n_heads heads, in powers of 2: [n_heads, 16]. A head without a finite one has no softmax: NaN.
-__device__ __forceinline__ void stage_lse(float* to, const float* from, int64_t row_stride, int n_heads, int n_rows) {
+__device__ __forceinline__ void stage_lse(float* to, const float* from, int64_t row_stride, int n_heads,
+                                          int n_rows) {
 #pragma unroll 1
   for (int i = int(threadIdx.x); i < n_heads * tile_rows; i += n_threads) {
     const int row = i % tile_rows, head = i / tile_rows;
@@ -105,11 +107,11 @@ __device__ __forceinline__ void stage_lse(float* to, const float* from, int64_t 
   }
 }
 
-// Logits (products not yet scaled) to probabilities, 0 where the row does not see the key. `lse` are those of the
-// lane's two rows, `first` is the tiles' first key.
+// Logits (products not yet scaled) to probabilities, 0 where the row does not see the key. `lse` are those of
+// the lane's two rows, `first` is the tiles' first key.
 template <int n_tiles>
-__device__ __forceinline__ void to_probabilities(float (&x)[n_tiles][4], float scale_log2e, const float (&lse)[2],
-                                                 const Sight& sight, int first) {
+__device__ __forceinline__ void to_probabilities(float (&x)[n_tiles][4], float scale_log2e,
+                                                 const float (&lse)[2], const Sight& sight, int first) {
 #pragma unroll
   for (int n = 0; n < n_tiles; ++n)
 #pragma unroll

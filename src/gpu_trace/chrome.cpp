@@ -34,7 +34,9 @@ const char* category(Kind kind) {
 class Writer {
  public:
   explicit Writer(const Trace& trace)
-      : trace_(trace), names_(quoted(trace.names)), first_ns_(trace.events.empty() ? 0 : trace.events[0].start_ns) {}
+      : trace_(trace),
+        names_(quoted(trace.names)),
+        first_ns_(trace.events.empty() ? 0 : trace.events[0].start_ns) {}
 
   std::string write() {
     tracks();
@@ -44,7 +46,8 @@ class Writer {
     }
     for (const auto& [track, open] : spans_) close(track, open);
     return "{\"displayTimeUnit\":\"ns\",\"otherData\":" +
-           fmt::format("{{\"dropped_records\":{}}}", trace_.n_dropped) + ",\"traceEvents\":[\n" + text_ + "\n]}\n";
+           fmt::format("{{\"dropped_records\":{}}}", trace_.n_dropped) + ",\"traceEvents\":[\n" + text_ +
+           "\n]}\n";
   }
 
  private:
@@ -83,14 +86,14 @@ class Writer {
       args += fmt::format(R"(,"layer":{},"phase":{})", label.layer, quoted(label.phase));
     }
     if (e.kind == Kind::kernel) {
-      args += fmt::format(R"(,"grid":[{},{},{}],"block":[{},{},{}])", e.grid[0], e.grid[1], e.grid[2], e.block[0],
-                          e.block[1], e.block[2]);
+      args += fmt::format(R"(,"grid":[{},{},{}],"block":[{},{},{}])", e.grid[0], e.grid[1], e.grid[2],
+                          e.block[0], e.block[1], e.block[2]);
     } else {
       args += fmt::format(R"(,"bytes":{})", e.bytes);
     }
-    add(R"({{"ph":"X","cat":"{}","name":{},"pid":{},"tid":{},"ts":{},"dur":{},"args":{{{}}}}})", category(e.kind),
-        names_[size_t(e.name)], e.device, track_id(e.stream, false), time(e.start_ns - first_ns_),
-        time(e.end_ns - e.start_ns), args);
+    add(R"({{"ph":"X","cat":"{}","name":{},"pid":{},"tid":{},"ts":{},"dur":{},"args":{{{}}}}})",
+        category(e.kind), names_[size_t(e.name)], e.device, track_id(e.stream, false),
+        time(e.start_ns - first_ns_), time(e.end_ns - e.start_ns), args);
   }
 
   // Neighbouring events of one label are one span.

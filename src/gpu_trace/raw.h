@@ -1,6 +1,6 @@
-// What CUPTI reports, and how it is put together: a kernel launched by itself is known by the correlation id of its
-// launch, one of a graph by its node, which was made (and named) once, at the capture, and copied when the graph was
-// instantiated.
+// What CUPTI reports, and how it is put together: a kernel launched by itself is known by the correlation id
+// of its launch, one of a graph by its node, which was made (and named) once, at the capture, and copied when
+// the graph was instantiated.
 #pragma once
 #include <string_view>
 #include <unordered_map>

@@ -1,5 +1,5 @@
-// Records what runs on the GPU, through CUPTI's activity records. There is none unless someone makes one, and code that
-// names its work (Scope) does nothing without one.
+// Records what runs on the GPU, through CUPTI's activity records. There is none unless someone makes one, and
+// code that names its work (Scope) does nothing without one.
 #pragma once
 #include <memory>
 #include <string_view>
@@ -10,8 +10,8 @@ namespace deltacal::gpu_trace {
 
 class Session {
  public:
-  // Starts. Before the graphs to be traced are captured: their nodes are named while they are made. Throws Error where
-  // the build has no CUDA, no device is there, or another profiler holds CUPTI, which is named.
+  // Starts. Before the graphs to be traced are captured: their nodes are named while they are made. Throws
+  // Error where the build has no CUDA, no device is there, or another profiler holds CUPTI, which is named.
   Session();
   ~Session();  // ends, if finish() did not
   Session(const Session&) = delete;
@@ -26,8 +26,8 @@ class Session {
   std::unique_ptr<State> state_;
 };
 
-// Work that this thread launches, or captures into a graph, while this lives belongs to a layer (-1: none) and phase.
-// The innermost one counts. Costs a comparison where `session` is null.
+// Work that this thread launches, or captures into a graph, while this lives belongs to a layer (-1: none)
+// and phase. The innermost one counts. Costs a comparison where `session` is null.
 class Scope {
  public:
   Scope(Session* session, int layer, std::string_view phase) {

@@ -1,9 +1,10 @@
-// CUPTI's side. Its buffer callbacks carry no pointer of ours, and it knows one subscriber a process: hence the one
-// active session.
+// CUPTI's side. Its buffer callbacks carry no pointer of ours, and it knows one subscriber a process: hence
+// the one active session.
 //
-// A launch outside a graph is named by an external correlation id, which CUPTI's record of the API call passes on. Nodes
-// of a graph are named by a callback that runs within the call that makes them, on the capturing thread, and by another
-// when instantiation copies them; kernels of a graph launch then come with the copy's id.
+// A launch outside a graph is named by an external correlation id, which CUPTI's record of the API call
+// passes on. Nodes of a graph are named by a callback that runs within the call that makes them, on the
+// capturing thread, and by another when instantiation copies them; kernels of a graph launch then come with
+// the copy's id.
 #include <cuda_runtime_api.h>
 #include <cupti.h>
 
@@ -34,7 +35,8 @@ thread_local std::vector<int> scopes;
 
 std::string text_of(CUptiResult result) {
   const char* text = nullptr;
-  return cuptiGetResultString(result, &text) == CUPTI_SUCCESS && text ? text : fmt::format("error {}", int(result));
+  return cuptiGetResultString(result, &text) == CUPTI_SUCCESS && text ? text
+                                                                      : fmt::format("error {}", int(result));
 }
 
 void must(CUptiResult result, const char* what) {
@@ -48,10 +50,14 @@ void require_device() {
 
 const char* copy_name(uint8_t kind) {
   switch (kind) {
-    case CUPTI_ACTIVITY_MEMCPY_KIND_HTOD: return "memcpy host to device";
-    case CUPTI_ACTIVITY_MEMCPY_KIND_DTOH: return "memcpy device to host";
-    case CUPTI_ACTIVITY_MEMCPY_KIND_DTOD: return "memcpy device to device";
-    default: return "memcpy";
+    case CUPTI_ACTIVITY_MEMCPY_KIND_HTOD:
+      return "memcpy host to device";
+    case CUPTI_ACTIVITY_MEMCPY_KIND_DTOH:
+      return "memcpy device to host";
+    case CUPTI_ACTIVITY_MEMCPY_KIND_DTOD:
+      return "memcpy device to device";
+    default:
+      return "memcpy";
   }
 }
 
@@ -92,8 +98,8 @@ struct Session::State {
   static void CUPTIAPI called_back(void* state, CUpti_CallbackDomain, CUpti_CallbackId, const void* data);
 
   static inline std::atomic<State*> active{nullptr};
-  // Two, because CUPTI may hold a lock of its own while it calls back, and wait for it where buffers are read: no section
-  // under `naming` calls CUPTI.
+  // Two, because CUPTI may hold a lock of its own while it calls back, and wait for it where buffers are
+  // read: no section under `naming` calls CUPTI.
   std::mutex reading;  // raw.names, records, launches, n_dropped
   std::mutex naming;   // raw.labels, nodes
   Raw raw;
@@ -107,7 +113,8 @@ void CUPTIAPI Session::State::buffer_wanted(uint8_t** buffer, size_t* size, size
   *max_records = 0;  // as many as fit
 }
 
-void CUPTIAPI Session::State::buffer_full(CUcontext context, uint32_t stream, uint8_t* buffer, size_t, size_t valid) {
+void CUPTIAPI Session::State::buffer_full(CUcontext context, uint32_t stream, uint8_t* buffer, size_t,
+                                          size_t valid) {
   if (State* state = active.load()) {
     const std::lock_guard lock(state->reading);
     try {
@@ -116,7 +123,8 @@ void CUPTIAPI Session::State::buffer_full(CUcontext context, uint32_t stream, ui
       ++state->raw.n_dropped;  // no memory
     }
     size_t dropped = 0;
-    if (cuptiActivityGetNumDroppedRecords(context, stream, &dropped) == CUPTI_SUCCESS) state->raw.n_dropped += dropped;
+    if (cuptiActivityGetNumDroppedRecords(context, stream, &dropped) == CUPTI_SUCCESS)
+      state->raw.n_dropped += dropped;
   }
   std::free(buffer);
 }
@@ -149,7 +157,8 @@ void Session::State::take(const CUpti_Activity& record) {
       raw.records.back().event.bytes = r.bytes;
       break;
     }
-    default: break;
+    default:
+      break;
   }
 }
 
@@ -188,12 +197,16 @@ void Session::State::start() {
   const CUptiResult subscribed = cuptiSubscribe_v2(&subscriber, &State::called_back, this, &params);
   if (subscribed != CUPTI_SUCCESS) subscriber = nullptr;
   if (subscribed == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
-    throw failure("GPU trace: another profiler is active in this process: {}. CUPTI serves one at a time; run without it "
-                  "(PyTorch's Kineto, Nsight, a debugger), or without a GPU trace.",
-                  other[0] ? other : "its name is not known");
-  if (subscribed == CUPTI_ERROR_UNKNOWN) throw bad_input("GPU trace: there is no CUDA device that CUPTI can use");
+    throw failure(
+        "GPU trace: another profiler is active in this process: {}. CUPTI serves one at a time; run without "
+        "it "
+        "(PyTorch's Kineto, Nsight, a debugger), or without a GPU trace.",
+        other[0] ? other : "its name is not known");
+  if (subscribed == CUPTI_ERROR_UNKNOWN)
+    throw bad_input("GPU trace: there is no CUDA device that CUPTI can use");
   must(subscribed, "cuptiSubscribe");
-  must(cuptiActivityRegisterCallbacks(&State::buffer_wanted, &State::buffer_full), "cuptiActivityRegisterCallbacks");
+  must(cuptiActivityRegisterCallbacks(&State::buffer_wanted, &State::buffer_full),
+       "cuptiActivityRegisterCallbacks");
   for (const CUpti_CallbackIdResource id : node_callbacks)
     must(cuptiEnableCallback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, id), "cuptiEnableCallback");
   for (const CUpti_ActivityKind kind : kinds) {

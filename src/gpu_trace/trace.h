@@ -1,4 +1,5 @@
-// What ran on the GPU and when, by layer and phase: plain data, made by Session (session.h), read without a GPU.
+// What ran on the GPU and when, by layer and phase: plain data, made by Session (session.h), read without a
+// GPU.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -21,10 +22,10 @@ struct Event {
   int label = -1;                     // index of Trace::labels; -1: launched outside any scope
   uint64_t start_ns = 0, end_ns = 0;  // on the device, one clock for all events
   uint32_t device = 0, stream = 0;
-  uint32_t graph = 0;                 // 0: launched by itself
-  uint64_t node = 0;                  // of the graph
-  uint64_t bytes = 0;                 // of a memcpy or memset
-  int grid[3] = {}, block[3] = {};    // of a kernel
+  uint32_t graph = 0;               // 0: launched by itself
+  uint64_t node = 0;                // of the graph
+  uint64_t bytes = 0;               // of a memcpy or memset
+  int grid[3] = {}, block[3] = {};  // of a kernel
 };
 
 struct Trace {
@@ -35,20 +36,20 @@ struct Trace {
 };
 
 struct PhaseTime {
-  std::string phase;     // empty: work outside any scope
+  std::string phase;  // empty: work outside any scope
   uint64_t n_events = 0;
   uint64_t sum_ns = 0;   // of the events' durations
   uint64_t busy_ns = 0;  // time in which some event of the phase ran: less than the sum where they overlap
 };
 
 struct Times {
-  std::vector<PhaseTime> phases;         // the busiest first
-  uint64_t busy_ns = 0, span_ns = 0;     // of all events: some one ran, first start to last end
+  std::vector<PhaseTime> phases;      // the busiest first
+  uint64_t busy_ns = 0, span_ns = 0;  // of all events: some one ran, first start to last end
 };
 Times time_by_phase(const Trace&);
 
-// The Trace Event format that chrome://tracing and Perfetto read. A process for each device; in it a track for each
-// stream, and above it one of the layers and phases its events belong to.
+// The Trace Event format that chrome://tracing and Perfetto read. A process for each device; in it a track
+// for each stream, and above it one of the layers and phases its events belong to.
 std::string chrome_json(const Trace&);
 
 }  // namespace deltacal::gpu_trace

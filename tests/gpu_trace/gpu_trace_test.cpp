@@ -9,7 +9,8 @@
 namespace deltacal::gpu_trace {
 namespace {
 
-RawRecord record(int name, uint64_t start, uint64_t end, uint32_t correlation, uint64_t node = 0, uint32_t stream = 7) {
+RawRecord record(int name, uint64_t start, uint64_t end, uint32_t correlation, uint64_t node = 0,
+                 uint32_t stream = 7) {
   RawRecord r;
   r.event.name = name;
   r.event.start_ns = start, r.event.end_ns = end;
@@ -18,7 +19,8 @@ RawRecord record(int name, uint64_t start, uint64_t end, uint32_t correlation, u
   return r;
 }
 
-TEST_CASE("gpu trace: a kernel launched by itself has the label of its launch, a node's that of its capture") {
+TEST_CASE(
+    "gpu trace: a kernel launched by itself has the label of its launch, a node's that of its capture") {
   Raw raw;
   const int attention = raw.label_index(3, "attention"), selection = raw.label_index(3, "selection");
   REQUIRE(raw.label_index(3, "attention") == attention);
@@ -31,7 +33,7 @@ TEST_CASE("gpu trace: a kernel launched by itself has the label of its launch, a
   raw.nodes.cloned(999, 400);  // of a graph made before the session
   const int name = raw.name_index("k");
   // The launch of the graph has correlation 11 as well: where there is a node, the node says it.
-  raw.records = {record(name, 50, 60, 12), record(name, 10, 20, 11), record(name, 20, 30, 11, 200),
+  raw.records = {record(name, 50, 60, 12),      record(name, 10, 20, 11),      record(name, 20, 30, 11, 200),
                  record(name, 30, 40, 11, 201), record(name, 40, 50, 11, 300), record(name, 60, 70, 13),
                  record(name, 70, 80, 12, 400)};
   const Trace trace = attribute(std::move(raw));
@@ -45,7 +47,8 @@ TEST_CASE("gpu trace: names are those of the source") {
   raw.name_index("_Z6appendPKfi");
   raw.name_index("not mangled");
   REQUIRE(raw.name_index("_Z6appendPKfi") == 0);
-  REQUIRE(attribute(std::move(raw)).names == std::vector<std::string>{"append(float const*, int)", "not mangled"});
+  REQUIRE(attribute(std::move(raw)).names ==
+          std::vector<std::string>{"append(float const*, int)", "not mangled"});
 }
 
 // Two phases that overlap, one event outside, a gap.
@@ -82,10 +85,14 @@ TEST_CASE("gpu trace: the JSON has every event, spans of layers and phases, and 
   REQUIRE(json["otherData"]["dropped_records"] == 2);
   std::vector<nlohmann::json> kernels, copies, spans, tracks;
   for (const nlohmann::json& e : json["traceEvents"]) {
-    if (e["ph"] == "M") tracks.push_back(e);
-    else if (e["cat"] == "kernel") kernels.push_back(e);
-    else if (e["cat"] == "memcpy") copies.push_back(e);
-    else spans.push_back(e);
+    if (e["ph"] == "M")
+      tracks.push_back(e);
+    else if (e["cat"] == "kernel")
+      kernels.push_back(e);
+    else if (e["cat"] == "memcpy")
+      copies.push_back(e);
+    else
+      spans.push_back(e);
   }
   REQUIRE(tracks.size() == 1 + 2 * 2);
   REQUIRE(kernels.size() == 4);

@@ -1,5 +1,5 @@
-// A recorded sequence as the CUDA kernels of replay take it, with what the double-precision references say of it. The
-// same cases run on a GPU and in the emulator: where the arrays live is the Backend's business.
+// A recorded sequence as the CUDA kernels of replay take it, with what the double-precision references say of
+// it. The same cases run on a GPU and in the emulator: where the arrays live is the Backend's business.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -47,8 +47,11 @@ class Replay {
  public:
   // Standard normals; logits have the scale 1 / sqrt(head_dim).
   Replay(ReplayShape s, std::vector<int32_t> positions, unsigned seed, int gradients = 1)
-      : shape(s), position(std::move(positions)), n_gradients(gradients),
-        scale(1 / std::sqrt(float(s.head_dim))), out_pages(pages_for(s.n_keys) + 3) {
+      : shape(s),
+        position(std::move(positions)),
+        n_gradients(gradients),
+        scale(1 / std::sqrt(float(s.head_dim))),
+        out_pages(pages_for(s.n_keys) + 3) {
     const size_t of_rows = position.size() * size_t(n_heads() * s.head_dim);
     const size_t of_keys = size_t(s.n_keys) * size_t(s.n_kv_heads * s.head_dim);
     q = Halves(s.type, normals(of_rows, seed));
@@ -61,19 +64,22 @@ class Replay {
   int n_rows() const { return int(position.size()); }
   int n_heads() const { return shape.n_kv_heads * shape.group; }
 
-  // The paged cache that the references read, and the attention's log-sum-exp. After any change of the inputs.
+  // The paged cache that the references read, and the attention's log-sum-exp. After any change of the
+  // inputs.
   void prepare() {
     const size_t elements = page_table_.size() * size_t(shape.n_kv_heads * shape.head_dim) * page_size;
     cache_keys_.assign(elements, 0), cache_values_.assign(elements, 0);
-    kv_ = {KvType::f32,         shape.n_kv_heads,     shape.head_dim,     int(page_table_.size()),
+    kv_ = {KvType::f32,        shape.n_kv_heads,     shape.head_dim,     int(page_table_.size()),
            cache_keys_.data(), cache_values_.data(), page_table_.data(), int(page_table_.size())};
     for (int i = 0; i < shape.n_keys; ++i)
       for (int g = 0; g < shape.n_kv_heads; ++g)
         for (int d = 0; d < shape.head_dim; ++d) {
-          const size_t from = (size_t(i) * size_t(shape.n_kv_heads) + size_t(g)) * size_t(shape.head_dim) + size_t(d);
+          const size_t from =
+              (size_t(i) * size_t(shape.n_kv_heads) + size_t(g)) * size_t(shape.head_dim) + size_t(d);
           const size_t page = kv_.page_offset(page_of(i), g);
           cache_keys_[page + size_t(d) * page_size + size_t(i % page_size)] = keys.value[from];
-          cache_values_[page + size_t(i % page_size) * size_t(shape.head_dim) + size_t(d)] = values.value[from];
+          cache_values_[page + size_t(i % page_size) * size_t(shape.head_dim) + size_t(d)] =
+              values.value[from];
         }
     length_.clear();
     for (const int32_t t : position) length_.push_back(t + 1);

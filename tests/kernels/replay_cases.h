@@ -45,8 +45,10 @@ inline Scores run_scores(Backend& b, const Replay& r, const ScoreOptions& o = {}
   const std::vector<uint16_t> keys = o.head_major ? head_major(r.shape, r.keys.bits) : r.keys.bits;
   const int64_t dim = r.shape.head_dim;
   cuda::record_scores::Params p;
-  p.n_rows = r.n_rows(), p.n_heads = r.n_heads(), p.n_kv_heads = r.shape.n_kv_heads, p.head_dim = r.shape.head_dim;
-  p.n_keys = r.shape.n_keys, p.type = r.shape.type, p.scale = r.scale, p.page = o.page, p.out_pages = r.out_pages;
+  p.n_rows = r.n_rows(), p.n_heads = r.n_heads(), p.n_kv_heads = r.shape.n_kv_heads,
+  p.head_dim = r.shape.head_dim;
+  p.n_keys = r.shape.n_keys, p.type = r.shape.type, p.scale = r.scale, p.page = o.page,
+  p.out_pages = r.out_pages;
   p.q = b.in(r.q.bits), p.keys = b.in(keys), p.lse = b.in(r.lse), p.position = b.in(r.position);
   p.key_token_stride = o.head_major ? dim : r.shape.n_kv_heads * dim;
   p.key_head_stride = o.head_major ? r.shape.n_keys * dim : dim;
@@ -66,7 +68,8 @@ inline Values run_values(Backend& b, const Replay& r, bool heads_first = false) 
   const std::vector<uint16_t> values = heads_first ? head_major(r.shape, r.values.bits) : r.values.bits;
   const int64_t dim = r.shape.head_dim;
   cuda::record_values::Params p;
-  p.n_rows = r.n_rows(), p.n_heads = r.n_heads(), p.n_kv_heads = r.shape.n_kv_heads, p.head_dim = r.shape.head_dim;
+  p.n_rows = r.n_rows(), p.n_heads = r.n_heads(), p.n_kv_heads = r.shape.n_kv_heads,
+  p.head_dim = r.shape.head_dim;
   p.n_gradients = r.n_gradients, p.n_keys = r.shape.n_keys, p.type = r.shape.type, p.scale = r.scale;
   p.q = b.in(r.q.bits), p.keys = b.in(keys), p.values = b.in(values), p.gradient = b.in(r.gradient);
   p.lse = b.in(r.lse), p.position = b.in(r.position), p.out_pages = r.out_pages;
@@ -100,11 +103,12 @@ inline Values reference_values(const Replay& r) {
 }
 
 // Relative; a page that the row does not see is exactly 0.
-inline void require_close(const std::vector<float>& found, const std::vector<float>& expected, double tolerance,
-                          int out_pages) {
+inline void require_close(const std::vector<float>& found, const std::vector<float>& expected,
+                          double tolerance, int out_pages) {
   REQUIRE(found.size() == expected.size());
   for (size_t i = 0; i < found.size(); ++i) {
-    if (std::abs(double(found[i]) - expected[i]) <= tolerance * std::abs(expected[i]) + (expected[i] == 0 ? 0 : 1e-30))
+    if (std::abs(double(found[i]) - expected[i]) <=
+        tolerance * std::abs(expected[i]) + (expected[i] == 0 ? 0 : 1e-30))
       continue;
     CAPTURE(i / size_t(out_pages), i % size_t(out_pages), found[i], expected[i], tolerance);
     FAIL("line, page: too far from the reference");
@@ -120,7 +124,8 @@ inline std::vector<float> weights_of(int n_heads) {
 }
 
 inline void scores_equal_reference(Backend& b, Replay& r, const ScoreOptions& o = {}) {
-  CAPTURE(int(r.shape.type), r.shape.head_dim, r.shape.n_kv_heads, r.shape.group, r.shape.n_keys, int(o.page));
+  CAPTURE(int(r.shape.type), r.shape.head_dim, r.shape.n_kv_heads, r.shape.group, r.shape.n_keys,
+          int(o.page));
   r.prepare();
   const Scores found = run_scores(b, r, o), expected = reference_scores(r, o);
   const double tolerance = softmax_tolerance(KvType::f32, r.shape.head_dim, 12);
@@ -131,7 +136,8 @@ inline void scores_equal_reference(Backend& b, Replay& r, const ScoreOptions& o 
 
 // As on the CPU: masses relative, values relative to the page's mass times the sum of |gradient value|.
 inline void values_equal_reference(Backend& b, Replay& r, bool heads_first = false) {
-  CAPTURE(int(r.shape.type), r.shape.head_dim, r.shape.n_kv_heads, r.shape.group, r.shape.n_keys, r.n_gradients);
+  CAPTURE(int(r.shape.type), r.shape.head_dim, r.shape.n_kv_heads, r.shape.group, r.shape.n_keys,
+          r.n_gradients);
   r.prepare();
   const Values found = run_values(b, r, heads_first), expected = reference_values(r);
   const double dim = r.shape.head_dim, tolerance = softmax_tolerance(KvType::f32, dim, 12);
@@ -188,7 +194,8 @@ inline void values_meet_their_dimensions(Backend& b, Type type, int head_dim) {
     for (int u = 0; u < r.out_pages; ++u) {
       CAPTURE(int(type), head_dim, j, u);
       REQUIRE(v.mass[size_t(j * r.out_pages + u)] == std::clamp(33 - 16 * u, 0, 16));
-      REQUIRE(std::abs(v.value[size_t(j * r.out_pages + u)] - over_page(r, j, u, [](double x) { return x; })) <= 1e-5);
+      REQUIRE(std::abs(v.value[size_t(j * r.out_pages + u)] -
+                       over_page(r, j, u, [](double x) { return x; })) <= 1e-5);
     }
 }
 

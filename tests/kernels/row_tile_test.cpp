@@ -55,7 +55,8 @@ TEST_CASE("row tile: the chunks of a row lie within it and are its bytes in orde
     for (int row = 0; row < tile_rows; ++row)
       for (int lane = 0; lane < 32; ++lane)
         for (int c = 0; c < head_dim / 32; ++c)
-          REQUIRE(chunk_byte(head_dim, row, lane, c) == row * row_bytes(head_dim) + 2 * (32 * c + 8 * (lane % 4)));
+          REQUIRE(chunk_byte(head_dim, row, lane, c) ==
+                  row * row_bytes(head_dim) + 2 * (32 * c + 8 * (lane % 4)));
 }
 
 TEST_CASE("row tile: the results of a warp are all rows and columns of the tile") {

@@ -28,7 +28,8 @@ class Work {
     must(cudaDeviceSynchronize());
     char* at = static_cast<char*>(memory_);
     p_.n_rows = 16, p_.n_heads = 2, p_.n_kv_heads = 1, p_.head_dim = 64, p_.n_keys = 64, p_.scale = 1;
-    p_.q = at, p_.keys = at, p_.lse = reinterpret_cast<float*>(at), p_.position = reinterpret_cast<int32_t*>(at);
+    p_.q = at, p_.keys = at, p_.lse = reinterpret_cast<float*>(at),
+    p_.position = reinterpret_cast<int32_t*>(at);
     p_.key_token_stride = 64, p_.key_head_stride = 64, p_.out_pages = 4;
     p_.score = reinterpret_cast<float*>(at + bytes / 2);
   }
@@ -86,12 +87,15 @@ TEST_CASE("gpu trace, session: launches have the layer and phase of the innermos
     work.kernel();
   }
   const Trace trace = session.finish();
-  REQUIRE(counts(trace) == std::map<std::string, int>{
-                               {"kernel 3 attention", 2}, {"kernel -1 sampling", 1}, {"memset -1 sampling", 1}, {"memset -1 ", 1}});
+  REQUIRE(counts(trace) == std::map<std::string, int>{{"kernel 3 attention", 2},
+                                                      {"kernel -1 sampling", 1},
+                                                      {"memset -1 sampling", 1},
+                                                      {"memset -1 ", 1}});
   REQUIRE(trace.n_dropped == 0);
   for (const Event& e : trace.events) {
     REQUIRE(e.end_ns > e.start_ns);
-    if (e.kind == Kind::kernel) REQUIRE(trace.names[size_t(e.name)].find("record_scores") != std::string::npos);
+    if (e.kind == Kind::kernel)
+      REQUIRE(trace.names[size_t(e.name)].find("record_scores") != std::string::npos);
   }
   REQUIRE(nlohmann::json::parse(chrome_json(trace))["traceEvents"].size() >= trace.events.size());
   REQUIRE_THROWS_AS(session.finish(), Error);

@@ -1,11 +1,12 @@
-// Recording and the sensitivity pass on a GPU. The first case that fails says most: dimensions, then one tile, then many.
+// Recording and the sensitivity pass on a GPU. The first case that fails says most: dimensions, then one
+// tile, then many.
 #include <cuda_runtime_api.h>
 
 #include <memory>
 
+#include "../replay_cases.h"
 #include "kernels/record_scores/cuda.h"
 #include "kernels/record_values/cuda.h"
-#include "../replay_cases.h"
 
 namespace deltacal::kernels {
 namespace {
@@ -62,8 +63,12 @@ class OnDevice : public Backend {
     must(cudaGraphExecDestroy(executable));
     must(cudaGraphDestroy(graph));
   }
-  static void run_kernel(const cuda::record_scores::Params& p, const cuda::Launch& l) { cuda::record_scores::run(p, l); }
-  static void run_kernel(const cuda::record_values::Params& p, const cuda::Launch& l) { cuda::record_values::run(p, l); }
+  static void run_kernel(const cuda::record_scores::Params& p, const cuda::Launch& l) {
+    cuda::record_scores::run(p, l);
+  }
+  static void run_kernel(const cuda::record_values::Params& p, const cuda::Launch& l) {
+    cuda::record_values::run(p, l);
+  }
   void* copy(const void* host, size_t bytes) {
     void* device = nullptr;
     must(cudaMalloc(&device, std::max<size_t>(bytes, 16)));
@@ -130,7 +135,8 @@ TEST_CASE("record scores, CUDA: long rows equal the reference") {
   Replay r({Type::bf16, 128, 2, 7, 4099}, spread(40, 4099), 11);
   for (const Page page : {Page::sum, Page::max})
     for (const bool weighted : {false, true})
-      scores_equal_reference(device, r, {page, weighted ? weights_of(14) : std::vector<float>(), true, false});
+      scores_equal_reference(device, r,
+                             {page, weighted ? weights_of(14) : std::vector<float>(), true, false});
   Replay one({Type::f16, 64, 1, 1, 20001}, {20000}, 12);
   scores_equal_reference(device, one);
 }
@@ -148,7 +154,8 @@ TEST_CASE("record scores, CUDA: the masses may be left out, and do not change th
   REQUIRE(run_scores(device, r, {Page::sum, {}, false, false}).score == run_scores(device, r).score);
 }
 
-TEST_CASE("record scores, CUDA: weights of 1 change no bit, and exchanged heads and groups give the same bits") {
+TEST_CASE(
+    "record scores, CUDA: weights of 1 change no bit, and exchanged heads and groups give the same bits") {
   OnDevice device;
   Replay r({Type::bf16, 64, 2, 3, 700}, spread(33, 700), 15);
   r.prepare();
@@ -162,7 +169,8 @@ TEST_CASE("record, CUDA: bad numbers stay in their rows") {
   for (const int head_dim : head_dims) bad_numbers_stay_in_their_rows(device, head_dim);
 }
 
-TEST_CASE("record, CUDA: the same bits every time, also captured into a graph and with overlapping launches") {
+TEST_CASE(
+    "record, CUDA: the same bits every time, also captured into a graph and with overlapping launches") {
   OnDevice device;
   Replay r({Type::bf16, 128, 2, 7, 300}, spread(20, 300), 16, 2);
   r.prepare();

@@ -93,7 +93,8 @@ void Block::run(int n_threads, const std::function<void()>& body) {
       Fiber& f = block.fibers_[size_t(block.current_)];
       if (!f.done) emulator_switch(&block.scheduler_, f.stack_pointer);
     }
-    if (!block.moved_) block.failed_ = std::make_exception_ptr(std::logic_error("emulator: threads wait for ever"));
+    if (!block.moved_)
+      block.failed_ = std::make_exception_ptr(std::logic_error("emulator: threads wait for ever"));
   }
   running_ = nullptr;
   if (block.failed_) std::rethrow_exception(block.failed_);
@@ -102,7 +103,8 @@ void Block::run(int n_threads, const std::function<void()>& body) {
 
 // A block must not end while something is copied into its memory.
 void Block::require_copies_done() const {
-  bool done = std::all_of(barriers_.begin(), barriers_.end(), [](const auto& b) { return b.second.copies.empty(); });
+  bool done =
+      std::all_of(barriers_.begin(), barriers_.end(), [](const auto& b) { return b.second.copies.empty(); });
   for (const Fiber& f : fibers_)
     for (const auto& group : f.groups) done = done && (group.empty() || order.early_copies);
   if (!done) throw std::logic_error("emulator: a copy that nobody waits for");
@@ -156,7 +158,8 @@ void Block::wait_groups(size_t under_way) {
   for (; f.groups.size() > under_way; f.groups.pop_front())
     for (const auto& copy : f.groups.front()) copy();
   // Empty groups at the end of a kernel hold nothing.
-  while (!f.groups.empty() && std::all_of(f.groups.begin(), f.groups.end(), [](const auto& g) { return g.empty(); }))
+  while (!f.groups.empty() &&
+         std::all_of(f.groups.begin(), f.groups.end(), [](const auto& g) { return g.empty(); }))
     f.groups.pop_front();
 }
 void Block::wait_all_copies() {

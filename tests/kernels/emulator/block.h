@@ -1,6 +1,6 @@
-// The threads of one CUDA block as fibers on one CPU thread, for running kernels without a GPU: slow, but every index,
-// barrier and fragment is the kernel's own. A fiber runs until it waits for others. What has no fixed order on a GPU has
-// several here (Order), so that a missing barrier shows in one or another.
+// The threads of one CUDA block as fibers on one CPU thread, for running kernels without a GPU: slow, but
+// every index, barrier and fragment is the kernel's own. A fiber runs until it waits for others. What has no
+// fixed order on a GPU has several here (Order), so that a missing barrier shows in one or another.
 #pragma once
 #include <cstdint>
 #include <deque>

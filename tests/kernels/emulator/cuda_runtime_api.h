@@ -1,4 +1,5 @@
-// What the kernels' host side and their tests use of the CUDA runtime, for the emulator. Device memory is the host's.
+// What the kernels' host side and their tests use of the CUDA runtime, for the emulator. Device memory is the
+// host's.
 #pragma once
 #include <cstddef>
 

@@ -49,10 +49,18 @@ cudaError_t cudaGetDevice(int* id) {
 // Few multiprocessors, so that small cases have blocks that share their work.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int) {
   switch (what) {
-    case cudaDevAttrMultiProcessorCount: *value = 3; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = __CUDA_ARCH__ / 100; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = __CUDA_ARCH__ / 10 % 10; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = int(emulator::max_dynamic_shared); break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = 3;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = __CUDA_ARCH__ / 100;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = __CUDA_ARCH__ / 10 % 10;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = int(emulator::max_dynamic_shared);
+      break;
   }
   return cudaSuccess;
 }
@@ -72,13 +80,19 @@ cudaError_t cudaMemset(void* to, int byte, size_t bytes) {
   if (bytes > 0) std::memset(to, byte, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() {
+  return cudaSuccess;
+}
 cudaError_t cudaStreamCreate(cudaStream_t* stream) {
   *stream = nullptr;
   return cudaSuccess;
 }
-cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamDestroy(cudaStream_t) {
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return cudaSuccess;
+}
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
   emulator::capture = std::make_unique<EmulatedGraph>();
   return cudaSuccess;
@@ -103,4 +117,6 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   delete graph;
   return cudaSuccess;
 }
-const char* cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "out of memory"; }
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaSuccess ? "no error" : "out of memory";
+}

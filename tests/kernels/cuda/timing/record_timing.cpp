@@ -1,5 +1,5 @@
-// Time of recording and of the sensitivity pass for one layer, by hand on a device: 256 rows spread over a sequence of the
-// Qwen2.5-7B shape (28 query heads, 4 key/value heads, head dimension 128).
+// Time of recording and of the sensitivity pass for one layer, by hand on a device: 256 rows spread over a
+// sequence of the Qwen2.5-7B shape (28 query heads, 4 key/value heads, head dimension 128).
 //
 //   timing_record_cuda [n_keys = 32768] [n_rows = 256]
 #include <cuda_runtime_api.h>
@@ -26,8 +26,10 @@ const T* random_array(size_t n) {
   std::vector<T> host(n);
   for (T& x : host) {
     const uint32_t r = random();
-    if constexpr (sizeof(T) == 2) x = T((r & 0x8000u) | 0x3f00u | (r >> 16 & 0x7fu));
-    else x = T(float(r) / 4e9f - 0.5f);
+    if constexpr (sizeof(T) == 2)
+      x = T((r & 0x8000u) | 0x3f00u | (r >> 16 & 0x7fu));
+    else
+      x = T(float(r) / 4e9f - 0.5f);
   }
   void* device = nullptr;
   check(cudaMalloc(&device, n * sizeof(T)), "cudaMalloc");
@@ -77,14 +79,17 @@ void time_all(int n_keys, int n_rows) {
     seen += position.back() + 1;
   }
   int32_t* device_position = array<int32_t>(position.size());
-  check(cudaMemcpy(device_position, position.data(), position.size() * 4, cudaMemcpyHostToDevice), "cudaMemcpy");
+  check(cudaMemcpy(device_position, position.data(), position.size() * 4, cudaMemcpyHostToDevice),
+        "cudaMemcpy");
 
   record_scores::Params s;
   s.n_rows = n_rows, s.n_heads = n_heads, s.n_kv_heads = n_kv_heads, s.head_dim = head_dim, s.n_keys = n_keys;
-  s.scale = 0.0884f, s.key_token_stride = n_kv_heads * head_dim, s.key_head_stride = head_dim, s.out_pages = pages;
+  s.scale = 0.0884f, s.key_token_stride = n_kv_heads * head_dim, s.key_head_stride = head_dim,
+  s.out_pages = pages;
   s.q = random_array<uint16_t>(rows * head_dim), s.keys = random_array<uint16_t>(keys);
   s.lse = random_array<float>(rows), s.position = device_position;
-  s.score = array<float>(size_t(n_rows) * size_t(pages)), s.mass = array<float>(size_t(n_rows) * size_t(pages));
+  s.score = array<float>(size_t(n_rows) * size_t(pages)),
+  s.mass = array<float>(size_t(n_rows) * size_t(pages));
   const double flops = 2.0 * seen * n_heads * head_dim;
   report("page scores and masses", median_ms([&] { record_scores::run(s, {}); }), flops);
   s.group_mass = array<float>(size_t(n_rows) * n_kv_heads * size_t(pages));
@@ -92,7 +97,8 @@ void time_all(int n_keys, int n_rows) {
 
   record_values::Params v;
   v.n_rows = n_rows, v.n_heads = n_heads, v.n_kv_heads = n_kv_heads, v.head_dim = head_dim, v.n_keys = n_keys;
-  v.scale = s.scale, v.token_stride = s.key_token_stride, v.head_stride = s.key_head_stride, v.out_pages = pages;
+  v.scale = s.scale, v.token_stride = s.key_token_stride, v.head_stride = s.key_head_stride,
+  v.out_pages = pages;
   v.q = s.q, v.keys = s.keys, v.lse = s.lse, v.position = s.position;
   v.values = random_array<uint16_t>(keys), v.gradient = random_array<float>(n_gradients * rows * head_dim);
   v.mass = array<float>(rows * size_t(pages)), v.value = array<float>(n_gradients * rows * size_t(pages));
@@ -107,7 +113,8 @@ void time_all(int n_keys, int n_rows) {
 int main(int argc, char** argv) {
   try {
     deltacal::kernels::cuda::current_device();
-    deltacal::kernels::cuda::time_all(argc > 1 ? std::atoi(argv[1]) : 32768, argc > 2 ? std::atoi(argv[2]) : 256);
+    deltacal::kernels::cuda::time_all(argc > 1 ? std::atoi(argv[1]) : 32768,
+                                      argc > 2 ? std::atoi(argv[2]) : 256);
   } catch (const deltacal::Error& e) {
     fmt::print(stderr, "{}\n", e.what());
     return int(e.status());

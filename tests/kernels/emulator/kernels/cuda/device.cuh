@@ -9,11 +9,22 @@ namespace deltacal::kernels::cuda {
 using bf16 = __nv_bfloat16;
 using f16 = __half;
 
-inline float to_float(bf16 x) { return __bfloat162float(x); }
-inline float to_float(f16 x) { return __half2float(x); }
-template <class T> T from_float(float x);
-template <> inline bf16 from_float<bf16>(float x) { return __float2bfloat16_rn(x); }
-template <> inline f16 from_float<f16>(float x) { return __float2half_rn(x); }
+inline float to_float(bf16 x) {
+  return __bfloat162float(x);
+}
+inline float to_float(f16 x) {
+  return __half2float(x);
+}
+template <class T>
+T from_float(float x);
+template <>
+inline bf16 from_float<bf16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+template <>
+inline f16 from_float<f16>(float x) {
+  return __float2half_rn(x);
+}
 
 template <class T>
 uint32_t pack(float first, float second) {
@@ -47,7 +58,8 @@ float lanes_sum(float x) {
 }
 template <int width = 32>
 float lanes_max(float x) {
-  for (int offset = width / 2; offset > 0; offset /= 2) x = std::fmax(x, __shfl_xor_sync(all_lanes, x, offset));
+  for (int offset = width / 2; offset > 0; offset /= 2)
+    x = std::fmax(x, __shfl_xor_sync(all_lanes, x, offset));
   return x;
 }
 inline void wait_for_previous() {}

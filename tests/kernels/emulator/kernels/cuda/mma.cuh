@@ -1,5 +1,5 @@
-// kernels/cuda/mma.cuh for the emulator. Fragments are laid out as the PTX manual says of mma.m16n8k16 (16-bit types) and
-// ldmatrix, written down here a second time on purpose.
+// kernels/cuda/mma.cuh for the emulator. Fragments are laid out as the PTX manual says of mma.m16n8k16
+// (16-bit types) and ldmatrix, written down here a second time on purpose.
 #pragma once
 #include "kernels/cuda/device.cuh"
 
@@ -15,7 +15,8 @@ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
       for (int half = 0; half < 2; ++half) {
         const int r = lane / 4, k = lane % 4 * 2 + half;
         const auto number = [&](int word) { return number_of<T>(l.in[lane][word] >> 16 * half & 0xffff); };
-        left[r][k] = number(0), left[r + 8][k] = number(1), left[r][k + 8] = number(2), left[r + 8][k + 8] = number(3);
+        left[r][k] = number(0), left[r + 8][k] = number(1), left[r][k + 8] = number(2),
+        left[r + 8][k + 8] = number(3);
         right[k][r] = number(4), right[k + 8][r] = number(5);
       }
     for (int lane = 0; lane < 32; ++lane)
@@ -29,7 +30,9 @@ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   for (int e = 0; e < 4; ++e) d[e] += std::bit_cast<float>(lanes.out[block.lane()][e]);
 }
 
-inline uint32_t shared_address(const void* pointer) { return emulator::shared_address(pointer); }
+inline uint32_t shared_address(const void* pointer) {
+  return emulator::shared_address(pointer);
+}
 
 // Row `row` of matrix m, from the address that lane 8 m + row gave.
 inline const uint16_t* matrix_row(const emulator::Lanes& l, int m, int row) {

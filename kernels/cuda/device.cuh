@@ -7,6 +7,9 @@
 
 #include "kernels/cuda/paged.h"
 
+// The block's dynamic shared memory as an array of `type`.
+#define DELTACAL_DYNAMIC_SHARED(type, name) extern __shared__ __align__(128) type name[]
+
 namespace deltacal::kernels::cuda {
 
 using bf16 = __nv_bfloat16;

@@ -91,7 +91,7 @@ __device__ void write_zeros(const Params& p, int r, int page) {
 template <bool masses>
 __global__ void __launch_bounds__(n_warps * 32, 5)
     score(const __grid_constant__ Params p, const int pages_a_warp) {
-  extern __shared__ float memory[];
+  DELTACAL_DYNAMIC_SHARED(float, memory);
   const Heads heads{memory, memory + p.n_heads, reinterpret_cast<int*>(memory + 2 * p.n_heads),
                     memory + 3 * p.n_heads};
   wait_for_previous();

@@ -39,7 +39,7 @@ template <class T, int D>
 __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
     attend(const __grid_constant__ Params p, const Workspace workspace, const Grid grid) {
   using S = Shared<D>;
-  extern __shared__ __align__(128) char shared[];
+  DELTACAL_DYNAMIC_SHARED(char, shared);
   const int warp = int(threadIdx.x) / 32, block = int(blockIdx.x);
   Ring<D> ring(shared_address(shared));
   ring.init();

@@ -127,7 +127,7 @@ __device__ void rank(const Ranked* candidates, int n, int chosen, int32_t* list)
 
 __global__ void __launch_bounds__(n_threads) select(const Params p) {
   __shared__ Shared s;
-  extern __shared__ __align__(16) char memory[];
+  DELTACAL_DYNAMIC_SHARED(char, memory);
   Ranked* candidates = reinterpret_cast<Ranked*>(memory);  // [room]
   wait_for_previous();
   let_next_start();

@@ -37,7 +37,8 @@ namespace emulator {
 namespace {
 
 constexpr size_t stack_bytes = 128 << 10;
-alignas(1024) char dynamic[max_dynamic_shared];
+constexpr size_t guard_bytes = 1024;
+alignas(1024) char dynamic[max_dynamic_shared + guard_bytes];
 
 }  // namespace
 
@@ -81,24 +82,31 @@ void Block::yield() {
   emulator_switch(&fibers_[size_t(current_)].stack_pointer, scheduler_);
 }
 
-void Block::run(int n_threads, const std::function<void()>& body) {
+void Block::one_round() {
+  const int n_threads = int(fibers_.size());
+  moved_ = false;
+  for (int i = 0; i < n_threads && !failed_; ++i) {
+    current_ = order.reversed ? n_threads - 1 - i : i;
+    Fiber& f = fibers_[size_t(current_)];
+    if (!f.done) emulator_switch(&scheduler_, f.stack_pointer);
+  }
+}
+
+void Block::run(int n_threads, size_t shared, const std::function<void()>& body) {
   if (n_threads % 32 != 0) throw std::logic_error("emulator: whole warps only");
-  std::memset(dynamic, 0xff, sizeof dynamic);
+  std::memset(dynamic, 0xff, shared + guard_bytes);
   Block block(n_threads, body);
   running_ = &block;
   while (block.left_ > 0 && !block.failed_) {
-    block.moved_ = false;
-    for (int i = 0; i < n_threads && !block.failed_; ++i) {
-      block.current_ = order.reversed ? n_threads - 1 - i : i;
-      Fiber& f = block.fibers_[size_t(block.current_)];
-      if (!f.done) emulator_switch(&block.scheduler_, f.stack_pointer);
-    }
-    if (!block.moved_)
+    block.one_round();
+    if (!block.moved_ && !block.failed_)
       block.failed_ = std::make_exception_ptr(std::logic_error("emulator: threads wait for ever"));
   }
   running_ = nullptr;
   if (block.failed_) std::rethrow_exception(block.failed_);
   block.require_copies_done();
+  if (std::any_of(dynamic + shared, dynamic + shared + guard_bytes, [](char c) { return c != char(0xff); }))
+    throw std::logic_error("emulator: a block wrote past its shared memory");
 }
 
 // A block must not end while something is copied into its memory.

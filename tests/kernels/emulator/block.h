@@ -33,8 +33,9 @@ struct Lanes {
 
 class Block {
  public:
-  // Throws if threads wait for each other, or for a copy, for ever.
-  static void run(int n_threads, const std::function<void()>& body);
+  // With `shared` bytes of dynamic shared memory. Throws if threads wait for each other, or for a copy, for
+  // ever, leave a copy under way, or write past their memory.
+  static void run(int n_threads, size_t shared, const std::function<void()>& body);
   static Block& now() { return *running_; }
 
   int thread() const { return current_; }
@@ -78,6 +79,7 @@ class Block {
   Block(int n_threads, const std::function<void()>& body);
   static void enter();
   void require_copies_done() const;
+  void one_round();
   void yield();
 
   static inline Block* running_ = nullptr;

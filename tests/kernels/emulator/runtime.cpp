@@ -26,13 +26,13 @@ void submit(std::function<void()> work) {
   }
 }
 
-void run_grid(dim3 grid, int n_threads, const std::function<void()>& kernel) {
+void run_grid(dim3 grid, int n_threads, size_t shared, const std::function<void()>& kernel) {
   language.grid = grid, language.block = dim3(unsigned(n_threads));
   const unsigned n_blocks = grid.x * grid.y * grid.z;
   for (unsigned i = 0; i < n_blocks; ++i) {
     const unsigned block = order.reversed ? n_blocks - 1 - i : i;
     language.block_index = dim3(block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y);
-    Block::run(n_threads, kernel);
+    Block::run(n_threads, shared, kernel);
   }
 }
 

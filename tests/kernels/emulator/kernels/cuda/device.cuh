@@ -4,6 +4,8 @@
 
 #include "kernels/cuda/paged.h"
 
+#define DELTACAL_DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(emulator::dynamic_shared())
+
 namespace deltacal::kernels::cuda {
 
 using bf16 = __nv_bfloat16;

@@ -12,8 +12,8 @@ enum class Page { sum, max };  // of what a page's positions hold
 struct Params {
   int n_rows = 0, n_heads = 0, n_kv_heads = 0;
   PageLogits logits;
-  const int32_t* length =
-      nullptr;  // [n_rows] keys each row sees; 0: the row is idle, nothing of it is written
+  // [n_rows] keys each row sees; 0: the row is idle, nothing of it is written
+  const int32_t* length = nullptr;
   Page page = Page::sum;
   const float* head_weight = nullptr;  // [n_heads] 0 or more; masses have none. Null: all 1
   int out_pages = 0;                   // row length of the outputs, >= pages of the longest row

@@ -32,17 +32,18 @@ struct Params {
   const int32_t* sequence = nullptr;  // [n_rows] row of the page table; null: row r is sequence r
   const int32_t* length = nullptr;    // [n_rows] keys each row sees, at most 16 kv.max_pages. 0: the row is
                                       // idle, nothing of it is read or written
-  const int32_t* list =
-      nullptr;  // [n_rows, list_stride] logical pages, ranked, none twice; null: all rows attend to all
+  // [n_rows, list_stride] logical pages, ranked, none twice; null: all rows attend to all
+  const int32_t* list = nullptr;
   int list_stride = 0;
-  const int32_t* list_length =
-      nullptr;                // [n_rows] pages of each list, or -1 for all; null: k_pages for every row
-  int k_pages = -1;           // a row that sees no more pages attends to all, in ascending order
-  void* out = nullptr;        // [n_rows, n_heads, head_dim], kv.type
-  float* lse = nullptr;       // [n_rows, n_heads] log of the softmax's denominator, optional
-  PageLogits logits;          // optional (logits.relative null), for rows that attend to all
-  void* workspace = nullptr;  // workspace_bytes(); 256-byte aligned; zero before its first use. Calls of one
-                              // stream may share it; each leaves it ready for the next
+  // [n_rows] pages of each list, 1 or more, or -1 for all; null: k_pages for every row
+  const int32_t* list_length = nullptr;
+  int k_pages = -1;      // a row that sees no more pages attends to all, in ascending order
+  void* out = nullptr;   // [n_rows, n_heads, head_dim], kv.type
+  float* lse = nullptr;  // [n_rows, n_heads] log of the softmax's denominator, optional
+  PageLogits logits;     // optional (logits.relative null), for rows that attend to all
+  // workspace_bytes(); 256-byte aligned; zero before its first use. Calls of one stream and head_dim may
+  // share it: each leaves it ready for the next
+  void* workspace = nullptr;
 };
 
 // For calls of up to n_rows rows on the current device.

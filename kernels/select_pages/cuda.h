@@ -12,9 +12,9 @@ struct Params {
   int k_pages = 0, l_pages = 0;  // K and L, 1 <= L <= K
   double position_bias = 1e-7;   // b
   const float* score = nullptr;  // [n_rows, score_stride]; may be null where K = L
-  int score_stride = 0;          // at most max_pages where the score is read
-  const int32_t* length =
-      nullptr;  // [n_rows] keys of each row; it sees U = pages_for(length) pages. 0: the row is idle
+  int score_stride = 0;          // >= the pages of the longest row, at most max_pages; any number where K = L
+  // [n_rows] keys of each row; it sees U = pages_for(length) pages. 0: it is idle, its list all -1
+  const int32_t* length = nullptr;
   int32_t* list = nullptr;  // [n_rows, k_pages] out, ranked; entries past min(K, U) are -1
 };
 

@@ -12,11 +12,10 @@
 #pragma once
 #include <cstdint>
 
+#include "kernels/page_score/page.h"
 #include "kernels/paged.h"
 
 namespace deltacal::kernels::page_score {
-
-enum class Page { sum, max };  // of what a page's positions hold
 
 struct Params {
   int n_rows = 0, n_heads = 0;

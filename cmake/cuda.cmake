@@ -1,0 +1,56 @@
+# The CUDA compiler: used where it is found, never required. DELTACAL_CUDA = AUTO, ON (its absence is an error) or OFF.
+# Afterwards DELTACAL_HAS_CUDA says whether kernels/*/cuda.cu are built; one line of the configuration says it too.
+#
+#   deltacal_cudart   the CUDA runtime, the library that LibTorch's wheel is linked with: programs start on machines
+#                     that have no CUDA driver, and ask it for devices when they want one
+set(DELTACAL_CUDA AUTO CACHE STRING "CUDA kernels: AUTO, ON or OFF")
+set_property(CACHE DELTACAL_CUDA PROPERTY STRINGS AUTO ON OFF)
+
+function(deltacal_find_cuda)
+  set(DELTACAL_HAS_CUDA OFF PARENT_SCOPE)
+  if(DELTACAL_CUDA STREQUAL "OFF")
+    message(STATUS "CUDA kernels: not built (DELTACAL_CUDA=OFF)")
+    return()
+  endif()
+  set(wheels ${DELTACAL_DEPS}/py/nvidia/cu13 ${LIBTORCH_ROOT}/../nvidia/cu13)
+  find_program(DELTACAL_NVCC nvcc HINTS ENV CUDACXX PATHS /usr/local/cuda/bin ${wheels} PATH_SUFFIXES bin)
+  find_library(DELTACAL_CUDART NAMES libcudart.so.13 PATHS ${wheels} PATH_SUFFIXES lib NO_DEFAULT_PATH)
+  find_library(DELTACAL_CUDART NAMES libcudart.so.13 libcudart.so PATHS /usr/local/cuda/lib64)
+  set(missing "")
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DELTACAL_NVCC)
+    set(missing "nvcc was not found: set CMAKE_CUDA_COMPILER, or install the toolkit")
+  elseif(NOT DELTACAL_CUDART)
+    set(missing "libcudart.so.13 was not found: run tools/setup")
+  endif()
+  if(missing)
+    if(DELTACAL_CUDA STREQUAL "ON")
+      message(FATAL_ERROR "DELTACAL_CUDA=ON: ${missing}")
+    endif()
+    message(STATUS "CUDA kernels: not built (${missing})")
+    return()
+  endif()
+  set(DELTACAL_HAS_CUDA ON PARENT_SCOPE)
+endfunction()
+deltacal_find_cuda()
+
+if(DELTACAL_HAS_CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${DELTACAL_NVCC} CACHE FILEPATH "CUDA compiler")
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES OFF)         # the targets are said below, 90a included
+  set(CMAKE_CUDA_RUNTIME_LIBRARY None)
+  if(CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+  endif()
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 17)               # CMake 3.25 knows no 20 for nvcc 13
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_EXTENSIONS OFF)
+  # Ampere and Hopper. The 90a target has no PTX: it would run on no other device.
+  set(DELTACAL_CUDA_OPTIONS -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90a,code=sm_90a
+      -Xcompiler=-Wall,-Wextra --expt-relaxed-constexpr)
+  add_library(deltacal_cudart INTERFACE)
+  target_link_libraries(deltacal_cudart INTERFACE ${DELTACAL_CUDART})
+  target_include_directories(deltacal_cudart SYSTEM INTERFACE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+  message(STATUS "CUDA kernels: built for sm_80 and sm_90a with ${CMAKE_CUDA_COMPILER} (${CMAKE_CUDA_COMPILER_VERSION})")
+endif()

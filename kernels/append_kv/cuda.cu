@@ -1,0 +1,120 @@
+// A block takes one row and eight of its heads (queries, then keys, then values), a warp a head. Each block
+// computes the sines and cosines of its row once. A lane holds pairs of neighbouring dimensions: 4-byte
+// accesses, whole lines a warp. Everything of a head is read before any of it is written, so that q may be
+// turned in place.
+#include "kernels/append_kv/cuda.h"
+#include "kernels/cuda/device.cuh"
+
+namespace deltacal::kernels::cuda::append_kv {
+namespace {
+
+constexpr int warps = 8, max_head_dim = 256;
+
+// cos and sin of position * inverse_frequency[j], times the amplitude, for every j.
+__device__ void angles(const Params& p, int position, float2* turn) {
+  for (int j = int(threadIdx.x); j < p.rotary_dim / 2; j += warps * 32) {
+    const double half_turns = double(position) * double(p.inverse_frequency[j]) * 0.31830988618379067154;
+    float s, c;
+    sincospif(float(half_turns - 2 * rint(0.5 * half_turns)), &s, &c);
+    turn[j] = make_float2(c * p.amplitude, s * p.amplitude);
+  }
+}
+
+// Dimension d of the head at x, turned.
+template <class T>
+__device__ float turned(const Params& p, const float2* turn, const T* x, int d) {
+  const float own = to_float(x[d]);
+  if (d >= p.rotary_dim) return own;
+  const int half = p.rotary_dim / 2;
+  const bool neox = p.pairs == RotaryPairs::neox;
+  const int j = neox ? (d < half ? d : d - half) : d / 2;
+  const bool first = neox ? d < half : d % 2 == 0;
+  const float other = to_float(x[first ? d + (neox ? half : 1) : d - (neox ? half : 1)]);
+  return first ? own * turn[j].x - other * turn[j].y : own * turn[j].x + other * turn[j].y;
+}
+
+template <class T>
+__global__ void __launch_bounds__(warps * 32) append(const Params p) {
+  __shared__ float2 turn[max_head_dim / 2];
+  wait_for_previous();
+  let_next_start();
+  const int r = int(blockIdx.x), position = p.position[r];
+  if (position < 0) return;
+  angles(p, position, turn);
+  __syncthreads();
+
+  const int dim = p.kv.head_dim, n_kv = p.kv.n_kv_heads, lane = int(threadIdx.x) % 32;
+  const int head = int(blockIdx.y) * warps + int(threadIdx.x) / 32;
+  if (head >= p.n_heads + 2 * n_kv) return;
+  const bool is_q = head < p.n_heads, is_k = !is_q && head < p.n_heads + n_kv;
+  const int g = is_q ? head : is_k ? head - p.n_heads : head - p.n_heads - n_kv;
+  const T* from = is_q   ? static_cast<const T*>(p.q) + r * p.q_stride
+                  : is_k ? static_cast<const T*>(p.k) + r * p.k_stride
+                         : static_cast<const T*>(p.v) + r * p.v_stride;
+  from += g * dim;
+
+  uint32_t result[max_head_dim / 64];
+#pragma unroll
+  for (int i = 0; i < max_head_dim / 64; ++i) {
+    const int d = 2 * (lane + 32 * i);
+    if (d >= dim) continue;
+    result[i] = is_q || is_k ? pack<T>(turned(p, turn, from, d), turned(p, turn, from, d + 1))
+                             : *reinterpret_cast<const uint32_t*>(from + d);
+  }
+  __syncwarp();
+
+  const int token = position % page_size;
+  T* to;
+  if (is_q) {
+    to = static_cast<T*>(p.q_out) + r * p.q_out_stride + g * dim;
+  } else {
+    const int sequence = p.sequence ? p.sequence[r] : r;
+    const int page =
+        p.kv.page_table[size_t(sequence) * size_t(p.kv.max_pages) + size_t(position / page_size)];
+    to = static_cast<T*>(is_k ? p.kv.keys : p.kv.values) + block_offset(dim, page * n_kv + g);
+  }
+#pragma unroll
+  for (int i = 0; i < max_head_dim / 64; ++i) {
+    const int d = 2 * (lane + 32 * i);
+    if (d >= dim) continue;
+    const int at = is_q ? d : block_element(dim, token, d);
+    *reinterpret_cast<uint32_t*>(to + at) = result[i];
+  }
+}
+
+void check(const Params& p) {
+  constexpr const char* kernel = "append_kv";
+  check_cache(kernel, p.kv, p.n_heads);
+  require(p.rotary_dim >= 0 && p.rotary_dim % 2 == 0 && p.rotary_dim <= p.kv.head_dim, kernel, "rotary_dim",
+          p.rotary_dim, "an even number, 0 to head_dim = " + std::to_string(p.kv.head_dim));
+  if (p.rotary_dim > 0) require_pointer(kernel, "inverse_frequency", p.inverse_frequency);
+  require_pointer(kernel, "position", p.position);
+  require_aligned(kernel, "q", p.q, 4);
+  require_aligned(kernel, "k", p.k, 4);
+  require_aligned(kernel, "v", p.v, 4);
+  require_aligned(kernel, "q_out", p.q_out, 4);
+  require(p.q_stride % 2 == 0, kernel, "q_stride", p.q_stride, "an even number");
+  require(p.k_stride % 2 == 0, kernel, "k_stride", p.k_stride, "an even number");
+  require(p.v_stride % 2 == 0, kernel, "v_stride", p.v_stride, "an even number");
+  require(p.q_out_stride % 2 == 0, kernel, "q_out_stride", p.q_out_stride, "an even number");
+}
+
+}  // namespace
+
+void run(const Params& params, const Launch& launch) {
+  require(params.n_rows >= 0, "append_kv", "n_rows", params.n_rows, "at least 0");
+  if (params.n_rows == 0) return;
+  check(params);
+  Params p = params;
+  const long q_row = long(p.n_heads) * p.kv.head_dim, kv_row = long(p.kv.n_kv_heads) * p.kv.head_dim;
+  if (p.q_stride == 0) p.q_stride = q_row;
+  if (p.k_stride == 0) p.k_stride = kv_row;
+  if (p.v_stride == 0) p.v_stride = kv_row;
+  if (p.q_out_stride == 0) p.q_out_stride = q_row;
+  const int heads = p.n_heads + 2 * p.kv.n_kv_heads;
+  const dim3 grid(unsigned(p.n_rows), unsigned((heads + warps - 1) / warps));
+  launch_kernel("append_kv", p.kv.type == Type::bf16 ? append<bf16> : append<f16>, grid, warps * 32, 0,
+                launch, p);
+}
+
+}  // namespace deltacal::kernels::cuda::append_kv

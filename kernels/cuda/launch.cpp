@@ -1,0 +1,75 @@
+#include "kernels/cuda/launch.h"
+
+#include <map>
+#include <mutex>
+
+#include "core/error.h"
+#include "core/pages.h"
+
+namespace deltacal::kernels::cuda {
+namespace {
+
+static_assert(page_size == deltacal::page_size);
+
+int attribute(cudaDeviceAttr what, int id) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, what, id), "cudaDeviceGetAttribute");
+  return value;
+}
+
+Device read_device(int id) {
+  Device d;
+  d.id = id;
+  d.n_sms = attribute(cudaDevAttrMultiProcessorCount, id);
+  d.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor, id) +
+                 attribute(cudaDevAttrComputeCapabilityMinor, id);
+  d.shared_a_block = size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, id));
+  if (d.capability < 80 || d.capability > 90)
+    throw bad_input("CUDA device {} has compute capability {}.{}: kernels are built for 8.x and 9.0", id,
+                    d.capability / 10, d.capability % 10);
+  return d;
+}
+
+}  // namespace
+
+int device_count() {
+  int n = 0;
+  return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+}
+
+const Device& current_device() {
+  static std::mutex mutex;
+  static std::map<int, Device> known;
+  int id = 0;
+  if (cudaGetDevice(&id) != cudaSuccess || device_count() == 0)
+    throw bad_input("no CUDA device: none is present, or its driver does not answer");
+  const std::lock_guard lock(mutex);
+  const auto found = known.find(id);
+  return found != known.end() ? found->second : known.emplace(id, read_device(id)).first->second;
+}
+
+void refuse(const std::string& message) {
+  throw bad_input("{}", message);
+}
+
+void check(cudaError_t error, const char* what) {
+  if (error != cudaSuccess) throw failure("CUDA, {}: {}", what, cudaGetErrorString(error));
+}
+
+void check_cache(const char* kernel, const PagedKv& kv, int n_heads) {
+  require(has_head_dim(kv.head_dim), kernel, "kv.head_dim", kv.head_dim,
+          "64, 96, 128 or 256: there is no other kernel");
+  require(kv.type == Type::bf16 || kv.type == Type::f16, kernel, "kv.type", long(kv.type), "bf16 or f16");
+  require(kv.n_kv_heads >= 1, kernel, "kv.n_kv_heads", kv.n_kv_heads, "at least 1");
+  require(kv.n_pages >= 1, kernel, "kv.n_pages", kv.n_pages, "at least 1");
+  require(long(kv.n_pages) * kv.n_kv_heads < (1L << 31), kernel, "kv.n_pages", kv.n_pages,
+          "fewer than 2^31 blocks over all key/value heads");
+  require(kv.max_pages >= 1, kernel, "kv.max_pages", kv.max_pages, "at least 1");
+  require_aligned(kernel, "kv.keys", kv.keys, 16);
+  require_aligned(kernel, "kv.values", kv.values, 16);
+  require_pointer(kernel, "kv.page_table", kv.page_table);
+  require(n_heads >= 1 && n_heads % kv.n_kv_heads == 0, kernel, "n_heads", n_heads,
+          "a multiple of kv.n_kv_heads = " + std::to_string(kv.n_kv_heads));
+}
+
+}  // namespace deltacal::kernels::cuda

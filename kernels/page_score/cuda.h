@@ -1,0 +1,27 @@
+// page_score.h on a CUDA device, for decoding: page scores and page masses from the logits that paged
+// attention kept in the same pass (PageLogits), so that no key is read twice. Scores are off by 2^-10 of
+// themselves at most, as a rule 2^-12, on top of the arithmetic in float.
+#pragma once
+#include "kernels/cuda/launch.h"
+#include "kernels/paged_attention/cuda.h"
+
+namespace deltacal::kernels::cuda::page_score {
+
+enum class Page { sum, max };  // of what a page's positions hold
+
+struct Params {
+  int n_rows = 0, n_heads = 0, n_kv_heads = 0;
+  PageLogits logits;
+  // [n_rows] keys each row sees; 0: the row is idle, nothing of it is written
+  const int32_t* length = nullptr;
+  Page page = Page::sum;
+  const float* head_weight = nullptr;  // [n_heads] 0 or more; masses have none. Null: all 1
+  int out_pages = 0;                   // row length of the outputs, >= pages of the longest row
+  float* score = nullptr;              // [n_rows, out_pages]  pages past the row's own are 0
+  float* mass = nullptr;               // [n_rows, out_pages]  optional
+  float* group_mass = nullptr;         // [n_rows, n_kv_heads, out_pages]  optional
+};
+
+void run(const Params&, const Launch&);
+
+}  // namespace deltacal::kernels::cuda::page_score

@@ -1,0 +1,176 @@
+// Blocks of four warps, all resident at once, that share the pages of all rows evenly (cuda_plan.h). Each
+// warp streams its own pages through its own ring by bulk copies and keeps its own running softmax: no
+// barrier in the inner loop. At the end of an item the warps' states are merged in shared memory, and by the
+// last block the parts of an item that several blocks share. Reads 4 x head_dim bytes a key and key/value
+// head: bound by memory. Tensor cores have four times the time they need, with heads padded to 16.
+#include "kernels/paged_attention/cuda_merge.cuh"
+
+namespace deltacal::kernels::cuda::paged_attention {
+namespace {
+
+// The tile's queries into shared memory, swizzled like keys; zeros for rows past its heads.
+template <int D>
+__device__ void load_queries(const Params& p, const Item& item, char* buffer) {
+  const char* q = static_cast<const char*>(p.q) + (long(item.row) * p.q_stride + long(item.head) * D) * 2;
+  for (int i = int(threadIdx.x); i < tile_heads * (D / chunk_elements); i += n_warps * 32) {
+    const int h = i / (D / chunk_elements), chunk = i % (D / chunk_elements);
+    uint4 x = make_uint4(0, 0, 0, 0);
+    if (h < item.n_heads) x = *reinterpret_cast<const uint4*>(q + h * D * 2 + chunk * 16);
+    *reinterpret_cast<uint4*>(buffer + h * D * 2 + (chunk ^ swizzle(D, h)) * 16) = x;
+  }
+}
+
+// True in the block whose part of the item is the last to arrive; all parts can be read then. By all threads.
+__device__ bool is_last(int* arrived, int n_parts, int* flag) {
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    const bool last = atomicAdd(arrived, 1) == n_parts - 1;
+    if (last) *arrived = 0;
+    *flag = last;
+  }
+  __syncthreads();
+  const bool last = *flag != 0;
+  if (last) __threadfence();
+  return last;
+}
+
+template <class T, int D>
+__global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
+    attend(const __grid_constant__ Params p, const Workspace workspace, const Grid grid) {
+  using S = Shared<D>;
+  DELTACAL_DYNAMIC_SHARED(char, shared);
+  const int warp = int(threadIdx.x) / 32, block = int(blockIdx.x);
+  Ring<D> ring(shared_address(shared));
+  ring.init();
+  __syncthreads();
+  wait_for_previous();
+  let_next_start();
+
+  const Work work(p);
+  const Range range = range_of_block(work, block, grid);
+  if (range.begin >= range.end) return;
+  Places places(work, range);
+#pragma unroll 1
+  for (int j = 0; j < S::stages; ++j) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+
+  const float scale = p.scale * log2_e;
+  const int group = p.n_heads / p.kv.n_kv_heads;
+  Cursor cursor = range.at;
+  TileQueries<T, D> queries;
+  State<D> state;
+  int j = 0, stage = 0;
+  uint32_t parity = 0;
+  for (int unit = range.begin; unit < range.end;) {
+    work.advance(cursor, unit);
+    const Item item = Item::at(work, cursor, unit);
+    const int end = min(item.end, range.end);
+    load_queries<D>(p, item, shared + S::buffer);
+    __syncthreads();
+    queries.load(shared_address(shared) + S::buffer);
+    state.clear();
+    const size_t kv_row = size_t(item.row) * size_t(p.kv.n_kv_heads) + size_t(item.kv_head);
+    const size_t first_kept = kv_row * size_t(p.logits.max_pages) * size_t(group) + size_t(item.in_group);
+#pragma unroll 1
+    for (; range.begin + warp + n_warps * j < end; ++j) {
+      const int page = places.page(j);
+      ring.wait(stage, parity);
+      const size_t kept = first_kept + size_t(page) * size_t(group);
+      attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
+                        min(page_size, item.length - page * page_size), p.logits, kept, item.n_heads, state);
+      __syncwarp();
+      ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages));
+      places.done(j);
+      if (++stage == S::stages) stage = 0, parity ^= 1;
+    }
+    const Blocks blocks = blocks_of(item.first, item.end, range.chunk);
+    const bool whole = blocks.first == blocks.last;
+    merge_warps<T, D>(p, item, whole, workspace, part_slot(block, item.first, range.chunk), shared, state);
+    if (!whole && is_last(workspace.arrived + item.row * work.tiles + item.tile,
+                          blocks.last - blocks.first + 1, reinterpret_cast<int*>(shared + S::flag)))
+      merge_parts<T, D>(p, item, workspace, range.chunk, shared);
+    unit = end;
+  }
+}
+
+Grid grid_of_call(int head_dim) {
+  const Device& device = current_device();
+  const int an_sm = device.capability >= 90 && head_dim <= 128 ? 2 : 1;
+  return {device.n_sms * an_sm, an_sm};
+}
+
+int tiles_of(int n_heads, const PagedKv& kv) {
+  return kv.n_kv_heads * divide_up(n_heads / kv.n_kv_heads, tile_heads);
+}
+
+// Parts first: their size does not depend on the number of rows.
+Workspace lay_out(void* memory, int n_blocks, int head_dim) {
+  Workspace w;
+  const size_t rows = 2 * size_t(n_blocks) * tile_heads;
+  w.out = static_cast<float*>(memory);
+  w.sums = reinterpret_cast<float2*>(w.out + rows * size_t(head_dim));
+  w.arrived = reinterpret_cast<int*>(w.sums + rows);
+  return w;
+}
+
+void check(const Params& p) {
+  constexpr const char* kernel = "paged_attention";
+  check_cache(kernel, p.kv, p.n_heads);
+  require(p.scale > 0, kernel, "scale", std::to_string(p.scale), "more than 0");
+  require_aligned(kernel, "q", p.q, 16);
+  require(p.q_stride % chunk_elements == 0, kernel, "q_stride", p.q_stride, "a multiple of 8");
+  require_pointer(kernel, "length", p.length);
+  require_aligned(kernel, "out", p.out, 16);
+  require_aligned(kernel, "workspace", p.workspace, 256);
+  require(p.list == nullptr || p.list_stride >= 1, kernel, "list_stride", p.list_stride, "at least 1");
+  require(p.list == nullptr || p.list_length != nullptr || p.k_pages <= p.list_stride, kernel, "k_pages",
+          p.k_pages, "at most list_stride = " + std::to_string(p.list_stride));
+  require(p.list == nullptr || p.list_length != nullptr || p.k_pages != 0, kernel, "k_pages", p.k_pages,
+          "at least 1, or -1 for all pages");
+  require(long(p.n_rows) * tiles_of(p.n_heads, p.kv) * p.kv.max_pages < (1L << 30), kernel, "n_rows",
+          p.n_rows, "fewer: n_rows * kv.n_kv_heads * kv.max_pages must be below 2^30");
+  if (p.logits.relative == nullptr) return;
+  require(p.list == nullptr, kernel, "logits", std::string("given"), "null where rows have lists");
+  require_aligned(kernel, "logits.relative", p.logits.relative, 16);
+  require_pointer(kernel, "logits.maximum", p.logits.maximum);
+  require_pointer(kernel, "logits.lse2", p.logits.lse2);
+  require(p.logits.max_pages >= 1, kernel, "logits.max_pages", p.logits.max_pages, "at least 1");
+}
+
+template <class T>
+auto kernel_of(int head_dim) {
+  return head_dim == 64    ? attend<T, 64>
+         : head_dim == 96  ? attend<T, 96>
+         : head_dim == 128 ? attend<T, 128>
+                           : attend<T, 256>;
+}
+
+int shared_of(int head_dim) {
+  return head_dim == 64    ? Shared<64>::bytes
+         : head_dim == 96  ? Shared<96>::bytes
+         : head_dim == 128 ? Shared<128>::bytes
+                           : Shared<256>::bytes;
+}
+
+}  // namespace
+
+size_t workspace_bytes(int n_rows, int n_heads, const PagedKv& kv) {
+  check_cache("paged_attention", kv, n_heads);
+  const Workspace w = lay_out(nullptr, grid_of_call(kv.head_dim).blocks, kv.head_dim);
+  return reinterpret_cast<size_t>(w.arrived + size_t(n_rows) * size_t(tiles_of(n_heads, kv)));
+}
+
+void run(const Params& params, const Launch& launch) {
+  require(params.n_rows >= 0, "paged_attention", "n_rows", params.n_rows, "at least 0");
+  if (params.n_rows == 0) return;
+  check(params);
+  Params p = params;
+  const int d = p.kv.head_dim;
+  const Grid grid = grid_of_call(d);
+  if (p.q_stride == 0) p.q_stride = long(p.n_heads) * d;
+  launch_kernel("paged_attention", p.kv.type == Type::bf16 ? kernel_of<bf16>(d) : kernel_of<f16>(d),
+                dim3(unsigned(grid.blocks)), n_warps * 32, size_t(shared_of(d)), launch, p,
+                lay_out(p.workspace, grid.blocks, d), grid);
+}
+
+}  // namespace deltacal::kernels::cuda::paged_attention

@@ -1,0 +1,56 @@
+// paged_attention.h on a CUDA device, for decoding: attention of rows over the paged cache, over all pages a
+// row sees or over the first pages of its ranked list. One launch, captured by CUDA graphs as it is: how work
+// is spread over the blocks is decided on the device from the lengths that lie there.
+//
+// Optionally the same pass keeps what the page score needs (page_score/cuda.h).
+#pragma once
+#include "kernels/cuda/launch.h"
+
+namespace deltacal::kernels::cuda {
+
+// Logits of a Δ-layer, kept by paged attention for page_score. Relative to the largest of their page and
+// head, in 16 bits: a page's score is then off by 2^-10 of itself at most, as a rule 2^-12, less than queries
+// rounded to bf16 leave. Without reading the keys again this is what can be kept: which head is the largest
+// at a position is only known with the final sums of all heads.
+struct PageLogits {
+  int max_pages = 0;  // row length, >= pages of the longest row
+  // [n_rows, n_kv_heads, max_pages, group, 16] f16: logit * log2(e) - maximum; the 16 keys of a page in an
+  // order of their own, the same for all heads; -inf past the row's length. 16-byte aligned
+  void* relative = nullptr;
+  float* maximum = nullptr;  // [n_rows, n_kv_heads, max_pages, group]
+  float* lse2 = nullptr;     // [n_rows, n_heads] log2 of the softmax's denominator
+};
+
+namespace paged_attention {
+
+struct Params {
+  int n_rows = 0, n_heads = 0;
+  float scale = 0;          // 1 / sqrt(head_dim) unless the model says otherwise
+  const void* q = nullptr;  // [n_rows, n_heads, head_dim], kv.type; 16-byte aligned
+  long q_stride = 0;        // elements from row to row, a multiple of 8; 0: no gap
+  PagedKv kv;
+  const int32_t* sequence = nullptr;  // [n_rows] row of the page table; null: row r is sequence r
+  const int32_t* length = nullptr;    // [n_rows] keys each row sees, at most 16 kv.max_pages. 0: the row is
+                                      // idle, nothing of it is read or written
+  // [n_rows, list_stride] logical pages, ranked, none twice; null: all rows attend to all
+  const int32_t* list = nullptr;
+  int list_stride = 0;
+  // [n_rows] pages of each list, 1 or more, or -1 for all; null: k_pages for every row
+  const int32_t* list_length = nullptr;
+  int k_pages = -1;      // a row that sees no more pages attends to all, in ascending order
+  void* out = nullptr;   // [n_rows, n_heads, head_dim], kv.type
+  float* lse = nullptr;  // [n_rows, n_heads] log of the softmax's denominator, optional
+  PageLogits logits;     // optional (logits.relative null), for rows that attend to all
+  // workspace_bytes(); 256-byte aligned; zero before its first use. Calls of one stream and head_dim may
+  // share it: each leaves it ready for the next
+  void* workspace = nullptr;
+};
+
+// For calls of up to n_rows rows on the current device.
+size_t workspace_bytes(int n_rows, int n_heads, const PagedKv&);
+
+// Throws Error naming the field (shapes and pointers: what lies in device memory is not looked at).
+void run(const Params&, const Launch&);
+
+}  // namespace paged_attention
+}  // namespace deltacal::kernels::cuda

@@ -1,0 +1,161 @@
+#include "kernels/page_score/page_score.h"
+
+#include "attention.h"
+#include "kernels/page_score/cuda.h"
+
+namespace deltacal::kernels::cuda::page_score {
+namespace {
+
+using paged_attention::Call;
+using paged_attention::Workspace;
+
+struct Scores {
+  std::vector<float> score, mass, group_mass;
+};
+
+// What is asked for beside the call: how pages are scored.
+struct Way {
+  Page page = Page::sum;
+  std::vector<float> head_weight;  // empty: none
+};
+
+Scores on_device(Call& call, const Way& way, int out_pages, bool masses = true) {
+  const size_t rows = call.length.size(), kv_heads = size_t(call.cache.host().n_kv_heads);
+  const int max_pages = out_pages + 1;
+  Array<uint16_t> relative(rows * size_t(max_pages) * size_t(call.n_heads) * 16);
+  Array<float> maximum(rows * size_t(max_pages) * size_t(call.n_heads)), lse2(call.heads()),
+      weight(way.head_weight);
+  Array<float> score(rows * size_t(out_pages)), mass(rows * size_t(out_pages)),
+      group(rows * size_t(out_pages) * kv_heads);
+  Array<int32_t> length(call.length);
+  const PageLogits logits{max_pages, relative.get(), maximum.get(), lse2.get()};
+  Workspace workspace(int(rows), call.n_heads, call.cache.kv());
+  call.on_device(workspace, logits);
+  Params p;
+  p.n_rows = int(rows), p.n_heads = call.n_heads, p.n_kv_heads = int(kv_heads), p.logits = logits,
+  p.length = length.get();
+  p.page = way.page, p.head_weight = way.head_weight.empty() ? nullptr : weight.get(),
+  p.out_pages = out_pages;
+  p.score = score.get();
+  if (masses) p.mass = mass.get(), p.group_mass = group.get();
+  run(p, {});
+  return {score.read(), mass.read(), group.read()};
+}
+
+Scores expected(const Call& call, const Way& way, int out_pages) {
+  const size_t rows = call.length.size();
+  Scores s{std::vector<float>(rows * size_t(out_pages)), std::vector<float>(rows * size_t(out_pages)),
+           std::vector<float>(rows * size_t(out_pages) * size_t(call.cache.host().n_kv_heads))};
+  kernels::page_score::Params p;
+  p.n_rows = int(rows), p.n_heads = call.n_heads, p.scale = call.scale, p.q = call.q.data(),
+  p.kv = call.cache.host();
+  p.sequence = call.sequence.data(), p.length = call.length.data();
+  p.page = way.page == Page::sum ? kernels::page_score::Page::sum : kernels::page_score::Page::max;
+  p.head_weight = way.head_weight.empty() ? nullptr : way.head_weight.data();
+  p.out_pages = out_pages, p.score = s.score.data(), p.mass = s.mass.data(),
+  p.group_mass = s.group_mass.data();
+  kernels::page_score::reference(p);
+  return s;
+}
+
+// 2^-10 for the 16 bits that a logit is kept in, and float arithmetic; probabilities below 2^-100 count as 0.
+void require_near(const std::vector<float>& found, const std::vector<float>& expected) {
+  REQUIRE(found.size() == expected.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    CAPTURE(i, found[i], expected[i]);
+    REQUIRE(std::abs(double(found[i]) - expected[i]) <= 1.1e-3 * std::abs(expected[i]) + 1e-30);
+  }
+}
+
+int out_pages_of(const Call& call) {
+  return pages_for(*std::max_element(call.length.begin(), call.length.end())) + 2;
+}
+
+void require_equals_reference(Call& call) {
+  const int out_pages = out_pages_of(call);
+  std::vector<float> weight(size_t(call.n_heads), 0.0f);
+  for (int h = 1; h < call.n_heads; ++h) weight[size_t(h)] = 0.25f + 0.6f * float(h % 4);
+  for (const Way& way : {Way{}, Way{Page::max, {}}, Way{Page::sum, weight}, Way{Page::max, weight}}) {
+    CAPTURE(int(way.page), way.head_weight.size());
+    const Scores found = on_device(call, way, out_pages), right = expected(call, way, out_pages);
+    require_near(found.score, right.score);
+    require_near(found.mass, right.mass);
+    require_near(found.group_mass, right.group_mass);
+    if (way.head_weight.empty()) REQUIRE(on_device(call, way, out_pages, false).score == found.score);
+  }
+}
+
+TEST_CASE("cuda page score: equals the reference at every head size, group and type") {
+  NEEDS_DEVICE;
+  for (const Type type : both_types) {
+    for (const int head_dim : {64, 96, 128, 256}) {
+      for (const int group : {3, 7, 20}) {
+        DeviceCache cache(type, 2, head_dim, {75}, 1);
+        Call call(cache, group, {}, {75, 1, 16, 17, 33, 34, 35}, 2);
+        CAPTURE(head_dim, group, int(type));
+        require_equals_reference(call);
+      }
+    }
+  }
+}
+
+TEST_CASE("cuda page score: rows of very different length, and one token in the last page") {
+  NEEDS_DEVICE;
+  DeviceCache cache(Type::bf16, 4, 128, {2049, 500}, 3);
+  Call call(cache, 7, {0, 1, 0, 1}, {2049, 500, 17, 1}, 4);
+  require_equals_reference(call);
+}
+
+TEST_CASE("cuda page score: logits so far apart that one key takes all") {
+  NEEDS_DEVICE;
+  DeviceCache cache(Type::bf16, 2, 64, {300}, 5);
+  Call call(cache, 3, {}, {300}, 6, 1e6f);
+  const int out_pages = out_pages_of(call);
+  const Scores found = on_device(call, {}, out_pages), right = expected(call, {}, out_pages);
+  for (size_t i = 0; i < found.score.size(); ++i) REQUIRE(std::abs(found.score[i] - right.score[i]) < 1e-3);
+}
+
+TEST_CASE("cuda page score: a head without a softmax makes every page of the row NaN, and of no other row") {
+  NEEDS_DEVICE;
+  DeviceCache cache(Type::bf16, 2, 64, {100}, 7);
+  Call call(cache, 3, {}, {100, 100}, 8);
+  call.q[5] = std::numeric_limits<float>::quiet_NaN();
+  const Scores found = on_device(call, {}, 9);
+  for (size_t u = 0; u < 9; ++u) {
+    CAPTURE(u);
+    CHECK(std::isnan(found.score[u]) == (u < 7));
+    CHECK(std::isnan(found.mass[u]) == (u < 7));
+    CHECK(std::isnan(found.group_mass[u]) == (u < 7));
+    CHECK(!std::isnan(found.group_mass[9 + u]));
+    CHECK(!std::isnan(found.score[9 + u]));
+  }
+}
+
+TEST_CASE("cuda page score: an infinite logit makes every page of the row NaN") {
+  NEEDS_DEVICE;
+  DeviceCache cache(Type::bf16, 1, 64, {100}, 9);
+  for (int d = 0; d < 64; ++d)
+    cache.host_cache().set_key(0, 0, 50, d, d == 3 ? std::numeric_limits<float>::infinity() : 1);
+  cache.upload();
+  Call call(cache, 3, {}, {100}, 10);
+  for (float& x : call.q) x = std::abs(x) + 0.5f;
+  for (float& x : call.q) x = rounded(Type::bf16, x);
+  const Scores found = on_device(call, {}, 7);
+  for (size_t u = 0; u < 7; ++u) CHECK(std::isnan(found.score[u]));
+}
+
+TEST_CASE("cuda page score: masses sum to 1") {
+  NEEDS_DEVICE;
+  DeviceCache cache(Type::f16, 2, 128, {1500}, 11);
+  Call call(cache, 7, {}, {1500, 900}, 12);
+  const Scores found = on_device(call, {}, out_pages_of(call));
+  const size_t pages = found.mass.size() / 2;
+  for (size_t r = 0; r < 2; ++r) {
+    double sum = 0;
+    for (size_t u = 0; u < pages; ++u) sum += found.mass[r * pages + u];
+    CHECK(std::abs(sum - 1) < 1e-3);
+  }
+}
+
+}  // namespace
+}  // namespace deltacal::kernels::cuda::page_score

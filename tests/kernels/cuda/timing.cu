@@ -1,0 +1,386 @@
+// Times of the CUDA kernels on the current device, as a Markdown table: `timing_kernels_cuda`. Random data,
+// page 16, bf16. Two figures each: in a graph of calls over pages of which no call finds much in the
+// second-level cache, divided by their number (programmatic dependent launch, as in a decode step), and one
+// call between two events after the cache was overwritten (with the launch itself). Medians of 60. Shares are
+// of the read bandwidth measured first.
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/append_kv/cuda.h"
+#include "kernels/cuda/device.cuh"
+#include "kernels/page_score/cuda.h"
+#include "kernels/paged_attention/cuda.h"
+#include "kernels/select_pages/cuda.h"
+
+namespace deltacal::kernels::cuda {
+namespace {
+
+constexpr int repeats = 60;
+
+// 16-bit numbers of magnitude 1 and below, either type's.
+__global__ void fill(uint32_t* to, size_t n, uint32_t seed) {
+  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < n; i += size_t(gridDim.x) * blockDim.x) {
+    uint32_t x = uint32_t(i) * 2654435761u ^ seed;
+    x ^= x >> 16, x *= 0x85ebca6bu, x ^= x >> 13, x *= 0xc2b2ae35u, x ^= x >> 16;
+    to[i] = pack<bf16>(float(x & 0xffff) / 32768 - 1, float(x >> 16) / 32768 - 1);
+  }
+}
+__global__ void fill_scores(float* to, size_t n) {
+  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < n; i += size_t(gridDim.x) * blockDim.x) {
+    uint32_t x = uint32_t(i) * 2654435761u;
+    x ^= x >> 16, x *= 0x85ebca6bu, x ^= x >> 13;
+    to[i] = exp2f(-float(x & 0xffff) / 4096);
+  }
+}
+
+constexpr int loads = 8;
+__global__ void __launch_bounds__(512) read_all(const uint4* from, size_t n, uint32_t* never) {
+  uint32_t sum = 0;
+  const size_t step = size_t(gridDim.x) * blockDim.x;
+  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i + (loads - 1) * step < n;
+       i += loads * step) {
+    uint4 x[loads];
+#pragma unroll
+    for (int k = 0; k < loads; ++k) x[k] = __ldcs(from + i + k * step);
+#pragma unroll
+    for (int k = 0; k < loads; ++k) sum += x[k].x ^ x[k].y ^ x[k].z ^ x[k].w;
+  }
+  if (sum == 0x12345679u) *never = sum;
+}
+
+template <class T>
+struct Memory {
+  explicit Memory(size_t n) : size(n) {
+    check(cudaMalloc(&data, n * sizeof(T)), "cudaMalloc");
+    check(cudaMemset(data, 0, n * sizeof(T)), "cudaMemset");
+  }
+  explicit Memory(const std::vector<T>& x) : Memory(x.size()) {
+    check(cudaMemcpy(data, x.data(), x.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
+  }
+  Memory(const Memory&) = delete;
+  ~Memory() { cudaFree(data); }
+  T* get() const { return static_cast<T*>(data); }
+  size_t size;
+  void* data = nullptr;
+};
+
+void fill_random(const Memory<uint16_t>& memory, uint32_t seed) {
+  fill<<<1024, 256>>>(reinterpret_cast<uint32_t*>(memory.get()), memory.size / 2, seed);
+  check(cudaDeviceSynchronize(), "fill");
+}
+
+double median(std::vector<double> x) {
+  std::nth_element(x.begin(), x.begin() + long(x.size() / 2), x.end());
+  return x[x.size() / 2];
+}
+
+using Call = std::function<void(int, const Launch&)>;  // number of the call
+
+class Timer {
+ public:
+  Timer() : flush_(size_t(256) << 20) {
+    check(cudaStreamCreate(&stream_), "stream");
+    check(cudaEventCreate(&from_), "event");
+    check(cudaEventCreate(&to_), "event");
+  }
+  // Microseconds a call, in a graph of n calls.
+  double in_graph(int n, const Call& call) {
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture");
+    for (int i = 0; i < n; ++i) call(i, {stream_, true});
+    check(cudaStreamEndCapture(stream_, &graph), "capture");
+    check(cudaGraphInstantiate(&exec, graph, 0), "graph");
+    std::vector<double> times;
+    for (int i = 0; i < repeats + 5; ++i)
+      times.push_back(elapsed([&] { check(cudaGraphLaunch(exec, stream_), "graph"); }) / n);
+    check(cudaGraphExecDestroy(exec), "graph");
+    check(cudaGraphDestroy(graph), "graph");
+    times.erase(times.begin(), times.begin() + 5);
+    return median(times);
+  }
+  // Microseconds of one call, second-level cache cold.
+  double alone(int n, const Call& call) {
+    std::vector<double> times;
+    for (int i = 0; i < repeats + 5; ++i) {
+      check(cudaMemsetAsync(flush_.get(), i, flush_.size, stream_), "flush");
+      times.push_back(elapsed([&] { call(i % n, {stream_, false}); }));
+    }
+    times.erase(times.begin(), times.begin() + 5);
+    return median(times);
+  }
+
+ private:
+  template <class F>
+  double elapsed(const F& f) {
+    check(cudaEventRecord(from_, stream_), "event");
+    f();
+    check(cudaEventRecord(to_, stream_), "event");
+    check(cudaEventSynchronize(to_), "a kernel");
+    float ms = 0;
+    check(cudaEventElapsedTime(&ms, from_, to_), "event");
+    return 1e3 * ms;
+  }
+  Memory<char> flush_;
+  cudaStream_t stream_;
+  cudaEvent_t from_, to_;
+};
+
+struct Shape {
+  const char* name;
+  int n_heads, n_kv_heads, head_dim;
+};
+constexpr Shape qwen_7b{"7B", 28, 4, 128}, qwen_1_5b{"1.5B", 12, 2, 128};
+constexpr int pool_pages = 2048 * 32;  // of the 7B shape; 1.07 GB of keys, as much of values
+
+struct Table {
+  Table() : keys(size_t(pool_pages) * 4 * 16 * 128), values(keys.size) {
+    fill_random(keys, 1), fill_random(values, 2);
+    read_bandwidth = bandwidth();
+    std::printf(
+        "| what | us in a graph | us alone, cold | GB/s in a graph | of read bandwidth | to reach "
+        "|\n|---|---|---|---|---|---|\n");
+  }
+  double bandwidth() {
+    cudaDeviceProp device;
+    check(cudaGetDeviceProperties(&device, current_device().id), "device");
+    Memory<uint32_t> never(1);
+    const size_t n = keys.size * 2 / 16;
+    double best = 0;
+    for (const int blocks_an_sm : {2, 4, 8, 16})
+      best = std::max(best, double(keys.size) * 2 / timer.in_graph(4, [&](int, const Launch& on) {
+        read_all<<<unsigned(device.multiProcessorCount * blocks_an_sm), 512, 0, on.stream>>>(
+            static_cast<const uint4*>(keys.data), n, never.get());
+      }) / 1e3);
+    const double copy = 2 * double(keys.size) * 2 / timer.in_graph(4, [&](int, const Launch& on) {
+      check(cudaMemcpyAsync(values.data, keys.data, keys.size * 2, cudaMemcpyDeviceToDevice, on.stream),
+            "copy");
+    }) / 1e3;
+    std::printf("%s, %d multiprocessors. Read bandwidth %.0f GB/s, copy %.0f GB/s (read and written).\n\n",
+                device.name, device.multiProcessorCount, best, copy);
+    return best;
+  }
+  double row(const std::string& what, double bytes, const char* target, int calls, const Call& call) {
+    const double graph = timer.in_graph(calls, call), alone = timer.alone(calls, call),
+                 rate = bytes / graph / 1e3;
+    std::printf("| %s | %.1f | %.1f | ", what.c_str(), graph, alone);
+    if (bytes > 0) {
+      std::printf("%.0f | %.1f%% | %s |\n", rate, 100 * rate / read_bandwidth, target);
+    } else {
+      std::printf("- | - | %s |\n", target);
+    }
+    std::fflush(stdout);
+    return graph;
+  }
+  Timer timer;
+  Memory<uint16_t> keys, values;
+  double read_bandwidth = 0;
+};
+
+// Rows of given lengths, each call on other pages of the pool as far as it goes; lists of random pages.
+class Batch {
+ public:
+  Batch(Table& t, const Shape& shape, std::vector<int32_t> lengths, int k_pages)
+      : table_(t),
+        shape_(shape),
+        host_length_(lengths),
+        rows_(int(lengths.size())),
+        max_pages_(pages_for(*std::max_element(lengths.begin(), lengths.end()))),
+        pages_(pool_pages * 4 / shape.n_kv_heads),
+        n_calls_(std::clamp(pages_ / (rows_ * max_pages_), 1, 16)),
+        k_(k_pages),
+        q_(size_t(rows_) * size_t(shape.n_heads) * size_t(shape.head_dim)),
+        out_(q_.size),
+        length_(lengths),
+        table_of_pages_(tables()),
+        lists_(lists()),
+        relative_(size_t(rows_) * size_t(max_pages_) * size_t(shape.n_heads) * 16),
+        maximum_(relative_.size / 16),
+        lse2_(size_t(rows_) * size_t(shape.n_heads)),
+        score_(size_t(rows_) * size_t(max_pages_)),
+        list_(size_t(rows_) * size_t(k_pages)),
+        workspace_(paged_attention::workspace_bytes(rows_, shape.n_heads, kv(0))) {
+    fill_random(q_, 3);
+    fill_scores<<<256, 256>>>(score_.get(), score_.size);
+    check(cudaDeviceSynchronize(), "fill");
+  }
+  PagedKv kv(int call) const {
+    return {Type::bf16,
+            shape_.n_kv_heads,
+            shape_.head_dim,
+            pages_,
+            table_.keys.get(),
+            table_.values.get(),
+            table_of_pages_.get() + size_t(call % n_calls_) * size_t(rows_) * size_t(max_pages_),
+            max_pages_};
+  }
+  double bytes_of(double tokens) const { return tokens * shape_.n_kv_heads * shape_.head_dim * 4; }
+  double all_bytes() const {
+    return bytes_of(std::accumulate(host_length_.begin(), host_length_.end(), 0.0));
+  }
+  double list_bytes() const { return bytes_of(double(rows_) * k_ * page_size); }
+
+  paged_attention::Params attention(int call) const {
+    paged_attention::Params p;
+    p.n_rows = rows_, p.n_heads = shape_.n_heads, p.scale = 0.088f, p.q = q_.get(), p.kv = kv(call);
+    p.length = length_.get(), p.out = out_.get(), p.workspace = workspace_.data;
+    return p;
+  }
+  void full(int call, const Launch& on) const { paged_attention::run(attention(call), on); }
+  void full_with_logits(int call, const Launch& on) const {
+    paged_attention::Params p = attention(call);
+    p.logits = logits();
+    paged_attention::run(p, on);
+  }
+  void over_list(int call, const Launch& on) const {
+    paged_attention::Params p = attention(call);
+    p.list = lists_.get() + size_t(call % 16) * size_t(rows_) * size_t(k_);
+    p.list_stride = p.k_pages = k_;
+    paged_attention::run(p, on);
+  }
+  void scores(int, const Launch& on) const {
+    page_score::Params p;
+    p.n_rows = rows_, p.n_heads = shape_.n_heads, p.n_kv_heads = shape_.n_kv_heads, p.logits = logits();
+    p.length = length_.get(), p.out_pages = max_pages_, p.score = score_.get();
+    page_score::run(p, on);
+  }
+  void select(int, const Launch& on) const {
+    select_pages::Params p;
+    p.n_rows = rows_, p.k_pages = k_, p.l_pages = 8, p.score = score_.get(), p.score_stride = max_pages_;
+    p.length = length_.get(), p.list = list_.get();
+    select_pages::run(p, on);
+  }
+  void delta(int call, const Launch& on) const {
+    full_with_logits(call, on), scores(call, on), select(call, on);
+  }
+  double logit_bytes() const { return double(relative_.size) * 2 + double(maximum_.size) * 4; }
+  int n_calls() const { return std::max(n_calls_, 4); }
+
+ private:
+  PageLogits logits() const { return {max_pages_, relative_.get(), maximum_.get(), lse2_.get()}; }
+  std::vector<int32_t> tables() const {
+    std::vector<int32_t> order(static_cast<size_t>(pages_));
+    std::iota(order.begin(), order.end(), 0);
+    std::mt19937 random(1);
+    std::shuffle(order.begin(), order.end(), random);
+    order.resize(size_t(n_calls_) * size_t(rows_) * size_t(max_pages_));
+    return order;
+  }
+  std::vector<int32_t> lists() const {
+    std::vector<int32_t> all;
+    std::mt19937 random(2);
+    for (int i = 0; i < 16; ++i) {
+      for (const int32_t length : host_length_) {
+        std::vector<int32_t> order(static_cast<size_t>(pages_for(length)));
+        std::iota(order.begin(), order.end(), 0);
+        std::shuffle(order.begin(), order.end(), random);
+        order.resize(size_t(k_), 0);
+        all.insert(all.end(), order.begin(), order.end());
+      }
+    }
+    return all;
+  }
+
+  Table& table_;
+  Shape shape_;
+  std::vector<int32_t> host_length_;
+  int rows_, max_pages_, pages_, n_calls_, k_;
+  Memory<uint16_t> q_, out_;
+  Memory<int32_t> length_, table_of_pages_, lists_;
+  Memory<uint16_t> relative_;
+  Memory<float> maximum_, lse2_, score_;
+  Memory<int32_t> list_;
+  Memory<char> workspace_;
+};
+
+Call call_of(const Batch& batch, void (Batch::*method)(int, const Launch&) const) {
+  return [&batch, method](int i, const Launch& on) { (batch.*method)(i, on); };
+}
+
+void append_row(Table& t) {
+  const int rows = 32, max_pages = 2048;
+  std::vector<int32_t> pages(size_t(rows) * max_pages), position(rows, 32767);
+  std::iota(pages.begin(), pages.end(), 0);
+  std::vector<float> frequencies(64);
+  for (int j = 0; j < 64; ++j) frequencies[size_t(j)] = powf(1e6f, -float(j) / 64);
+  Memory<int32_t> table(pages), at(position);
+  Memory<float> frequency(frequencies);
+  Memory<uint16_t> qkv(size_t(rows) * 36 * 128), q(size_t(rows) * 28 * 128);
+  fill_random(qkv, 4);
+  append_kv::Params p;
+  p.n_rows = rows, p.n_heads = 28, p.rotary_dim = 128, p.inverse_frequency = frequency.get(),
+  p.position = at.get();
+  p.q = qkv.get(), p.k = qkv.get() + 28 * 128, p.v = qkv.get() + 32 * 128, p.q_out = q.get();
+  p.q_stride = p.k_stride = p.v_stride = 36 * 128;
+  p.kv = {Type::bf16, 4, 128, pool_pages, t.keys.get(), t.values.get(), table.get(), max_pages};
+  t.row("append with rotary embedding, 32 rows", 0, "", 16,
+        [&](int, const Launch& on) { append_kv::run(p, on); });
+}
+
+void run_all() {
+  current_device();  // says what is wrong where there is none
+  Table t;
+  {
+    const Batch b(t, qwen_7b, std::vector<int32_t>(32, 32768), 64);
+    const double full =
+        t.row("paged attention, 32 rows of 32K", b.all_bytes(), "93%", b.n_calls(), call_of(b, &Batch::full));
+    t.row("the same, logits kept", b.all_bytes(), "", b.n_calls(), call_of(b, &Batch::full_with_logits));
+    t.row("page scores from logits, 32 rows of 32K", b.logit_bytes(), "", b.n_calls(),
+          call_of(b, &Batch::scores));
+    t.row("selection, 2,048 pages, K = 64, 32 rows", 0, "8", 16, call_of(b, &Batch::select));
+    const double delta = t.row("delta layer, 32 rows of 32K", b.all_bytes(), "1.10 times", b.n_calls(),
+                               call_of(b, &Batch::delta));
+    std::printf("| delta layer over plain attention | %.3f | | | | 1.10 |\n", delta / full);
+    t.row("sparse call, 1,024 tokens, 32 rows", b.list_bytes(), "20 (floor 14.6)", 16,
+          call_of(b, &Batch::over_list));
+  }
+  double uniform = 0;
+  {
+    const Batch b(t, qwen_7b, std::vector<int32_t>(8, 8192), 64);
+    uniform =
+        t.row("paged attention, 8 rows of 8K", b.all_bytes(), "40", b.n_calls(), call_of(b, &Batch::full));
+    t.row("delta layer, 8 rows of 8K", b.all_bytes(), "", b.n_calls(), call_of(b, &Batch::delta));
+    t.row("sparse call, 1,024 tokens, 8 rows", b.list_bytes(), "", 16, call_of(b, &Batch::over_list));
+  }
+  {
+    std::vector<int32_t> lengths(8, 8192);
+    lengths[3] = 500;
+    const Batch b(t, qwen_7b, lengths, 31);
+    const double mixed = t.row("paged attention, one row of 500 among seven of 8K", b.all_bytes(), "",
+                               b.n_calls(), call_of(b, &Batch::full));
+    std::printf("| mixed over uniform | %.3f | | | | 1.05 |\n", mixed / uniform);
+  }
+  {
+    const Batch b(t, qwen_7b, {32768}, 64);
+    t.row("paged attention, 1 row of 32K", b.all_bytes(), "26", b.n_calls(), call_of(b, &Batch::full));
+    t.row("delta layer, 1 row of 32K", b.all_bytes(), "", b.n_calls(), call_of(b, &Batch::delta));
+    t.row("sparse call, 1,024 tokens, 1 row", b.list_bytes(), "", 16, call_of(b, &Batch::over_list));
+  }
+  {
+    const Batch b(t, qwen_1_5b, std::vector<int32_t>(64, 18000), 64);
+    t.row("1.5B shape: paged attention, 64 rows of 18,000", b.all_bytes(), "", b.n_calls(),
+          call_of(b, &Batch::full));
+    t.row("1.5B shape: delta layer", b.all_bytes(), "", b.n_calls(), call_of(b, &Batch::delta));
+    t.row("1.5B shape: sparse call, 1,024 tokens, 64 rows", b.list_bytes(), "", 16,
+          call_of(b, &Batch::over_list));
+  }
+  append_row(t);
+}
+
+}  // namespace
+}  // namespace deltacal::kernels::cuda
+
+int main() {
+  try {
+    deltacal::kernels::cuda::run_all();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+  return 0;
+}

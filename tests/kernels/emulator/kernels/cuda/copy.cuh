@@ -1,0 +1,42 @@
+// kernels/cuda/copy.cuh for the emulator.
+#pragma once
+#include "kernels/cuda/mma.cuh"
+
+namespace deltacal::kernels::cuda {
+
+inline void require_aligned_copy(const void* to, const void* from) {
+  if (reinterpret_cast<uintptr_t>(to) % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0)
+    throw std::logic_error("emulator: a misaligned copy");
+}
+
+inline void init_barrier(uint32_t barrier, int arrivals) {
+  emulator::Block::now().init_barrier(barrier, arrivals);
+}
+inline void init_barriers_done() {}
+inline void arrive_expecting(uint32_t barrier, int bytes) {
+  emulator::Block::now().arrive(barrier, bytes);
+}
+inline void wait_barrier(uint32_t barrier, uint32_t parity) {
+  emulator::Block::now().wait_barrier(barrier, parity);
+}
+inline void copy_bulk_once(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+  void* target = emulator::shared_pointer(to);
+  require_aligned_copy(target, from);
+  if (bytes % 16 != 0) throw std::logic_error("emulator: a copy that is no multiple of 16 bytes");
+  emulator::Block::now().copy_at(barrier, bytes, [=] { std::memcpy(target, from, size_t(bytes)); });
+}
+
+inline void copy_chunk(uint32_t to, const void* from) {
+  void* target = emulator::shared_pointer(to);
+  require_aligned_copy(target, from);
+  emulator::Block::now().copy([=] { std::memcpy(target, from, 16); });
+}
+inline void commit_copies() {
+  emulator::Block::now().close_group();
+}
+template <int pending>
+void wait_copies() {
+  emulator::Block::now().wait_groups(pending);
+}
+
+}  // namespace deltacal::kernels::cuda

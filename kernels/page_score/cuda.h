@@ -3,11 +3,12 @@
 // themselves at most, as a rule 2^-12, on top of the arithmetic in float.
 #pragma once
 #include "kernels/cuda/launch.h"
+#include "kernels/page_score/page.h"
 #include "kernels/paged_attention/cuda.h"
 
 namespace deltacal::kernels::cuda::page_score {
 
-enum class Page { sum, max };  // of what a page's positions hold
+using Page = kernels::page_score::Page;
 
 struct Params {
   int n_rows = 0, n_heads = 0, n_kv_heads = 0;

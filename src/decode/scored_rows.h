@@ -24,5 +24,7 @@ struct ScoredRows {
 // `rows`: indices into the view, not empty. The memory of `out` is used again.
 void score_rows(const LayerView&, std::span<const int> rows, bool group_mass, ScoredRows& out,
                 PageScore page = PageScore::sum);
+// The same of a query [n_heads, head_dim] of the layer, in host memory, at `position` of `sequence`.
+void score_query(const LayerView&, const float* q, int position, int sequence, ScoredRows& out, PageScore page);
 
 }  // namespace deltacal::decode

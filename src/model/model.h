@@ -4,6 +4,7 @@
 #include <string>
 
 #include "model/description.h"
+#include "model/device.h"
 #include "text/tokenizer.h"
 
 namespace deltacal::model {
@@ -13,9 +14,9 @@ struct Weights;
 // Arithmetic of the linear layers and of the KV cache; everything else is f32.
 enum class Dtype { f32, bf16 };
 
-// "auto" (bf16 where the CPU multiplies bf16, else f32), "f32", "bf16"; bad_input for another name, and for bf16 on a
-// CPU without AVX-512.
-Dtype choose_dtype(const std::string& name);
+// "auto" (bf16 on a CUDA device and where the CPU multiplies bf16, else f32), "f32", "bf16"; bad_input for another name,
+// for bf16 on a CPU without AVX-512, and for f32 on a CUDA device.
+Dtype choose_dtype(const std::string& name, Device device = Device::cpu);
 std::string name_of(Dtype);
 
 // Threads of LibTorch and of the kernels (they share one pool); 0 leaves the default. bad_input beyond four times what
@@ -32,8 +33,11 @@ Header read_header(const std::string& path);
 
 class Model {
  public:
-  static Model load(const std::string& path, Dtype, const Header&);
-  static Model load(const std::string& path, Dtype dtype) { return load(path, dtype, read_header(path)); }
+  // failure where the device has no memory for the weights.
+  static Model load(const std::string& path, Dtype, const Header&, Device = Device::cpu);
+  static Model load(const std::string& path, Dtype dtype, Device device = Device::cpu) {
+    return load(path, dtype, read_header(path), device);
+  }
   Model(Model&&) noexcept;
   ~Model();
 
@@ -42,12 +46,15 @@ class Model {
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   const Weights& weights() const { return *weights_; }
   Dtype dtype() const { return dtype_; }
+  Device device() const { return device_; }
   size_t weight_bytes() const;  // as held in memory
 
  private:
   Model();
+  void move_to_cuda();
   Description description_;
   Dtype dtype_ = Dtype::f32;
+  Device device_ = Device::cpu;
   std::unique_ptr<text::Tokenizer> tokenizer_;
   std::unique_ptr<Weights> weights_;
 };

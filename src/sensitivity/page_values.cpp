@@ -25,12 +25,12 @@ PageValues::Recorded PageValues::recorded(const decode::LayerView& view) const {
 }
 
 void PageValues::layer(const decode::LayerView& view) {
-  std::copy_n(view.hidden, size_t(view.n_rows) * size_t(hidden_.n_embd),
+  std::copy_n(view.hidden(), size_t(view.n_rows) * size_t(hidden_.n_embd),
               hidden_.layers[view.layer].begin() + int64_t(view.position.front()) * hidden_.n_embd);
   const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
   const Recorded here = recorded(view);
   for (size_t i = 0; i < here.rows.size(); ++i)
-    std::copy_n(view.q + size_t(here.rows[i]) * row_size, row_size,
+    std::copy_n(view.q() + size_t(here.rows[i]) * row_size, row_size,
                 q_[view.layer].begin() + int64_t((size_t(here.first_step) + i) * row_size));
 }
 

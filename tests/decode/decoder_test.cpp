@@ -134,8 +134,8 @@ test::TinyModel six_layers() {
 struct ListRecorder : decode::Observer {
   std::map<std::pair<int, int>, std::vector<int32_t>> lists;  // (layer, position)
   void layer(const decode::LayerView& view) override {
-    for (int r = 0; r < view.n_rows && view.list; ++r) {
-      const int32_t* list = view.list + size_t(r) * view.list_stride;
+    for (int r = 0; r < view.n_rows && view.list(); ++r) {
+      const int32_t* list = view.list() + size_t(r) * view.list_stride;
       lists[{view.layer, view.position[r]}].assign(list, list + std::max(0, view.list_length[r]));
     }
   }

@@ -106,7 +106,7 @@ TEST_CASE("head cells: under given weights the decoder reads the lists that the 
           if (view.layer != 1) return;
           for (int r = 0; r < view.n_rows; ++r)
             if (std::ranges::find(steps, view.position[size_t(r)]) != steps.end())
-              list.insert(list.end(), view.list + r * view.list_stride, view.list + r * view.list_stride + 4);
+              list.insert(list.end(), view.list() + r * view.list_stride, view.list() + r * view.list_stride + 4);
         }
       } keep;
       keep.steps = s.steps;

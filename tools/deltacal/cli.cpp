@@ -45,7 +45,7 @@ void add_output(CLI::App* app, Output& o, const char* what) {
 }
 void add_model(CLI::App* app, ModelOptions& o, bool required = true) {
   app->add_option("--model", o.model, "model file (GGUF)")->required(required);
-  app->add_option("--device", o.device, "auto or cpu")->capture_default_str();
+  app->add_option("--device", o.device, "auto, cpu or cuda")->capture_default_str();
   app->add_option("--dtype", o.dtype, "auto, f32 or bf16: linear layers and KV cache")->capture_default_str();
   app->add_option("--threads", o.threads, "threads; 0: all")
       ->capture_default_str()

@@ -27,10 +27,12 @@ namespace deltacal::tools {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int chunk = 512;  // positions of one forward pass
+constexpr int chunk = 512;  // positions of one forward pass on the CPU
 constexpr size_t most_together =
     12;  // schedules that go through a sample together, each with a cache of its own
 constexpr double cache_bytes_most = 8e9;  // of all that run at the same time
+
+int chunk_of(const model::Model& model) { return model.device() == model::Device::cuda ? 2048 : chunk; }
 
 // Of the first n; a NaN among them is kept.
 double mean(const std::vector<float>& values, size_t n) {
@@ -73,7 +75,7 @@ struct Evaluations::File {
       : path(std::move(path_)) {
     const Json head{{"format", "deltacal-evaluations"},       {"schema_version", 1},
                     {"tool_version", tool_version},           {"model_sha256", model.info().sha256},
-                    {"dtype", model::name_of(model.dtype())}, {"chunk", chunk}};
+                    {"dtype", model::name_of(model.dtype())}, {"chunk", chunk_of(model)}};
     descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (descriptor < 0) throw failure("cannot open {}: {}", path, std::strerror(errno));
     if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
@@ -188,7 +190,7 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       progress.advance(double(positions) * double(schedules.size()));
     };
     const auto start = std::chrono::steady_clock::now();
-    const auto scores = evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {chunk, 0}, advance);
+    const auto scores = evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {chunk_of(model_), 0}, advance);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     const size_t n_steps = scores.nll_full.size(), n_scored = n_steps - 1;  // the last step has no next token
     const double full = mean(scores.nll_full, n_scored);

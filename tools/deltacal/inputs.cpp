@@ -8,13 +8,10 @@
 namespace deltacal::tools {
 namespace {
 
-model::Dtype choose(const ModelOptions& o) {
-  if (o.device == "cuda")
-    throw bad_input("--device cuda: this build of deltacal has no CUDA support; use --device cpu or auto");
-  if (o.device != "auto" && o.device != "cpu")
-    throw bad_input("--device {}: unknown; use auto or cpu", o.device);
+void choose(const ModelOptions& o, Inputs& in) {
+  in.device = model::choose_device(o.device);
   model::set_threads(o.threads);
-  return model::choose_dtype(o.dtype);
+  in.dtype = model::choose_dtype(o.dtype, in.device);
 }
 
 text::TokenizedData prompts(const std::vector<text::Sample>& samples, const DataOptions& o,
@@ -86,7 +83,7 @@ calib::CalibrationSample to_record(const trace::SampleInfo& s) {
 
 Inputs read_inputs(const ModelOptions& m, const DataOptions& d, bool prompts_only) {
   Inputs in;
-  in.dtype = choose(m);
+  choose(m, in);
   auto samples = text::read_jsonl(d.data);
   if (!d.task.empty())
     for (auto& s : samples) s.task = d.task;
@@ -113,15 +110,17 @@ Inputs read_inputs(const ModelOptions& m, const DataOptions& d, bool prompts_onl
 
 model::Model load_model(const ModelOptions& o, const Inputs& in) {
   const ModelInfo& info = in.header.description.info;
-  fmt::print(stderr, "{}: {} layers, {} query and {} key/value heads, on the CPU in {} with {} threads\n",
-             info.name, info.n_layers, info.n_heads, info.n_kv_heads, model::name_of(in.dtype),
-             model::n_threads());
-  return model::Model::load(o.model, in.dtype, in.header);
+  const std::string where = in.device == model::Device::cuda
+                                ? "on a CUDA device"
+                                : fmt::format("on the CPU with {} threads", model::n_threads());
+  fmt::print(stderr, "{}: {} layers, {} query and {} key/value heads, {} in {}\n", info.name, info.n_layers,
+             info.n_heads, info.n_kv_heads, where, model::name_of(in.dtype));
+  return model::Model::load(o.model, in.dtype, in.header, in.device);
 }
 
 model::Model load_model(const ModelOptions& o) {
   Inputs in;
-  in.dtype = choose(o);
+  choose(o, in);
   in.header = model::read_header(o.model);
   return load_model(o, in);
 }

@@ -13,6 +13,7 @@ namespace deltacal::tools {
 
 struct Inputs {
   model::Header header;
+  model::Device device = model::Device::cpu;
   model::Dtype dtype = model::Dtype::f32;
   text::TokenizedData data;
   std::string chat;  // preset that was used

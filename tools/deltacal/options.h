@@ -18,7 +18,7 @@ struct Output {
 
 struct ModelOptions {
   std::string model;            // GGUF
-  std::string device = "auto";  // auto, cpu
+  std::string device = "auto";  // auto, cpu, cuda
   std::string dtype = "auto";   // auto, f32, bf16
   int threads = 0;              // 0: all
 };

@@ -47,6 +47,8 @@ class Engine {
   // Page scores and masses of some queries, whatever the pass: q [n, H d], length and sequence [n].
   virtual void score(int layer, const at::Tensor& q, std::span<const int32_t> length,
                      std::span<const int32_t> sequence, bool group_mass, PageScore page, ScoredRows& out) = 0;
+  // Page masses and page values of queries of sequence 0 in host memory, as ValueRows has them.
+  virtual void value(int layer, const ValueRows&) = 0;
 };
 
 std::unique_ptr<Engine> cpu_engine(const model::Model&, KvCache&, const Policy&);

@@ -6,6 +6,7 @@
 #include "decode/engine.h"
 #include "kernels/append_kv/append_kv.h"
 #include "kernels/page_score/page_score.h"
+#include "kernels/page_value/page_value.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kernels/select_pages/select_pages.h"
 
@@ -101,6 +102,22 @@ class CpuEngine : public Engine {
     out.mass.resize(n * size_t(out.n_pages));
     out.group_mass.resize(group_mass ? n * size_t(info().n_kv_heads) * size_t(out.n_pages) : 0);
     score_into(layer, q, length, sequence, page, out);
+  }
+
+  void value(int layer, const ValueRows& rows) override {
+    kernels::page_value::Params p;
+    p.n_rows = static_cast<int>(rows.length.size());
+    p.n_heads = info().n_heads;
+    p.n_gradients = rows.n_gradients;
+    p.scale = scale();
+    p.length = rows.length.data();
+    p.q = rows.q;
+    p.gradient = rows.gradient;
+    p.kv = cache_.layer(layer);
+    p.out_pages = rows.out_pages;
+    p.mass = rows.mass;
+    p.value = rows.value;
+    kernels::page_value::cpu(p);
   }
 
  private:

@@ -8,6 +8,8 @@
 #include "kernels/append_kv/cuda.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
+#include "kernels/record_scores/cuda.h"
+#include "kernels/record_values/cuda.h"
 #include "kernels/select_pages/cuda.h"
 
 namespace deltacal::decode {
@@ -16,6 +18,7 @@ namespace {
 namespace gpu = kernels::cuda;
 using Rows = std::span<const int32_t>;
 
+constexpr int rows_of_prefill = 64;  // of one sequence, from which on they are attended together
 constexpr size_t logit_bytes_most = size_t{1} << 29;  // of a Δ-layer's logits at one time
 
 at::TensorOptions on_device(at::ScalarType type) { return at::TensorOptions(type).device(at::kCUDA); }
@@ -55,7 +58,9 @@ class CudaEngine : public Engine {
     any_needs_list_ = std::ranges::any_of(needed, [](int32_t n) { return n > 0; });
     needed_length_ = upload(needed);
     page_table_ = upload(cache_.page_table());
+    together_ = is_one_sequence(rows);
     whole_ = {-1, {}};
+    prefix_ = {-1, {}, {}};
   }
 
   at::Tensor append(int layer, const at::Tensor& of_any_type) override {
@@ -92,8 +97,33 @@ class CudaEngine : public Engine {
       select(policy, of_pass_.n, ints(needed_length_), nullptr, 1, pages.mutable_data_ptr<int32_t>());
       return pages;
     }
-    at::Tensor out = at::empty_like(q);
     const int n_pages = pages_for(longest(rows_.length));
+    if (together_) {
+      const auto [out, lse] = prefill(layer, q);
+      at::Tensor score = at::empty({of_pass_.n, n_pages}, on_device(at::kFloat));
+      gpu::record_scores::Params p;
+      p.n_rows = of_pass_.n;
+      p.n_heads = info().n_heads;
+      p.n_kv_heads = info().n_kv_heads;
+      p.head_dim = info().head_dim;
+      p.n_keys = longest(rows_.length);
+      p.scale = scale();
+      p.q = q.const_data_ptr();
+      p.keys = prefix_.keys.const_data_ptr();
+      p.key_token_stride = int64_t(info().n_kv_heads) * info().head_dim;
+      p.key_head_stride = info().head_dim;
+      p.lse = lse.const_data_ptr<float>();
+      p.position = ints(position_);
+      p.page = kernel_page(page_);
+      p.out_pages = n_pages;
+      p.score = floats(score);
+      gpu::record_scores::run(p, {});
+      select(policy, of_pass_.n, ints(needed_length_), score.const_data_ptr<float>(), n_pages,
+             pages.mutable_data_ptr<int32_t>());
+      whole_ = {layer, out};
+      return pages;
+    }
+    at::Tensor out = at::empty_like(q);
     for_blocks(of_pass_.n, n_pages, [&](int first, int n) {
       const Logits logits(*this, n, n_pages);
       attend_to_all(layer, q, of_pass_, first, n, out, &logits);
@@ -112,6 +142,7 @@ class CudaEngine : public Engine {
   at::Tensor attend(int layer, const at::Tensor& q, const Lists& lists) override {
     if (lists.all()) {
       if (whole_.layer == layer) return whole_.out;
+      if (together_) return prefill(layer, q).out;
       at::Tensor out = at::empty_like(q);
       attend_to_all(layer, q, of_pass_, 0, of_pass_.n, out, nullptr);
       return out;
@@ -159,7 +190,100 @@ class CudaEngine : public Engine {
     read(of_groups, out.group_mass);
   }
 
+  void value(int layer, const ValueRows& rows) override {
+    const int n = static_cast<int>(rows.length.size());
+    const int64_t row_size = int64_t(info().n_heads) * info().head_dim;
+    page_table_ = upload(cache_.page_table());
+    std::vector<int32_t> sequence(rows.length.size(), 0), position;
+    for (const int32_t length : rows.length) position.push_back(length - 1);
+    const DeviceRows of{n, upload(rows.length), upload(sequence)};
+    const at::Tensor at_positions = upload(position);
+    const auto host = [](const float* numbers, at::IntArrayRef shape) {
+      return at::from_blob(const_cast<float*>(numbers), shape, at::TensorOptions(at::kFloat));
+    };
+    const at::Tensor q = host(rows.q, {n, row_size}).to(at::kCUDA, at::kBFloat16);
+    const at::Tensor gradient = host(rows.gradient, {rows.n_gradients, n, row_size}).to(at::kCUDA);
+    at::Tensor out = at::empty_like(q), lse = at::empty({n, info().n_heads}, on_device(at::kFloat)),
+               mass = at::empty({n, info().n_heads, rows.out_pages}, on_device(at::kFloat)),
+               value = at::empty({rows.n_gradients, n, info().n_heads, rows.out_pages}, on_device(at::kFloat));
+    gpu::paged_attention::Params attended = attention(layer, q, of, 0, n, out);
+    attended.lse = floats(lse);
+    gpu::paged_attention::run(attended, {});
+
+    gpu::record_values::Params p;
+    p.n_rows = n;
+    p.n_heads = info().n_heads;
+    p.n_kv_heads = info().n_kv_heads;
+    p.head_dim = info().head_dim;
+    p.n_gradients = rows.n_gradients;
+    p.n_keys = longest(rows.length);
+    p.scale = scale();
+    const at::Tensor keys = contiguous(cache_.keys(layer), 0, p.n_keys),
+                     values = contiguous(cache_.values(layer), 0, p.n_keys);
+    p.q = q.const_data_ptr();
+    p.gradient = gradient.const_data_ptr<float>();
+    p.keys = keys.const_data_ptr();
+    p.values = values.const_data_ptr();
+    p.token_stride = int64_t(info().n_kv_heads) * info().head_dim;
+    p.head_stride = info().head_dim;
+    p.lse = lse.const_data_ptr<float>();
+    p.position = ints(at_positions);
+    p.out_pages = rows.out_pages;
+    p.mass = floats(mass);
+    p.value = floats(value);
+    gpu::record_values::run(p, {});
+    host(rows.mass, mass.sizes()).copy_(mass);
+    host(rows.value, value.sizes()).copy_(value);
+  }
+
  private:
+  float scale() const { return 1.0f / std::sqrt(static_cast<float>(info().head_dim)); }
+
+  static bool is_one_sequence(const PassRows& rows) {
+    return std::ssize(rows.sequence) >= rows_of_prefill &&
+           std::ranges::all_of(rows.sequence, [&](int32_t s) { return s == rows.sequence[0]; });
+  }
+
+  // Keys or values 0..n_keys-1 of a sequence out of their pages, [n_keys, G, d].
+  at::Tensor contiguous(void* pool, int sequence, int n_keys) const {
+    const int64_t n_pages = pages_for(n_keys), G = info().n_kv_heads, d = info().head_dim,
+                  chunks = d / gpu::chunk_elements;
+    const at::Tensor all = at::for_blob(pool, {cache_.n_pages(), G, page_size, chunks, gpu::chunk_elements})
+                               .options(on_device(at::kBFloat16))
+                               .target_device(page_table_.device())
+                               .make_tensor();
+    const at::Tensor pages = all.index_select(
+        0, page_table_.narrow(0, int64_t(sequence) * cache_.max_pages(), n_pages));  // [n_pages, G, 16, chunks, 8]
+    std::vector<int64_t> place;  // of each chunk, [16, chunks]
+    for (int token = 0; token < page_size; ++token)
+      for (int chunk = 0; chunk < chunks; ++chunk) place.push_back(chunk ^ gpu::swizzle(int(d), token));
+    const at::Tensor at = at::from_blob(place.data(), {1, 1, page_size, chunks, 1}, at::kLong).to(pages.device());
+    return pages.gather(3, at.expand(pages.sizes()))
+        .permute({0, 2, 1, 3, 4})
+        .reshape({n_pages * page_size, G, d})
+        .narrow(0, 0, n_keys);
+  }
+
+  struct Prefilled {
+    at::Tensor out;  // [n_rows, H d]
+    at::Tensor lse;  // [n_rows, H] natural log
+  };
+  // Attention of a pass's rows, consecutive positions of one sequence, to all keys they see, by LibTorch's kernel for
+  // prefill: it reads a key once for many rows.
+  Prefilled prefill(int layer, const at::Tensor& q) {
+    const int n_keys = longest(rows_.length), sequence = rows_.sequence[0];
+    const int64_t H = info().n_heads, d = info().head_dim;
+    prefix_ = {layer, contiguous(cache_.keys(layer), sequence, n_keys),
+               contiguous(cache_.values(layer), sequence, n_keys)};
+    const auto as_heads = [](const at::Tensor& rows) { return rows.unsqueeze(0).transpose(1, 2); };  // [1, heads, n, d]
+    // Causal from the last key back: row r sees the first n_keys - n_rows + r + 1.
+    const auto done = at::_scaled_dot_product_flash_attention(as_heads(q.view({of_pass_.n, H, d})),
+                                                              as_heads(prefix_.keys), as_heads(prefix_.values), 0.0,
+                                                              /*is_causal=*/true, false, double(scale()));
+    return {std::get<0>(done).squeeze(0).transpose(0, 1).reshape({of_pass_.n, H * d}),
+            std::get<1>(done).squeeze(0).transpose(0, 1).contiguous()};
+  }
+
   // What attention keeps of n rows for their scores.
   struct Logits {
     at::Tensor relative, maximum, lse2;
@@ -207,7 +331,7 @@ class CudaEngine : public Engine {
     gpu::paged_attention::Params p;
     p.n_rows = n;
     p.n_heads = info().n_heads;
-    p.scale = 1.0f / std::sqrt(static_cast<float>(info().head_dim));
+    p.scale = scale();
     p.q = elements(q, first * row_size);
     p.kv = pages_of(layer);
     p.sequence = ints(rows.sequence) + first;
@@ -274,6 +398,12 @@ class CudaEngine : public Engine {
   at::Tensor page_table_;     // [n_sequences, max_pages]
   at::Tensor workspace_;      // bytes
   Whole whole_{-1, {}};  // by the layer that ranked last
+  struct Prefix {
+    int layer;
+    at::Tensor keys, values;  // [n_keys, G, d] of the pass's sequence
+  };
+  Prefix prefix_{-1, {}, {}};
+  bool together_ = false;  // the rows are those of a prefill
 };
 
 }  // namespace

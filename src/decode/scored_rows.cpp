@@ -29,4 +29,9 @@ void score_query(const LayerView& view, const float* q, int position, int sequen
   view.tensors->engine->score(view.layer, row, {&length, 1}, {&of, 1}, false, page, out);
 }
 
+void value_rows(const model::Model& model, KvCache& cache, int layer, const ValueRows& rows) {
+  const c10::InferenceMode inference;
+  engine_for(model, cache, full_policy(model.info().n_layers))->value(layer, rows);
+}
+
 }  // namespace deltacal::decode

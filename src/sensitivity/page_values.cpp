@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
 
-#include "kernels/page_value/page_value.h"
+#include "decode/scored_rows.h"
 
 namespace deltacal::sensitivity {
 
@@ -40,24 +39,20 @@ void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const
   const ModelInfo& info = model_.info();
   std::vector<int32_t> length;  // [S]
   for (const int32_t step : steps_) length.push_back(step + 1);
-  kernels::page_value::Params p;
-  p.n_rows = static_cast<int>(steps_.size());
-  p.n_heads = info.n_heads;
-  p.n_gradients = loss.n_gradients();
-  p.scale = 1.0f / std::sqrt(static_cast<float>(info.head_dim));
-  p.length = length.data();
-  p.out_pages = pages_seen(steps_.back());
-  std::vector<float> mass(steps_.size() * size_t(p.n_heads) * size_t(p.out_pages));  // [S, H, U]
-  std::vector<float> value(mass.size() * size_t(p.n_gradients));                     // [n_gradients, S, H, U]
-  p.mass = mass.data();
-  p.value = value.data();
+  decode::ValueRows rows;
+  rows.n_gradients = loss.n_gradients();
+  rows.length = length;
+  rows.out_pages = pages_seen(steps_.back());
+  std::vector<float> mass(steps_.size() * size_t(info.n_heads) * size_t(rows.out_pages));  // [S, H, U]
+  std::vector<float> value(mass.size() * size_t(rows.n_gradients));                        // [n_gradients, S, H, U]
+  rows.mass = mass.data();
+  rows.value = value.data();
   output_gradients(model_, hidden_, ids, n_prompt_tokens, steps_, loss,
                    [&](int layer, std::span<const float> gradient) {
-                     p.q = q_[layer].data();
-                     p.gradient = gradient.data();
-                     p.kv = cache.layer(layer);
-                     kernels::page_value::cpu(p);
-                     use(layer, p.out_pages, mass, value);
+                     rows.q = q_[layer].data();
+                     rows.gradient = gradient.data();
+                     decode::value_rows(model_, cache, layer, rows);
+                     use(layer, rows.out_pages, mass, value);
                    });
 }
 

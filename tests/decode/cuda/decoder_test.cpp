@@ -94,14 +94,14 @@ double rms(const Run& a, const Run& b) {
     for (size_t v = 0; v < a.log_p[t].size(); ++v, ++n) sum += std::pow(a.log_p[t][v] - b.log_p[t][v], 2);
   return std::sqrt(sum / double(n));
 }
-// Share of the pages of one run's lists that the other's hold.
+// Share of the pages of one run's lists that the other's hold. A step that makes a list in one run and none in the
+// other, by a signal near its threshold, has none in one of them.
 double common(const Run& a, const Run& b) {
   double same = 0, all = 0;
-  REQUIRE(a.lists.size() == b.lists.size());
   for (const auto& [at, list] : a.lists) {
-    const auto& other = b.lists.at(at);
-    REQUIRE(other.size() == list.size());
-    for (const int32_t page : list) same += std::ranges::count(other, page) == 1, all += 1;
+    const auto found = b.lists.find(at);
+    for (const int32_t page : list)
+      same += found != b.lists.end() && std::ranges::count(found->second, page) == 1, all += 1;
   }
   return same / all;
 }
@@ -134,8 +134,10 @@ TEST_CASE("decoder, CUDA: full attention is the CPU's, llama and qwen2, any grou
       const Policy policy = full_policy(options.n_layers);
       const Run cpu = run_of(tiny.on(model::Device::cpu), policy, ids, 0, 512),
                 cuda = run_of(tiny.on(model::Device::cuda), policy, ids, 0, 512),
+                chunks = run_of(tiny.on(model::Device::cuda), policy, ids, 0, 100),
                 steps = run_of(tiny.on(model::Device::cuda), policy, ids, 0, 1);
       CHECK(rms(cpu, cuda) < tolerance);
+      CHECK(rms(cuda, chunks) < tolerance);
       CHECK(rms(cuda, steps) < tolerance);
     }
 }
@@ -158,13 +160,17 @@ TEST_CASE("decoder, CUDA: schedules, with lists of one step and of several, in a
       const Policy policy = delta_policy(schedules[i]);
       const Run cpu = run_of(cpu_model, policy, ids, n_prompt, 512),
                 cuda = run_of(cuda_model, policy, ids, n_prompt, 512),
-                chunks = run_of(cuda_model, policy, ids, n_prompt, 37),
+                chunks = run_of(cuda_model, policy, ids, n_prompt, 130),  // the last one of few rows
                 steps = run_of(cuda_model, policy, ids, n_prompt, 1);
-      CHECK(common(cpu, cuda) > 0.93);  // scores that nearly tie fall either way
-      CHECK(common(cuda, chunks) > 0.93);
-      CHECK(common(cuda, steps) > 0.93);
-      CHECK(rms(cpu, cuda) < 4 * tolerance);
-      CHECK(rms(cuda, steps) < 4 * tolerance);
+      // Scores that nearly tie fall either way, and where lists serve several steps so do all of those.
+      CHECK(common(cpu, cuda) > 0.9);
+      CHECK(common(cuda, cpu) > 0.9);
+      CHECK(common(cuda, chunks) > 0.9);
+      CHECK(common(cuda, steps) > 0.9);
+      const bool kept = schedules[i].refresh || schedules[i].refresh_interval > 1;
+      CHECK(rms(cpu, cuda) < (kept ? 10 : 4) * tolerance);
+      CHECK(rms(cuda, steps) < (kept ? 10 : 4) * tolerance);
+      CHECK(rms(cuda, chunks) < (kept ? 10 : 4) * tolerance);
       if (i == 3) continue;  // a cosine near its threshold falls either way
       for (size_t layer = 0; layer < cpu.reads.size(); ++layer) {
         CHECK(cpu.reads[layer].attended == cuda.reads[layer].attended);
@@ -185,8 +191,9 @@ TEST_CASE("decoder, CUDA: a window, and lists that hold every page, which change
   config::Schedule all = schedule_of(4);
   for (auto& layer : all.layers)
     if (layer.role != Role::full) layer.k_pages = 64;
-  CHECK(rms(run_of(cuda_model, delta_policy(all), ids, 0, 512), run_of(cuda_model, full_policy(4), ids, 0, 512)) ==
-        0);
+  for (const int chunk : {1, 512})
+    CHECK(rms(run_of(cuda_model, delta_policy(all), ids, 0, chunk), run_of(cuda_model, full_policy(4), ids, 0, chunk)) <
+          (chunk == 1 ? 1e-12 : tolerance));  // 512: rows of a list have a kernel of their own
 }
 
 // Scores and masses of every row of every layer.

@@ -70,14 +70,13 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
     queries.load(shared_address(shared) + S::buffer);
     state.clear();
     const size_t kv_row = size_t(item.row) * size_t(p.kv.n_kv_heads) + size_t(item.kv_head);
-    const size_t first_kept = kv_row * size_t(p.logits.max_pages) * size_t(group) + size_t(item.in_group);
+    const Records records(p.logits, kv_row, group, item.in_group);
 #pragma unroll 1
     for (; range.begin + warp + n_warps * j < end; ++j) {
       const int page = places.page(j);
       ring.wait(stage, parity);
-      const size_t kept = first_kept + size_t(page) * size_t(group);
       attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
-                        min(page_size, item.length - page * page_size), p.logits, kept, item.n_heads, state);
+                        min(page_size, item.length - page * page_size), records, page, item.n_heads, state);
       __syncwarp();
       ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages));
       places.done(j);
@@ -129,10 +128,9 @@ void check(const Params& p) {
           "at least 1, or -1 for all pages");
   require(long(p.n_rows) * tiles_of(p.n_heads, p.kv) * p.kv.max_pages < (1L << 30), kernel, "n_rows",
           p.n_rows, "fewer: n_rows * kv.n_kv_heads * kv.max_pages must be below 2^30");
-  if (p.logits.relative == nullptr) return;
+  if (p.logits.records == nullptr) return;
   require(p.list == nullptr, kernel, "logits", std::string("given"), "null where rows have lists");
-  require_aligned(kernel, "logits.relative", p.logits.relative, 16);
-  require_pointer(kernel, "logits.maximum", p.logits.maximum);
+  require_aligned(kernel, "logits.records", p.logits.records, 32);
   require_pointer(kernel, "logits.lse2", p.logits.lse2);
   require(p.logits.max_pages >= 1, kernel, "logits.max_pages", p.logits.max_pages, "at least 1");
 }

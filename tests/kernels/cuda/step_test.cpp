@@ -26,8 +26,7 @@ struct Step {
         v(rows * kv_heads * head_dim),
         out(q_size()),
         sparse_out(q_size()),
-        relative(rows * max_pages * n_heads * 16),
-        maximum(rows * max_pages * n_heads),
+        records(records_bytes(int(rows), n_heads, kv_heads, max_pages)),
         lse2(rows * n_heads),
         score(rows * max_pages),
         list(rows * k_pages),
@@ -49,7 +48,7 @@ struct Step {
     paged_attention::Params p;
     p.n_rows = int(rows), p.n_heads = n_heads, p.scale = scale, p.q = q.get(), p.kv = cache.kv();
     p.length = d_length.get(), p.out = out.get(), p.workspace = workspace.get();
-    p.logits = {max_pages, relative.get(), maximum.get(), lse2.get()};
+    p.logits = {max_pages, records.get(), lse2.get()};
     paged_attention::run(p, on);
     page_score::Params s;
     s.n_rows = int(rows), s.n_heads = n_heads, s.n_kv_heads = kv_heads, s.logits = p.logits;
@@ -70,8 +69,9 @@ struct Step {
   size_t rows;
   DeviceCache cache;
   Array<int32_t> d_position, d_length;
-  Array<uint16_t> q, k, v, out, sparse_out, relative;
-  Array<float> maximum, lse2, score;
+  Array<uint16_t> q, k, v, out, sparse_out;
+  Array<char> records;
+  Array<float> lse2, score;
   Array<int32_t> list;
   paged_attention::Workspace workspace;
 };

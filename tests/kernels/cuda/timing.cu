@@ -204,8 +204,7 @@ class Batch {
         length_(lengths),
         table_of_pages_(tables()),
         lists_(lists()),
-        relative_(size_t(rows_) * size_t(max_pages_) * size_t(shape.n_heads) * 16),
-        maximum_(relative_.size / 16),
+        records_(records_bytes(rows_, shape.n_heads, shape.n_kv_heads, max_pages_)),
         lse2_(size_t(rows_) * size_t(shape.n_heads)),
         score_(size_t(rows_) * size_t(max_pages_)),
         list_(size_t(rows_) * size_t(k_pages)),
@@ -263,11 +262,11 @@ class Batch {
   void delta(int call, const Launch& on) const {
     full_with_logits(call, on), scores(call, on), select(call, on);
   }
-  double logit_bytes() const { return double(relative_.size) * 2 + double(maximum_.size) * 4; }
+  double logit_bytes() const { return double(records_.size); }
   int n_calls() const { return std::max(n_calls_, 4); }
 
  private:
-  PageLogits logits() const { return {max_pages_, relative_.get(), maximum_.get(), lse2_.get()}; }
+  PageLogits logits() const { return {max_pages_, records_.data, lse2_.get()}; }
   std::vector<int32_t> tables() const {
     std::vector<int32_t> order(static_cast<size_t>(pages_));
     std::iota(order.begin(), order.end(), 0);
@@ -297,8 +296,8 @@ class Batch {
   int rows_, max_pages_, pages_, n_calls_, k_;
   Memory<uint16_t> q_, out_;
   Memory<int32_t> length_, table_of_pages_, lists_;
-  Memory<uint16_t> relative_;
-  Memory<float> maximum_, lse2_, score_;
+  Memory<char> records_;
+  Memory<float> lse2_, score_;
   Memory<int32_t> list_;
   Memory<char> workspace_;
 };

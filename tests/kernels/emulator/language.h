@@ -39,6 +39,9 @@ inline Language language;
 #define gridDim emulator::language.grid
 #define blockDim emulator::language.block
 
+struct alignas(8) int2 {
+  int x, y;
+};
 struct alignas(8) uint2 {
   unsigned x, y;
 };
@@ -51,6 +54,9 @@ struct alignas(8) float2 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+inline int2 make_int2(int x, int y) {
+  return {x, y};
+}
 inline uint2 make_uint2(unsigned x, unsigned y) {
   return {x, y};
 }

@@ -44,15 +44,26 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
   Ring<D> ring(shared_address(shared));
   ring.init();
   __syncthreads();
-  wait_for_previous();
-  let_next_start();
+  const auto start = [] { wait_for_previous(), let_next_start(); };
+  if (!p.early) start();
 
   const Work work(p);
   const Range range = range_of_block(work, block, grid);
-  if (range.begin >= range.end) return;
+  if (range.begin >= range.end) {
+    if (p.early) start();  // or this kernel might end before the one before it
+    return;
+  }
   Places places(work, range);
+  const unsigned late = p.early ? places.last_pages() : 0u;
 #pragma unroll 1
-  for (int j = 0; j < S::stages; ++j) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  for (int j = 0; j < S::stages; ++j)
+    if (!(late >> j & 1)) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  if (p.early) {
+    start();
+#pragma unroll 1
+    for (int j = 0; j < S::stages; ++j)
+      if (late >> j & 1) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  }
 
   const float scale = p.scale * log2_e;
   const int group = p.n_heads / p.kv.n_kv_heads;
@@ -166,6 +177,7 @@ void run(const Params& params, const Launch& launch) {
   const int d = p.kv.head_dim;
   const Grid grid = grid_of_call(d);
   if (p.q_stride == 0) p.q_stride = long(p.n_heads) * d;
+  p.early = p.early && launch.overlap && current_device().capability >= 90;
   launch_kernel("paged_attention", p.kv.type == Type::bf16 ? kernel_of<bf16>(d) : kernel_of<f16>(d),
                 dim3(unsigned(grid.blocks)), n_warps * 32, size_t(shared_of(d)), launch, p,
                 lay_out(p.workspace, grid.blocks, d), grid);

@@ -44,15 +44,26 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
   Ring<D> ring(shared_address(shared));
   ring.init();
   __syncthreads();
-  wait_for_previous();
-  let_next_start();
+  const auto start = [] { wait_for_previous(), let_next_start(); };
+  if (!p.early) start();
 
   const Work work(p);
   const Range range = range_of_block(work, block, grid);
-  if (range.begin >= range.end) return;
+  if (range.begin >= range.end) {
+    if (p.early) start();  // or this kernel might end before the one before it
+    return;
+  }
   Places places(work, range);
+  const unsigned late = p.early ? places.last_pages() : 0u;
 #pragma unroll 1
-  for (int j = 0; j < S::stages; ++j) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  for (int j = 0; j < S::stages; ++j)
+    if (!(late >> j & 1)) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  if (p.early) {
+    start();
+#pragma unroll 1
+    for (int j = 0; j < S::stages; ++j)
+      if (late >> j & 1) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  }
 
   const float scale = p.scale * log2_e;
   const int group = p.n_heads / p.kv.n_kv_heads;
@@ -70,14 +81,13 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
     queries.load(shared_address(shared) + S::buffer);
     state.clear();
     const size_t kv_row = size_t(item.row) * size_t(p.kv.n_kv_heads) + size_t(item.kv_head);
-    const size_t first_kept = kv_row * size_t(p.logits.max_pages) * size_t(group) + size_t(item.in_group);
+    const Records records(p.logits, kv_row, group, item.in_group);
 #pragma unroll 1
     for (; range.begin + warp + n_warps * j < end; ++j) {
       const int page = places.page(j);
       ring.wait(stage, parity);
-      const size_t kept = first_kept + size_t(page) * size_t(group);
       attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
-                        min(page_size, item.length - page * page_size), p.logits, kept, item.n_heads, state);
+                        min(page_size, item.length - page * page_size), records, page, item.n_heads, state);
       __syncwarp();
       ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages));
       places.done(j);
@@ -129,10 +139,9 @@ void check(const Params& p) {
           "at least 1, or -1 for all pages");
   require(long(p.n_rows) * tiles_of(p.n_heads, p.kv) * p.kv.max_pages < (1L << 30), kernel, "n_rows",
           p.n_rows, "fewer: n_rows * kv.n_kv_heads * kv.max_pages must be below 2^30");
-  if (p.logits.relative == nullptr) return;
+  if (p.logits.records == nullptr) return;
   require(p.list == nullptr, kernel, "logits", std::string("given"), "null where rows have lists");
-  require_aligned(kernel, "logits.relative", p.logits.relative, 16);
-  require_pointer(kernel, "logits.maximum", p.logits.maximum);
+  require_aligned(kernel, "logits.records", p.logits.records, 32);
   require_pointer(kernel, "logits.lse2", p.logits.lse2);
   require(p.logits.max_pages >= 1, kernel, "logits.max_pages", p.logits.max_pages, "at least 1");
 }
@@ -168,6 +177,7 @@ void run(const Params& params, const Launch& launch) {
   const int d = p.kv.head_dim;
   const Grid grid = grid_of_call(d);
   if (p.q_stride == 0) p.q_stride = long(p.n_heads) * d;
+  p.early = p.early && launch.overlap && current_device().capability >= 90;
   launch_kernel("paged_attention", p.kv.type == Type::bf16 ? kernel_of<bf16>(d) : kernel_of<f16>(d),
                 dim3(unsigned(grid.blocks)), n_warps * 32, size_t(shared_of(d)), launch, p,
                 lay_out(p.workspace, grid.blocks, d), grid);

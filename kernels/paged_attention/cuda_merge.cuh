@@ -42,7 +42,7 @@ __device__ __forceinline__ void write_lse(const Params& p, const Item& item, int
   const size_t at = size_t(item.row) * size_t(p.n_heads) + size_t(item.head + head_of_tile);
   const float lse2 = max + log2f(sum);
   if (p.lse) p.lse[at] = lse2 * ln_2;
-  if (p.logits.relative) p.logits.lse2[at] = lse2;
+  if (p.logits.records) p.logits.lse2[at] = lse2;
 }
 
 template <class T, int D>

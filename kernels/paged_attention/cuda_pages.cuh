@@ -113,10 +113,15 @@ class Places {
   __device__ Places(const Work& work, const Range& range)
       : work_(work), cursor_(range.at), first_(range.begin + int(threadIdx.x) / 32), end_(range.end) {
     look_up(0, block_, page_);
+    const bool last =
+        unit(int(threadIdx.x) % 32) < end_ && page_ == pages_for(work.p.length[cursor_.row]) - 1;
+    last_pages_ = __ballot_sync(all_lanes, last);
     look_up(1, next_block_, next_page_);
   }
   __device__ bool exists(int j) const { return unit(j) < end_; }
   __device__ int unit(int j) const { return first_ + n_warps * j; }
+  // Bit j: page j, of the first 32, is the last one that its row sees.
+  __device__ unsigned last_pages() const { return last_pages_; }
   // Physical page * n_kv_heads + key/value head of page j, which is less than 32 pages after `now`. By the
   // whole warp.
   __device__ int block(int j, int now) const {
@@ -149,6 +154,7 @@ class Places {
   Cursor cursor_;
   int first_, end_;
   int block_, page_, next_block_, next_page_;
+  unsigned last_pages_;
 };
 
 // A warp's ring of pages. Page j goes to stage j % stages; nobody but this warp touches it.

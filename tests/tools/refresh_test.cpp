@@ -244,7 +244,8 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
   refused("--refresh 0", "give the steps that a list serves");
   refused("--refresh 4 --objective recall", "objective recall");
   refused("--refresh 4 --method uniform", "goes with --method dp");
-  refused("--refresh 4 --fit-head-weights --model " + w.model, "nor with --fit-head-weights");
+  refused("--refresh 4 --transfer --dtype f32 --model " + w.model + " --data " + w.data,
+          "does not go with --transfer");
   refused("--refresh 4 --compare --dtype f32 --model " + w.model + " --data " + w.data,
           "--compare has a row");
   CHECK(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --refresh 4 --out " +

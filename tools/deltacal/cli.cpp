@@ -280,14 +280,6 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->check(CLI::PositiveNumber);
   c->add_option("--evaluations", o.evaluations,
                 "file of finished runs, used again; default: OUT.evaluations.jsonl");
-  auto* fit = c->add_flag("--fit-head-weights", o.fit_head_weights,
-                          "weigh the heads by which each Δ-layer ranks pages to lower the predicted KL, on the "
-                          "trace's own samples; kept where the gain holds on problems left out (--model)")
-                  ->excludes(compare);
-  c->add_option("--head-weight-steps", o.head_weight_steps, "recorded steps of a sample to fit on, at most")
-      ->capture_default_str()
-      ->needs(fit)
-      ->check(CLI::PositiveNumber);
   add_model(c, o, false);
   add_data(c, o, false);
   add_grid(c, o);

@@ -8,6 +8,9 @@
 #include "core/error.h"
 
 namespace deltacal::tools {
+namespace {
+
+constexpr int greedy_samples = 4;
 
 void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, const std::string& path) {
   const std::string difference = geometry_difference(trace.model(), loaded);
@@ -16,10 +19,6 @@ void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, con
     throw bad_input("{} is not the model of {}: its weights differ (sha256 {:.8}…, the trace's {:.8}…)", path,
                     trace.path(), loaded.sha256, trace.model().sha256);
 }
-
-namespace {
-
-constexpr int greedy_samples = 4;
 
 void refuse_overlap(const trace::Reader& trace, const std::vector<text::TokenizedSample>& samples,
                     const std::string& data) {

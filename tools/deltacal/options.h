@@ -97,8 +97,6 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   int rerank = 0;           // candidates measured on development traces; 0: the prediction decides
   int rerank_samples = 12;  // development traces used, at most; of each task with `transfer`
   std::string evaluations;  // file of finished runs; empty: OUT.evaluations.jsonl
-  bool fit_head_weights = false;
-  int head_weight_steps = 128;  // recorded steps of a sample that they are fitted on, at most
 };
 
 // Whether schedules are run on development traces, which needs a model and data.

@@ -146,11 +146,9 @@ void check_refresh(const CalibrateOptions& o) {
     throw bad_input(
         "--refresh {}: --compare has a row for every ranking of the trace whose lists serve several steps",
         o.refresh);
-  if (o.transfer || o.fit_head_weights)
-    throw bad_input(
-        "--refresh {} goes neither with --transfer nor with --fit-head-weights, which know a new list at "
-        "every step alone",
-        o.refresh);
+  if (o.transfer)
+    throw bad_input("--refresh {} does not go with --transfer, which knows a new list at every step alone",
+                    o.refresh);
   if (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty())
     throw bad_input("--refresh {} goes with --method dp, without --rerank and --alternatives-dir", o.refresh);
   if (o.order != "additive")

@@ -37,7 +37,7 @@ calib::Choice greedy(const CalibrateOptions& o, const Problem& p, Development& d
   const auto found = development.search_greedily(p, dp->schedule);
   if (!found.schedule) throw no_schedule(o, p);
   config::Schedule schedule = *found.schedule;
-  schedule.score = p.score;
+  schedule.page_score = p.page_score;
   return {"greedy-nll", schedule, calib::schedule::loss_of(p.edges, schedule), found.attended};
 }
 
@@ -70,7 +70,6 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   options.rules.attended = [&](const config::Schedule& s) {
     return calib::schedule::attended_by(p.steps, s);
   };
-  if (o.carry == 0) options.rules.carries = {0, 0.25, 0.5, 1};
   options.rules.solve_for = [&](std::span<const int> deltas) {
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
@@ -177,16 +176,13 @@ void check_alternatives(const CalibrateOptions& o) {
 
 // Recall was recorded of the lists that DELTA's score makes.
 void check_score(const CalibrateOptions& o) {
-  const bool max = o.score_page != "sum";
-  const std::string why =
-      fmt::format("recall is not known under {}", max ? "--score-page " + o.score_page : "--carry");
-  if (max && needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
-  if (max && o.objective == "recall") throw bad_input("--objective recall: {}", why);
-  if ((max || o.carry > 0) && o.min_recall) throw bad_input("--min-recall: {}", why);
-  if (o.carry > 0 && o.max_kl) throw bad_input("--max-kl: the predicted KL is not known under --carry");
-  if ((max || o.carry > 0) && (o.compare || o.transfer))
-    throw bad_input(
-        "--compare and --transfer measure under DELTA's score: --score-page and --carry are for a config");
+  if (page_score_of(o) == PageScore::sum) return;
+  const std::string why = "recall is not known under --score-page " + o.score_page;
+  if (needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
+  if (o.objective == "recall") throw bad_input("--objective recall: {}", why);
+  if (o.min_recall) throw bad_input("--min-recall: {}", why);
+  if (o.compare || o.transfer)
+    throw bad_input("--compare and --transfer measure under DELTA's score: --score-page is for a config");
 }
 
 void check(const CalibrateOptions& o) {

@@ -201,12 +201,6 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
                 "(needs profile --sensitivity --rankings max; recall is not known under it)")
       ->capture_default_str()
       ->check(CLI::IsMember({"sum", "max"}));
-  c->add_option(
-       "--carry", o.carry,
-       "share of the page scores of the delta layer before it that each delta layer adds, 0 to 1. The "
-       "predicted KL and recall know nothing of it: measure it (--rerank tries it, validate)")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--full-layers", o.full_layers,
                 "initial layers that are full in any case, or auto: as many as is best (2 for the methods "
                 "that do not choose; tidal has 2)")

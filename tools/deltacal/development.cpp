@@ -117,7 +117,7 @@ calib::Greedy Development::search_greedily(const Problem& p, const config::Sched
   const int n = std::min<int>(greedy_samples, static_cast<int>(samples().size()));
   const auto mean_gaps = [&](std::span<const config::Schedule> searched) {
     std::vector<config::Schedule> schedules(searched.begin(), searched.end());
-    for (auto& schedule : schedules) schedule.score = p.score;
+    for (auto& schedule : schedules) schedule.page_score = p.page_score;
     std::vector<double> means;
     for (const auto& losses : evaluations_->measure(schedules, 0, n)) {
       double sum = 0;

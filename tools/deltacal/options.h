@@ -7,6 +7,7 @@
 
 #include "core/files.h"
 #include "core/provenance.h"
+#include "core/ranking.h"
 
 namespace deltacal::tools {
 
@@ -79,7 +80,6 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   std::string aggregate = "mean";            // mean, cvar:SHARE, max
   std::string method = "dp";
   std::string score_page = "sum";  // sum, max: what a page counts by
-  double carry = 0;                // share of the previous Δ-layer's page scores that is added
   std::string full_layers = "auto";
   int candidates = 8;
   std::string order = "additive";  // additive, layers, steps: the form of predicted KL that orders the candidates
@@ -98,6 +98,10 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   int rerank_samples = 12;  // development traces used, at most; of each task with `transfer`
   std::string evaluations;  // file of finished runs; empty: OUT.evaluations.jsonl
 };
+
+inline PageScore page_score_of(const CalibrateOptions& o) {
+  return o.score_page == "max" ? PageScore::max : PageScore::sum;
+}
 
 // Whether schedules are run on development traces, which needs a model and data.
 inline bool runs_schedules(const CalibrateOptions& o) {

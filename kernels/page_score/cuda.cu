@@ -12,10 +12,9 @@ constexpr int n_warps = 8;
 
 // Of a block's row, in shared memory.
 struct Heads {
-  float* shift;        // [n_heads] -log2 of the softmax's denominator
-  float* log2_weight;  // [n_heads]
-  int* place;          // [n_heads] of its logits of page 0 in PageLogits, from the row's first
-  float* mass;         // [n_warps, n_heads]
+  float* shift;  // [n_heads] -log2 of the softmax's denominator
+  int* place;    // [n_heads] of its logits of page 0 in PageLogits, from the row's first
+  float* mass;   // [n_warps, n_heads]
 };
 
 // Four keys of one head, as exponents of 2.
@@ -38,9 +37,8 @@ __device__ float score_page(const Params& p, size_t first, const Heads& heads, f
     float sum = 0;
     if (h < p.n_heads) {
       const float4 x = exponents(p.logits, first + size_t(heads.place[h]), c, heads.shift[h]);
-      const float w = heads.log2_weight[h];
-      best.x = max_nan(best.x, x.x + w), best.y = max_nan(best.y, x.y + w);
-      best.z = max_nan(best.z, x.z + w), best.w = max_nan(best.w, x.w + w);
+      best.x = max_nan(best.x, x.x), best.y = max_nan(best.y, x.y);
+      best.z = max_nan(best.z, x.z), best.w = max_nan(best.w, x.w);
       if (masses) sum = exp2_fast(x.x) + exp2_fast(x.y) + (exp2_fast(x.z) + exp2_fast(x.w));
     }
     if (masses) {
@@ -92,8 +90,7 @@ template <bool masses>
 __global__ void __launch_bounds__(n_warps * 32, 5)
     score(const __grid_constant__ Params p, const int pages_a_warp) {
   DELTACAL_DYNAMIC_SHARED(float, memory);
-  const Heads heads{memory, memory + p.n_heads, reinterpret_cast<int*>(memory + 2 * p.n_heads),
-                    memory + 3 * p.n_heads};
+  const Heads heads{memory, reinterpret_cast<int*>(memory + p.n_heads), memory + 2 * p.n_heads};
   wait_for_previous();
   let_next_start();
   const int r = int(blockIdx.y), warp = int(threadIdx.x) / 32;
@@ -102,7 +99,6 @@ __global__ void __launch_bounds__(n_warps * 32, 5)
   for (int h = int(threadIdx.x); h < p.n_heads; h += n_warps * 32) {
     heads.shift[h] = -p.logits.lse2[size_t(r) * size_t(p.n_heads) + size_t(h)];
     heads.place[h] = h / group * p.logits.max_pages * group + h % group;
-    heads.log2_weight[h] = p.head_weight ? log2f(p.head_weight[h]) : 0.0f;
   }
   __syncthreads();
   float* mass = heads.mass + warp * p.n_heads;
@@ -147,7 +143,7 @@ void run(const Params& p, const Launch& launch) {
   const int pages_a_warp = long(p.n_rows) * p.out_pages >= enough ? 4 : 1,
             pages_a_block = n_warps * pages_a_warp;
   const dim3 grid(unsigned((p.out_pages + pages_a_block - 1) / pages_a_block), unsigned(p.n_rows));
-  const size_t shared = size_t(p.n_heads) * sizeof(float) * (masses ? 3 + n_warps : 3);
+  const size_t shared = size_t(p.n_heads) * sizeof(float) * (masses ? 2 + n_warps : 2);
   launch_kernel(kernel, masses ? score<true> : score<false>, grid, n_warps * 32, shared, launch, p,
                 pages_a_warp);
 }

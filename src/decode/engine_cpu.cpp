@@ -20,7 +20,7 @@ class CpuEngine : public Engine {
   CpuEngine(const model::Model& model, KvCache& cache, const Policy& policy)
       : model_(model),
         cache_(cache),
-        page_(policy.score.page),
+        page_(policy.page_score),
         position_bias_(policy.position_bias),
         inverse_frequency_(model::inverse_frequencies(model.description())) {}
 

@@ -38,7 +38,7 @@ struct DeviceRows {
 class CudaEngine : public Engine {
  public:
   CudaEngine(const model::Model& model, KvCache& cache, const Policy& policy)
-      : model_(model), cache_(cache), page_(policy.score.page), position_bias_(policy.position_bias) {
+      : model_(model), cache_(cache), page_(policy.page_score), position_bias_(policy.position_bias) {
     gpu::current_device();  // throws for one without kernels
     if (!gpu::has_head_dim(info().head_dim))
       throw bad_input("{}: head dimension {} has no CUDA kernel (64, 96, 128 and 256 have): use --device cpu",
@@ -286,14 +286,13 @@ class CudaEngine : public Engine {
 
   // What attention keeps of n rows for their scores.
   struct Logits {
-    at::Tensor relative, maximum, lse2;
+    at::Tensor records, lse2;
     gpu::PageLogits at;
     Logits(const CudaEngine& engine, int n, int n_pages) {
-      const int64_t groups = engine.info().n_kv_heads, group = engine.info().n_heads / engine.info().n_kv_heads;
-      relative = at::empty({n, groups, n_pages, group, page_size}, on_device(at::kHalf));
-      maximum = at::empty({n, groups, n_pages, group}, on_device(at::kFloat));
-      lse2 = at::empty({n, groups * group}, on_device(at::kFloat));
-      at = {n_pages, relative.mutable_data_ptr(), floats(maximum), floats(lse2)};
+      const ModelInfo& m = engine.info();
+      records = at::empty({int64_t(gpu::records_bytes(n, m.n_heads, m.n_kv_heads, n_pages))}, on_device(at::kByte));
+      lse2 = at::empty({n, m.n_heads}, on_device(at::kFloat));
+      at = {n_pages, records.mutable_data_ptr(), floats(lse2)};
     }
   };
 
@@ -319,7 +318,7 @@ class CudaEngine : public Engine {
   // So many rows at a time that their logits have room.
   template <class F>
   void for_blocks(int n_rows, int n_pages, const F& f) const {
-    const size_t row = size_t(info().n_heads) * size_t(n_pages) * (2 * page_size + 4);
+    const size_t row = gpu::records_bytes(1, info().n_heads, info().n_kv_heads, n_pages);
     const int most = static_cast<int>(std::max<size_t>(1, logit_bytes_most / row));
     for (int first = 0; first < n_rows; first += most) f(first, std::min(most, n_rows - first));
   }

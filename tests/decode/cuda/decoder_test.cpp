@@ -150,7 +150,7 @@ TEST_CASE("decoder, CUDA: schedules, with lists of one step and of several, in a
   const model::Model cpu_model = tiny.on(model::Device::cpu), cuda_model = tiny.on(model::Device::cuda);
   const auto ids = random_ids(400, options.n_vocab, 4);
   std::vector<config::Schedule> schedules(5, schedule_of(6));
-  schedules[1].score.page = PageScore::max;
+  schedules[1].page_score = PageScore::max;
   schedules[2].refresh_interval = 7;
   schedules[3].refresh = config::AdaptiveRefresh{0.1, 20};
   schedules[4].layers[1].l_pages = 6;  // no score

@@ -103,7 +103,7 @@ JointKl JointPredictor::predict(const config::Schedule& schedule) {
 JointKl JointPredictor::predict(const config::Schedule& schedule, std::span<const int> samples) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   std::vector<Edge> edges;
-  if (schedule.score != config::Score{} || config::keeps_lists(schedule)) return {nan, nan, nan};
+  if (schedule.page_score != PageScore::sum || config::keeps_lists(schedule)) return {nan, nan, nan};
   if (!impl_->edges_of(schedule, edges)) return {nan, nan, nan};
   JointKl mean;
   int n_samples = 0;

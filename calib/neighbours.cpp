@@ -34,13 +34,6 @@ class Collection {
   std::vector<Neighbour> found_;
 };
 
-// The same score where the Δ-layers are others.
-config::Score score_for(config::Score score, const config::Schedule& schedule) {
-  for (std::size_t layer = 0; layer < score.head_weights.size(); ++layer)
-    if (schedule.layers[layer].role != Role::delta) score.head_weights[layer].clear();
-  return score;
-}
-
 void add_other_deltas(const config::Schedule& from, const NeighbourRules& rules, Collection& found) {
   const auto deltas = layers_with(from, Role::delta);
   const int n_layers = static_cast<int>(from.layers.size());
@@ -50,7 +43,7 @@ void add_other_deltas(const config::Schedule& from, const NeighbourRules& rules,
   const auto solved = [&](std::vector<int> set) {
     std::ranges::sort(set);
     auto schedule = rules.solve_for(set);
-    if (schedule) schedule->score = score_for(from.score, *schedule);
+    if (schedule) schedule->page_score = from.page_score;
     return schedule;
   };
   for (std::size_t i = 0; i < deltas.size(); ++i)
@@ -89,15 +82,6 @@ void add_other_pages(const config::Schedule& from, const NeighbourRules& rules, 
   }
 }
 
-void add_other_carries(const config::Schedule& from, const NeighbourRules& rules, Collection& found) {
-  if (layers_with(from, Role::delta).size() < 2) return;
-  for (const double carry : rules.carries) {
-    auto schedule = from;
-    schedule.score.carry = carry;
-    found.add(fmt::format("carry {}", carry), schedule);
-  }
-}
-
 }  // namespace
 
 config::Schedule with_k(config::Schedule schedule, int layer, int k_pages) {
@@ -114,7 +98,6 @@ std::vector<Neighbour> neighbours_of(const config::Schedule& schedule, const Nei
   Collection found(schedule, rules);
   if (rules.solve_for) add_other_deltas(schedule, rules, found);
   add_other_pages(schedule, rules, found);
-  add_other_carries(schedule, rules, found);
   return found.take();
 }
 

@@ -12,7 +12,7 @@
 namespace deltacal::calib {
 
 struct Neighbour {
-  // "delta 5 to 6", "delta 9 more", "delta 9 less", "k 16 to 8 at 4, 16 to 32 at 7", "carry 0.5"
+  // "delta 5 to 6", "delta 9 more", "delta 9 less", "k 16 to 8 at 4, 16 to 32 at 7"
   std::string change;
   config::Schedule schedule;
 };
@@ -26,14 +26,12 @@ struct NeighbourRules {
   // The best k and L for a set of Δ-layers (ascending) within the budget; empty if there are none. Without
   // this function Δ-layers stay where they are.
   std::function<std::optional<config::Schedule>(std::span<const int> deltas)> solve_for;
-  std::vector<double> carries = {};  // values of score.carry to try
 };
 
 // All within the budget, none equal to `schedule` or to each other, in this order: each Δ-layer moved by -2,
 // -1, 1 and 2; one Δ-layer more; one less (k solved again for these); and pages moved between two sparse
-// layers, k one step of the grid down in one and up in the other, all else as it is; and another carry, where
-// there are two Δ-layers. The last layer is never a Δ-layer: it would serve none. All keep the score, but for
-// the head weights of layers that are Δ-layers no more.
+// layers, k one step of the grid down in one and up in the other, all else as it is. The last layer is never
+// a Δ-layer: it would serve none. All keep the page score.
 std::vector<Neighbour> neighbours_of(const config::Schedule&, const NeighbourRules&);
 
 // The same schedule with k pages at sparse layer `layer`, the lists as long as their layers need.

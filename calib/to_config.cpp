@@ -22,14 +22,11 @@ std::optional<double> known(double value) {
 // every step, so that of other lists none is known.
 std::vector<config::LayerRecall> recall_of(const config::Schedule& schedule, const EdgeCosts& edges) {
   std::vector<config::LayerRecall> recall;
-  if (schedule.score.page != PageScore::sum || schedule.score.carry > 0 || config::keeps_lists(schedule))
-    return recall;
+  if (schedule.page_score != PageScore::sum || config::keeps_lists(schedule)) return recall;
   for (int layer = 0; layer < edges.n_layers; ++layer) {
     const auto& plan = schedule.layers[layer];
     if (plan.role != Role::sparse) continue;
     const int source = config::source_of(schedule, layer), l_pages = schedule.layers[source].l_pages;
-    // Head weights make other lists than those that recall was measured on.
-    if (!schedule.score.head_weights.empty() && !schedule.score.head_weights[source].empty()) continue;
     const int k = edges.k_floor(plan.k_pages), l = edges.l_floor(l_pages);
     if (k < 0 || l < 0 || edges.k_pages[k] != plan.k_pages || edges.l_pages[l] != l_pages) continue;
     const size_t edge = edges.at(layer, source, k, l);

@@ -5,6 +5,8 @@
 
 #include <set>
 
+#include "core/ranking.h"
+
 namespace deltacal::reports {
 namespace {
 
@@ -91,26 +93,15 @@ Strip parse_layers(const Field& field, int n_layers) {
 }
 
 // What differs from DELTA's page score, in words.
-std::string parse_score(const Field& field, int n_layers) {
-  std::vector<std::string> texts;
+std::string parse_score(const Field& field) {
+  if (const auto carry = field.find("carry"); carry && carry->value() != 0)
+    carry->complain(fmt::format("is not 0: {}", page_score_alone));
+  if (const auto weights = field.find("head_weights"))
+    weights->complain(fmt::format("is not null: {}", page_score_alone));
   const std::string page = text_or(field, "page", "sum");
-  if (page == "max")
-    texts.push_back("pages ranked by the largest attention in them, not by the sum");
-  else if (page != "sum")
-    field.at("page").complain(fmt::format("must be sum or max, it is {}", page));
-  if (const auto carry = field.find("carry"); carry && carry->number() != 0)
-    texts.push_back(fmt::format("{:g} of the page scores of the \u0394-layer before added", carry->number()));
-  std::vector<int> weighted;
-  if (const auto rows = field.find("head_weights")) {
-    const auto items = rows->items();
-    if (items.size() != static_cast<size_t>(n_layers))
-      rows->complain(fmt::format("has {} entries, model.n_layers is {}", items.size(), n_layers));
-    for (size_t layer = 0; layer < items.size(); ++layer)
-      if (!items[layer].is_null()) weighted.push_back(static_cast<int>(layer));
-  }
-  if (!weighted.empty())
-    texts.push_back(fmt::format("heads weighted in layers {}", fmt::join(weighted, ", ")));
-  return fmt::format("{}", fmt::join(texts, ", "));
+  if (page == "max") return "pages ranked by the largest attention in them, not by the sum";
+  if (page != "sum") field.at("page").complain(fmt::format("must be sum or max, it is {}", page));
+  return "";
 }
 
 // Samples are hashes, or objects with a problem.
@@ -271,7 +262,7 @@ Config parse_config(const Field& root) {
   if (const auto refresh = root.find("refresh"))
     c.refresh = fmt::format("{} below {}, at least every {} steps", refresh->at("signal").text(),
                             refresh->at("threshold").number(), refresh->at("max_interval").count());
-  if (const auto score = root.find("score")) c.score = parse_score(*score, c.model.n_layers);
+  if (const auto score = root.find("score")) c.score = parse_score(*score);
   c.strip = parse_layers(root.at("layers"), c.model.n_layers);
   if (const auto expected = root.find("expected")) {
     if (const auto ratio = expected->find("attended_ratio"))

@@ -27,7 +27,6 @@ struct RowChunk {
   size_t factor_stride = 0;
   int n_pages = 0, group = 0, n_kv_heads = 0;
   Page page = Page::sum;
-  const float* head_weight = nullptr;  // [n_kv_heads, group], optional
 };
 
 struct PageSums {

@@ -31,7 +31,7 @@ void score_softmax(const page_score::ChunkScores& s, const Chunk& chunk) {
 
 // Sums of one row over the pages of one chunk. p and factor are those of the row's first head; the heads of
 // the next key/value head lie p_stride and factor_stride further.
-template <page_score::Page page, bool weighted>
+template <page_score::Page page>
 void page_sums_of(const page_score::RowChunk& row, const page_score::PageSums& out) {
   constexpr bool summed = page == page_score::Page::sum;
   const F f;
@@ -45,10 +45,9 @@ void page_sums_of(const page_score::RowChunk& row, const page_score::PageSums& o
       V total = hn::Zero(f);
       for (int h = 0; h < row.group; ++h, p += chunk_keys) {
         const V scale = hn::Set(f, factor[h]);
-        const V weight = hn::Set(f, weighted ? row.head_weight[g * row.group + h] : 1.0f);
         for (int v = 0; v < kPageVectors; ++v) {
           const V alpha = hn::Mul(load(p + v * kLanes), scale);
-          top[v] = hn::Max(top[v], weighted ? hn::Mul(alpha, weight) : alpha);
+          top[v] = hn::Max(top[v], alpha);
           total = hn::Add(total, alpha);
         }
       }
@@ -69,11 +68,7 @@ void page_sums_of(const page_score::RowChunk& row, const page_score::PageSums& o
 
 void page_sums(const page_score::RowChunk& row, const page_score::PageSums& out) {
   using page_score::Page;
-  if (row.page == Page::sum) {
-    row.head_weight ? page_sums_of<Page::sum, true>(row, out) : page_sums_of<Page::sum, false>(row, out);
-  } else {
-    row.head_weight ? page_sums_of<Page::max, true>(row, out) : page_sums_of<Page::max, false>(row, out);
-  }
+  row.page == Page::sum ? page_sums_of<Page::sum>(row, out) : page_sums_of<Page::max>(row, out);
 }
 
 }  // namespace deltacal::kernels::HWY_NAMESPACE
@@ -178,8 +173,7 @@ class TileScores {
                         std::min(chunk_pages, tile_->n_pages - first),
                         group_,
                         p_.kv.n_kv_heads,
-                        p_.page,
-                        p_.head_weight};
+                        p_.page};
     const size_t r = size_t(tile_->first_row + row), pages = size_t(p_.out_pages);
     const PageSums out{p_.score + r * pages + first, p_.mass ? p_.mass + r * pages + first : nullptr,
                        p_.group_mass ? p_.group_mass + r * size_t(p_.kv.n_kv_heads) * pages + first : nullptr,

@@ -13,14 +13,13 @@ constexpr int max_warps = 8, max_stages = 4, blocks_an_sm = 3;
 
 // Shared memory of a block, in bytes from its start.
 struct Layout {
-  int barriers, places, log2_weight, shift, mass, bytes;
+  int barriers, places, shift, mass, bytes;
 
   DELTACAL_HOST_DEVICE Layout(const Plan& plan, int n_heads, bool masses) {
     const int warps = plan.n_warps;
     barriers = warps * plan.stages * plan.stage_bytes;  // [n_warps, stages]
     places = barriers + warps * plan.stages * 8;        // [n_heads] int2
-    log2_weight = places + n_heads * 8;                 // [n_heads]
-    shift = log2_weight + n_heads * 4;                  // [n_warps, n_heads]
+    shift = places + n_heads * 8;                       // [n_warps, n_heads]
     mass = shift + warps * n_heads * 4;                 // [n_warps, tile_pages, n_heads]
     bytes = mass + (masses ? warps * tile_pages * n_heads * 4 : 0);
   }
@@ -29,18 +28,16 @@ struct Layout {
 // What a warp needs of each head, in shared memory.
 struct Heads {
   const int2* place;  // offsets of its logits and of its maximum, from the tile's first record
-  const float* log2_weight;
-  float* shift;  // -log2 of the softmax's denominator, of the warp's row
-  float* mass;   // [tile_pages, n_heads] the pages' sums
+  float* shift;       // -log2 of the softmax's denominator, of the warp's row
+  float* mass;        // [tile_pages, n_heads] the pages' sums
 };
 
 // The places, by all threads of the block.
-__device__ void fill_heads(const Params& p, const Plan& plan, int2* place, float* log2_weight) {
+__device__ void fill_heads(const Params& p, const Plan& plan, int2* place) {
   const int group = p.n_heads / p.n_kv_heads, record = record_bytes(group);
   for (int h = int(threadIdx.x); h < p.n_heads; h += plan.n_warps * 32) {
     const int first = h / group * tile_pages * record, in_group = h % group;
     place[h] = make_int2(first + in_group * page_size * 2, first + group * page_size * 2 + in_group * 4);
-    log2_weight[h] = p.head_weight ? log2f(p.head_weight[h]) : 0.0f;
   }
 }
 
@@ -66,9 +63,8 @@ __device__ __forceinline__ float score_page(const Params& p, const char* records
       float sum = 0;
       if (h < p.n_heads) {
         const float4 x = exponents(records, heads, h);
-        const float w = heads.log2_weight[h];
-        best.x = max_nan(best.x, x.x + w), best.y = max_nan(best.y, x.y + w);
-        best.z = max_nan(best.z, x.z + w), best.w = max_nan(best.w, x.w + w);
+        best.x = max_nan(best.x, x.x), best.y = max_nan(best.y, x.y);
+        best.z = max_nan(best.z, x.z), best.w = max_nan(best.w, x.w);
         if (masses) sum = exp2_fast(x.x) + exp2_fast(x.y) + (exp2_fast(x.z) + exp2_fast(x.w));
       }
       if (masses) {
@@ -152,9 +148,8 @@ __global__ void __launch_bounds__(max_warps * 32, blocks_an_sm)
   Tile next(p, plan, begin), tile = next;
   for (int s = 0; s < plan.stages && begin + s < end; ++s, next.advance(p, plan)) ring.issue(p, next, s);
   int2* place = reinterpret_cast<int2*>(memory + layout.places);
-  float* log2_weight = reinterpret_cast<float*>(memory + layout.log2_weight);
-  fill_heads(p, plan, place, log2_weight);
-  const Heads heads{place, log2_weight, reinterpret_cast<float*>(memory + layout.shift) + warp * p.n_heads,
+  fill_heads(p, plan, place);
+  const Heads heads{place, reinterpret_cast<float*>(memory + layout.shift) + warp * p.n_heads,
                     reinterpret_cast<float*>(memory + layout.mass) + warp * tile_pages * p.n_heads};
   __syncthreads();
 

@@ -16,11 +16,10 @@ struct Params {
   // [n_rows] keys each row sees; 0: the row is idle, nothing of it is written
   const int32_t* length = nullptr;
   Page page = Page::sum;
-  const float* head_weight = nullptr;  // [n_heads] 0 or more; masses have none. Null: all 1
-  int out_pages = 0;                   // row length of the outputs, >= pages of the longest row
-  float* score = nullptr;              // [n_rows, out_pages]  pages past the row's own are 0
-  float* mass = nullptr;               // [n_rows, out_pages]  optional
-  float* group_mass = nullptr;         // [n_rows, n_kv_heads, out_pages]  optional
+  int out_pages = 0;            // row length of the outputs, >= pages of the longest row
+  float* score = nullptr;       // [n_rows, out_pages]  pages past the row's own are 0
+  float* mass = nullptr;        // [n_rows, out_pages]  optional
+  float* group_mass = nullptr;  // [n_rows, n_kv_heads, out_pages]  optional
 };
 
 void run(const Params&, const Launch&);

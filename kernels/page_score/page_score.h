@@ -2,13 +2,13 @@
 //
 //   alpha[h,i] = softmax_i(q[h] . k[g(h),i] * scale)            g(h) = h / (n_heads / n_kv_heads)
 //   score[u]   = sum_{i in page u} max_h alpha[h,i]             DELTA (arXiv 2510.09883), section 3
-//                or max_{i in page u} of it (Page::max); with head weights of max_h w[h] alpha[h,i]
+//                or max_{i in page u} of it (Page::max)
 //   mass[u]    = mean_h sum_{i in page u} alpha[h,i]            sums to 1 over the row's pages
 //   group_mass[g,u] = like mass, the mean over the query heads of key/value head g alone
 //
-// A head of which any logit is NaN or +infinity (the arithmetic overflowed) has no softmax: its alpha is NaN at
-// every key, and so are the row's score, mass and the mass of its group on every page that the row sees. It is
-// not hidden behind the other heads; select_pages ranks such pages as -infinity.
+// A head of which any logit is NaN or +infinity (the arithmetic overflowed) has no softmax: its alpha is NaN
+// at every key, and so are the row's score, mass and the mass of its group on every page that the row sees.
+// It is not hidden behind the other heads; select_pages ranks such pages as -infinity.
 #pragma once
 #include <cstdint>
 
@@ -25,7 +25,6 @@ struct Params {
   const int32_t* sequence = nullptr;  // [n_rows] row of the page table; null: all rows are sequence 0
   const int32_t* length = nullptr;    // [n_rows] keys each row sees, >= 1
   Page page = Page::sum;
-  const float* head_weight = nullptr;  // [n_heads] w, 0 or more; masses have none. Null: all 1
   int out_pages = 0;                  // row length of the outputs, >= pages of the longest row
   float* score = nullptr;             // [n_rows, out_pages]  pages past the row's own are 0
   float* mass = nullptr;              // [n_rows, out_pages]  optional

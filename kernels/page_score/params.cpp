@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/check.h"
 #include "kernels/page_score/page_score.h"
@@ -16,9 +15,6 @@ void check(const Params& p) {
   require_pointer(kernel, "q", p.q);
   require_pointer(kernel, "length", p.length);
   require_pointer(kernel, "score", p.score);
-  for (int h = 0; p.head_weight && h < p.n_heads; ++h)
-    require(p.head_weight[h] >= 0 && std::isfinite(p.head_weight[h]), kernel,
-            fmt::format("head_weight[{}]", h).c_str(), p.head_weight[h], "0 or more");
   check_rows(kernel, p.kv, p.n_rows, p.sequence, p.length);
   const int longest = *std::max_element(p.length, p.length + p.n_rows);
   require(p.out_pages >= pages_for(longest), kernel, "out_pages", p.out_pages,

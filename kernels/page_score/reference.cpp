@@ -43,8 +43,7 @@ void reference(const Params& p) {
       for (int i = u * page_size; i < std::min((u + 1) * page_size, p.length[r]); ++i) {
         double max = 0;
         for (int h = 0; h < p.n_heads; ++h) {
-          const double weight = p.head_weight ? p.head_weight[h] : 1;
-          max = larger(max, weight * alpha[size_t(h)][size_t(i)]);
+          max = larger(max, alpha[size_t(h)][size_t(i)]);
           group_sum[size_t(h / group)] += alpha[size_t(h)][size_t(i)];
         }
         score = p.page == Page::sum ? score + max : larger(score, max);

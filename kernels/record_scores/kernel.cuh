@@ -42,12 +42,12 @@ __device__ __forceinline__ void write_pages(float* out, int64_t row_stride, cons
 // page.
 template <int n_pages>
 __device__ __forceinline__ void take_head(float (&top)[2 * n_pages][4], float (&sum)[n_pages][2],
-                                          const float (&alpha)[2 * n_pages][4], float weight) {
+                                          const float (&alpha)[2 * n_pages][4]) {
 #pragma unroll
   for (int n = 0; n < 2 * n_pages; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      top[n][e] = max_nan(top[n][e], weight * alpha[n][e]);
+      top[n][e] = max_nan(top[n][e], alpha[n][e]);
       sum[n / 2][e / 2] += alpha[n][e];
     }
 }
@@ -108,12 +108,11 @@ __global__ void __launch_bounds__(n_threads, 2) record(const Params p) {
       __syncthreads();
 #pragma unroll 1
       for (int h = 0; warp_sees && h < n_heads; ++h) {
-        const float weight = p.head_weight ? p.head_weight[g * group + first + h] : 1.0f;
         const float row_lse[2] = {lse[h * tile_rows + lane / 4], lse[h * tile_rows + lane / 4 + 8]};
         float alpha[n_tiles][4] = {};
         add_products<T, head_dim, n_tiles>(alpha, q + h * tile_rows * row_bytes(head_dim), keys);
         to_probabilities<n_tiles>(alpha, scale, row_lse, sight, first_key);
-        take_head<n_pages>(top, sum, alpha, weight);
+        take_head<n_pages>(top, sum, alpha);
       }
     }
     sum_lanes<n_pages>(sum);

@@ -24,11 +24,10 @@ struct Params {
   const float* lse = nullptr;         // [n_rows, n_heads] natural log of sum of exp(logit) over the keys seen
   const int32_t* position = nullptr;  // [n_rows] 0..n_keys - 1; past it as the last. Fastest ascending
   Page page = Page::sum;
-  const float* head_weight = nullptr;  // [n_heads] 0 or more; masses have none. Null: all 1
-  int out_pages = 0;                   // row length of the outputs, >= pages of n_keys
-  float* score = nullptr;              // [n_rows, out_pages]  pages past the row's own are 0
-  float* mass = nullptr;               // [n_rows, out_pages]  optional
-  float* group_mass = nullptr;         // [n_rows, n_kv_heads, out_pages]  optional
+  int out_pages = 0;            // row length of the outputs, >= pages of n_keys
+  float* score = nullptr;       // [n_rows, out_pages]  pages past the row's own are 0
+  float* mass = nullptr;        // [n_rows, out_pages]  optional
+  float* group_mass = nullptr;  // [n_rows, n_kv_heads, out_pages]  optional
 };
 
 // Shapes and pointers, without a device. Throws Error naming the field.

@@ -82,38 +82,18 @@ std::vector<LayerPlan> read_layers(const Json& array, const std::string& file, i
   return layers;
 }
 
-// Head weights by layer; an empty row where null.
-std::vector<std::vector<float>> read_head_weights(const Fields& f, const std::string& file) {
-  std::vector<std::vector<float>> rows;
-  if (f.array("head_weights").empty()) throw f.wrong("head_weights", "null or an entry for each layer");
-  for (const Json& row : f.array("head_weights")) {
-    const auto wrong = [&, layer = rows.size()](const Json& found, const char* expected) {
-      return bad_input("{}: score.head_weights[{}] holds {}, expected {}", file, layer, found.dump(), expected);
-    };
-    rows.emplace_back();
-    if (row.is_null()) continue;
-    if (!row.is_array() || row.empty()) throw wrong(row, "null or a number for each query head");
-    for (const Json& weight : row) {
-      if (!weight.is_number()) throw wrong(weight, "numbers of 0 or more");
-      rows.back().push_back(weight.get<float>());
-    }
-  }
-  return rows;
-}
-
-Score read_score(const Json& json, const std::string& file) {
+// Earlier versions had two more fields, which are accepted where they change nothing.
+PageScore read_score(const Json& json, const std::string& file) {
   const Fields f(json, file, "score", {"page", "carry", "head_weights"});
-  Score score;
-  const std::string page = f.text_or("page", name_of(score.page));
-  if (page == name_of(Score::Page::max)) {
-    score.page = Score::Page::max;
-  } else if (page != name_of(Score::Page::sum)) {
-    throw f.wrong("page", "\"sum\" or \"max\"");
-  }
-  if (f.has("carry")) score.carry = f.number("carry");
+  if (f.has("carry") && f.required("carry") != 0)
+    throw bad_input("{}: score.carry is {}, not 0: {}; calibrate again", file, f.required("carry").dump(),
+                    page_score_alone);
   if (f.has("head_weights") && !f.required("head_weights").is_null())
-    score.head_weights = read_head_weights(f, file);
-  return score;
+    throw bad_input("{}: score.head_weights is not null: {}; calibrate again", file, page_score_alone);
+  const std::string page = f.text_or("page", name_of(PageScore::sum));
+  if (page == name_of(PageScore::max)) return PageScore::max;
+  if (page != name_of(PageScore::sum)) throw f.wrong("page", "\"sum\" or \"max\"");
+  return PageScore::sum;
 }
 
 constexpr const char* query_cosine = "query-cosine";
@@ -193,12 +173,6 @@ Json to_json(const std::optional<AdaptiveRefresh>& refresh) {
   return {{"signal", query_cosine}, {"threshold", refresh->threshold}, {"max_interval", refresh->max_interval}};
 }
 
-Json to_json(const Score& score) {
-  Json rows = nullptr;
-  for (const auto& row : score.head_weights) rows.push_back(row.empty() ? Json() : Json(row));
-  return {{"page", name_of(score.page)}, {"carry", score.carry}, {"head_weights", rows}};
-}
-
 Json to_json(const LayerPlan& layer) {
   Json json{{"role", name_of(layer.role)}};
   if (layer.role != Role::full) json["k_pages"] = layer.k_pages;
@@ -221,10 +195,9 @@ Config read(const std::string& path) {
   if (f.has("position_bias")) config.schedule.position_bias = f.number("position_bias");
   if (f.has("refresh_interval")) config.schedule.refresh_interval = f.integer("refresh_interval", 1);
   if (f.has("refresh")) config.schedule.refresh = read_refresh(f.required("refresh"), path);
-  if (f.has("score")) config.schedule.score = read_score(f.required("score"), path);
+  if (f.has("score")) config.schedule.page_score = read_score(f.required("score"), path);
   config.schedule.layers = read_layers(f.array("layers"), path, config.model.n_layers);
   check(config.schedule, path);
-  check_heads(config.schedule.score, config.model.n_heads, path);
   if (f.has("expected")) config.expected = read_expected(f.required("expected"), path, config.model.n_layers);
   config.provenance = f.has("provenance") ? f.required("provenance") : Json::object();
   if (!config.provenance.is_object()) throw f.wrong("provenance", "an object");
@@ -242,7 +215,7 @@ nlohmann::ordered_json to_json(const Config& config, const Provenance& made) {
   json["position_bias"] = config.schedule.position_bias;
   json["refresh_interval"] = config.schedule.refresh_interval;
   json["refresh"] = to_json(config.schedule.refresh);
-  json["score"] = to_json(config.schedule.score);
+  json["score"] = {{"page", name_of(config.schedule.page_score)}};
   json["layers"] = Json::array();
   for (const LayerPlan& layer : config.schedule.layers) json["layers"].push_back(to_json(layer));
   json["expected"] = to_json(config.expected);
@@ -255,7 +228,6 @@ void write(const Config& config, const std::string& path, Existing existing, con
   if (config.schedule.layers.size() != static_cast<size_t>(config.model.n_layers))
     throw bad_input("{}: the schedule has {} layers, the model {}", path, config.schedule.layers.size(),
                     config.model.n_layers);
-  check_heads(config.schedule.score, config.model.n_heads, path);
   write_file_atomically(path, to_json(config, made).dump(2) + "\n", existing);
 }
 

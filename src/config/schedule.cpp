@@ -104,63 +104,17 @@ void check_refresh(const Schedule& schedule, const std::string& where) {
         schedule.refresh_interval);
   if (!(adaptive.threshold >= -1 && adaptive.threshold <= 1))
     throw bad_input("{}: refresh.threshold is {}, expected a cosine from -1 to 1", where, adaptive.threshold);
-  if (schedule.score.carry > 0)
-    throw bad_input(
-        "{}: refresh and score.carry {}: a delta layer may need scores of a step at which the one before it "
-        "makes no list; carry goes with refresh_interval",
-        where, schedule.score.carry);
   if (adaptive.max_interval < 1)
     throw bad_input("{}: refresh.max_interval is {}, expected 1 or more", where, adaptive.max_interval);
 }
 
-void check_score(const Schedule& schedule, const std::string& where) {
-  const Score& score = schedule.score;
-  if (!(score.carry >= 0 && score.carry <= 1))
-    throw bad_input("{}: score.carry is {}, expected 0 to 1", where, score.carry);
-  const auto& rows = score.head_weights;
-  if (!rows.empty() && rows.size() != schedule.layers.size())
-    throw bad_input("{}: score.head_weights has {} entries, one for each of the {} layers is expected", where,
-                    rows.size(), schedule.layers.size());
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (rows[i].empty()) continue;
-    const auto at = fmt::format("{}: score.head_weights[{}]", where, i);
-    if (schedule.layers[i].role != Role::delta)
-      throw bad_input("{}: layers[{}] is no delta layer and scores no pages: null is expected", at, i);
-    for (const float w : rows[i])
-      if (!(w >= 0 && std::isfinite(w))) throw bad_input("{} holds {}, expected 0 or more", at, w);
-    if (std::ranges::all_of(rows[i], [](float w) { return w == 0; }))
-      throw bad_input("{}: all weights are 0, which leaves nothing to rank by", at);
-  }
-}
-
-// "score max, carry 0.5, head weights at 2, 14"; empty for DELTA's.
-std::string describe(const Score& score) {
-  std::vector<std::string> texts;
-  if (score.page != Score::Page::sum) texts.push_back("score " + name_of(score.page));
-  if (score.carry != 0) texts.push_back(fmt::format("carry {}", score.carry));
-  std::vector<int> weighted;
-  for (size_t i = 0; i < score.head_weights.size(); ++i)
-    if (!score.head_weights[i].empty()) weighted.push_back(static_cast<int>(i));
-  if (!weighted.empty()) texts.push_back("head weights at " + ranges_of(weighted));
-  return fmt::format("{}", fmt::join(texts, ", "));
-}
-
 }  // namespace
-
-void check_heads(const Score& score, int n_heads, const std::string& where) {
-  for (size_t i = 0; i < score.head_weights.size(); ++i)
-    if (const auto& row = score.head_weights[i]; !row.empty() && row.size() != static_cast<size_t>(n_heads))
-      throw bad_input(
-          "{}: score.head_weights[{}] has {} numbers, one for each of the {} query heads is expected", where,
-          i, row.size(), n_heads);
-}
 
 void check(const Schedule& schedule, const std::string& where) {
   if (schedule.layers.empty()) throw bad_input("{}: layers is empty", where);
   if (!std::isfinite(schedule.position_bias) || schedule.position_bias < 0)
     throw bad_input("{}: position_bias is {}, expected 0 or more", where, schedule.position_bias);
   check_refresh(schedule, where);
-  check_score(schedule, where);
   int source = -1;
   for (size_t i = 0; i < schedule.layers.size(); ++i) {
     check_layer(schedule, i, source, where);
@@ -187,7 +141,7 @@ std::string describe(const Schedule& schedule) {
   if (!layers[Role::full].empty()) texts.push_back("full " + ranges_of(layers[Role::full]));
   if (!windows.empty()) texts.push_back("delta " + ranges_of(layers[Role::delta]));
   if (!budgets.empty()) texts.push_back(fmt::format("sparse k {}, L {}", span_of(budgets), span_of(windows)));
-  if (const std::string score = describe(schedule.score); !score.empty()) texts.push_back(score);
+  if (schedule.page_score != PageScore::sum) texts.push_back("score " + name_of(schedule.page_score));
   if (schedule.refresh_interval > 1)
     texts.push_back(fmt::format("lists every {} steps", schedule.refresh_interval));
   if (schedule.refresh)

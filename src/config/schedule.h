@@ -22,18 +22,6 @@ struct LayerPlan {
   bool operator==(const LayerPlan&) const = default;
 };
 
-// How a Δ-layer scores pages (delta_config.json: score). Δ-layer a ranks by T_a = S_a + carry * T_b, b being
-// the nearest Δ-layer below it (none: T_a = S_a), and S_a[u] = agg over i in page u of max_h w[a][h] alpha[h,i].
-struct Score {
-  using Page = PageScore;
-  Page page = Page::sum;  // agg: of max_h alpha over the page's positions, their sum (DELTA), or the largest
-  double carry = 0;       // share of the previous Δ-layer's page scores that is added, 0 <= carry <= 1
-  // w: [n_layers][n_heads] factors of alpha before the max over heads; empty (or an empty row): all 1; rows only
-  // for Δ-layers.
-  std::vector<std::vector<float>> head_weights;
-  bool operator==(const Score&) const = default;
-};
-
 // A Δ-layer makes a list where its queries have turned away from those of its last one, made at t0: at step t where
 //   mean over heads of cosine(q[t,h], q[t0,h]) < threshold, or t - t0 >= max_interval
 // with q before the rotary embedding, which alone would turn two equal queries by the angle of t - t0 positions.
@@ -46,24 +34,21 @@ struct AdaptiveRefresh {
 struct Schedule {
   std::vector<LayerPlan> layers;  // [n_layers]
   double position_bias = 1e-7;    // b of select(): pages are ranked by S[u] - b u
-  Score score = {};
+  PageScore page_score = PageScore::sum;  // S, by which Δ-layers rank
   int refresh_interval = 1;       // lists are made at the first step and at every multiple of it
   std::optional<AdaptiveRefresh> refresh = std::nullopt;  // instead of an interval
   bool operator==(const Schedule&) const = default;
 };
 
 // Throws bad_input, `where` first, for a sparse layer before any delta layer, k below l, a list shorter than
-// the k of a layer that it serves, head weights of another layer than a delta layer, and values out of range.
+// the k of a layer that it serves, and values out of range.
 void check(const Schedule&, const std::string& where);
-
-// bad_input unless each row of head weights has one number for each of the model's query heads.
-void check_heads(const Score&, int n_heads, const std::string& where);
 
 // Index of the delta layer that serves sparse layer `layer`.
 int source_of(const Schedule&, int layer);
 
-// "full 0-1 · delta 2, 14, 22 · sparse k 16-64, L 4": one line for people. Where the score is not DELTA's, also
-// "score max, carry 0.5, head weights at 2, 14"; where lists serve several steps, "lists every 8 steps".
+// "full 0-1 · delta 2, 14, 22 · sparse k 16-64, L 4": one line for people. Where the score is not DELTA's,
+// also "score max"; where lists serve several steps, "lists every 8 steps".
 std::string describe(const Schedule&);
 
 // Whether a Δ-layer may keep a list for more than a step.

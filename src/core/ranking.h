@@ -10,6 +10,11 @@ namespace deltacal {
 enum class PageScore { sum, max };
 std::string name_of(PageScore);  // "sum", "max"
 
+// Why a config's score may have nothing but its page.
+inline constexpr const char* page_score_alone =
+    "this version ranks pages by the page score alone, because carried scores and head weights were measured "
+    "to lose (data/results/README.md)";
+
 struct Ranking {
   PageScore page = PageScore::sum;
   int refresh_interval = 1;  // steps between two lists

@@ -56,7 +56,7 @@ struct Decoder::Impl {
   std::vector<int32_t> pages_of_row;  // [n_rows] U
   std::vector<uint8_t> prefilled;     // [n_rows] attends to everything under every policy
   PageLists ranked;                   // by the last layer that ranked
-  std::vector<float> score;           // [n_rows, score_pages()] that it ranked by; empty before the first one
+  std::vector<float> score;           // [n_rows, score_pages()] of the layer that ranks; kept for its memory
   PageLists window;                   // of the layer at hand
   std::vector<int32_t> list_length;   // [n_rows] of the layer at hand
   at::Tensor hidden;                  // [n_rows, E] f32, normalised: what the output layer reads
@@ -80,7 +80,6 @@ struct Decoder::Impl {
       pages_of_row[r] = pages_seen(rows.position[r]);
       prefilled[r] = rows.position[r] < rows.prefilled_to[rows.sequence[r]];
     }
-    score.clear();
   }
 
   at::Tensor embed() const {
@@ -120,10 +119,8 @@ struct Decoder::Impl {
 
   int score_pages() const { return *std::max_element(pages_of_row.begin(), pages_of_row.end()); }
 
-  // `score` becomes what this layer ranks by: its own scores, and a share of what the layer that ranked last had.
   void score_pages_of(int layer, at::Tensor& q) {
-    std::vector<float> own(size_t(n_rows) * score_pages());
-    const config::Score& how = policy.score;
+    score.resize(size_t(n_rows) * score_pages());
     kernels::page_score::Params p;
     p.n_rows = n_rows;
     p.n_heads = info().n_heads;
@@ -132,19 +129,15 @@ struct Decoder::Impl {
     p.kv = cache.layer(layer);
     p.sequence = rows.sequence.data();
     p.length = length.data();
-    p.page = kernel_page(how.page);
-    p.head_weight = how.head_weights.empty() || how.head_weights[layer].empty() ? nullptr : how.head_weights[layer].data();
+    p.page = kernel_page(policy.page_score);
     p.out_pages = score_pages();
-    p.score = own.data();
+    p.score = score.data();
     kernels::page_score::cpu(p);
-    if (how.carry > 0 && !score.empty())
-      for (size_t i = 0; i < own.size(); ++i) own[i] += float(how.carry) * score[i];
-    score = std::move(own);
   }
 
-  // With K = L the list needs no score, but a layer above may carry it on.
-  bool needs_score(const LayerPolicy& layer_policy) const {
-    return layer_policy.k_pages > layer_policy.l_pages || policy.score.carry > 0;
+  // With K = L the list is the newest pages.
+  static bool needs_score(const LayerPolicy& layer_policy) {
+    return layer_policy.k_pages > layer_policy.l_pages;
   }
 
   // Scores every row's pages and ranks them (DELTA's Δ-layer).
@@ -308,9 +301,8 @@ Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::
                      {},
                      {}}) {
   if (static_cast<int>(impl_->policy.layers.size()) != model.info().n_layers)
-    throw bad_input("the schedule has {} layers, the model {} has {}", impl_->policy.layers.size(), model.info().name,
-                    model.info().n_layers);
-  config::check_heads(impl_->policy.score, model.info().n_heads, "the schedule");
+    throw bad_input("the schedule has {} layers, the model {} has {}", impl_->policy.layers.size(),
+                    model.info().name, model.info().n_layers);
   impl_->reads.resize(impl_->policy.layers.size());
   if (impl_->policy.keeps_lists())
     for (const LayerPolicy& layer : impl_->policy.layers)

@@ -64,8 +64,9 @@ class Decoder {
 
   // Runs the rows through all layers; their logits can then be asked for until the next call.
   void forward(const Rows& rows) { forward(rows, 0, nullptr); }
-  // The same from layer `first_layer` on, given what that layer gets: hidden [n_rows, n_embd], as LayerView::hidden
-  // shows it. The cache needs nothing of the layers below; no layer may use a list made there, nor carry on scores.
+  // The same from layer `first_layer` on, given what that layer gets: hidden [n_rows, n_embd], as
+  // LayerView::hidden shows it. The cache needs nothing of the layers below; no layer may use a list made
+  // there.
   void forward(const Rows&, int first_layer, const float* hidden);
   Logits logits(int first_row, int n_rows);
   const Policy& policy() const;

@@ -9,7 +9,7 @@ Policy full_policy(int n_layers) { return {std::vector<LayerPolicy>(n_layers), 0
 Policy delta_policy(const config::Schedule& schedule) {
   Policy policy;
   policy.position_bias = schedule.position_bias;
-  policy.score = schedule.score;
+  policy.page_score = schedule.page_score;
   policy.refresh_interval = schedule.refresh_interval;
   policy.refresh = schedule.refresh;
   for (const auto& layer : schedule.layers) {

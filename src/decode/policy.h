@@ -24,7 +24,7 @@ struct LayerPolicy {
 struct Policy {
   std::vector<LayerPolicy> layers;  // [n_layers]
   double position_bias = 1e-7;
-  config::Score score = {};  // of the layers that rank
+  PageScore page_score = PageScore::sum;  // of the layers that rank
   int refresh_interval = 1;  // as in config::Schedule
   std::optional<config::AdaptiveRefresh> refresh = std::nullopt;  // instead of an interval
   bool keeps_lists() const { return refresh_interval > 1 || refresh; }

@@ -21,25 +21,6 @@ int source_of(const decode::Policy& policy, int layer) {
   return -1;
 }
 
-// The layers whose scores are in what `layer` ranks by: itself, and with a carry all that rank below.
-std::vector<int> scored_for(const decode::Policy& policy, int layer) {
-  std::vector<int> layers;
-  for (int l = policy.score.carry > 0 ? 0 : layer; l <= layer; ++l)
-    if (policy.layers[l].attend == Attend::all_rank) layers.push_back(l);
-  return layers;
-}
-
-// Layer `layer` ranks by the same scores in both.
-bool same_score(const decode::Policy& a, const decode::Policy& b, int layer) {
-  const std::vector<int> scored = scored_for(a, layer);
-  if (a.score.page != b.score.page || scored != scored_for(b, layer)) return false;
-  if (scored.size() > 1 && a.score.carry != b.score.carry) return false;
-  const auto weights = [](const decode::Policy& of, int l) {
-    return of.score.head_weights.empty() ? std::vector<float>() : of.score.head_weights[l];
-  };
-  return std::ranges::all_of(scored, [&](int l) { return weights(a, l) == weights(b, l); });
-}
-
 // The same output from the same input and cache.
 bool same_output(const decode::Policy& a, const decode::Policy& b, int layer) {
   const LayerPolicy &x = a.layers[layer], &y = b.layers[layer];
@@ -47,13 +28,13 @@ bool same_output(const decode::Policy& a, const decode::Policy& b, int layer) {
   if (all || attends_to_all(b, layer)) return all && attends_to_all(b, layer);
   if (x.attend != y.attend || x.k_pages != y.k_pages) return false;
   if (x.attend == Attend::window) return true;
-  if (a.position_bias != b.position_bias || a.refresh_interval != b.refresh_interval || a.refresh != b.refresh)
+  if (a.position_bias != b.position_bias || a.page_score != b.page_score ||
+      a.refresh_interval != b.refresh_interval || a.refresh != b.refresh)
     return false;
-  if (x.attend == Attend::all_rank)  // its own list, at the steps that make none
-    return x.l_pages == y.l_pages && same_score(a, b, layer);
+  if (x.attend == Attend::all_rank)
+    return x.l_pages == y.l_pages;  // its own list, at the steps that make none
   const int source = source_of(a, layer);
-  return source == source_of(b, layer) && a.layers[source].l_pages == b.layers[source].l_pages &&
-         same_score(a, b, source);
+  return source == source_of(b, layer) && a.layers[source].l_pages == b.layers[source].l_pages;
 }
 
 }  // namespace
@@ -62,12 +43,11 @@ int first_layer(const decode::Policy& policy, const decode::Policy& other) {
   const int n_layers = static_cast<int>(policy.layers.size());
   int first = 0;
   while (first < n_layers - 1 && same_output(policy, other, first)) ++first;
-  // The next layer that reads a list may read one made below, and the next that ranks may carry on scores from below:
-  // then from the lowest of the layers whose scores it needs.
+  // The next layer that reads a list may read one made below.
   for (int layer = first; layer < n_layers; ++layer) {
     const Attend attend = policy.layers[layer].attend;
-    if (attend == Attend::list) return std::min(first, scored_for(policy, source_of(policy, layer)).front());
-    if (attend == Attend::all_rank) return std::min(first, scored_for(policy, layer).front());
+    if (attend == Attend::list) return std::min(first, source_of(policy, layer));
+    if (attend == Attend::all_rank) return first;
   }
   return first;
 }

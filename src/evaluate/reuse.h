@@ -9,8 +9,8 @@
 namespace deltacal::evaluate {
 
 // The first layer to compute under `policy`, given the hidden states of a run under `other` on the same rows:
-// below it every layer gives the same output in both, and no layer from it on needs a list or a carried score
-// made below it. At most the last layer, whose own output nobody keeps.
+// below it every layer gives the same output in both, and no layer from it on needs a list made
+// below it. At most the last layer, whose own output nobody keeps.
 int first_layer(const decode::Policy& policy, const decode::Policy& other);
 
 struct Reuse {

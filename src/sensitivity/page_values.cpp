@@ -15,23 +15,16 @@ PageValues::PageValues(const model::Model& model, int n_tokens, std::span<const 
   q_.assign(info.n_layers, std::vector<float>(steps.size() * size_t(info.n_heads) * size_t(info.head_dim)));
 }
 
-PageValues::Recorded PageValues::recorded(const decode::LayerView& view) const {
-  // Rows are consecutive positions of one sequence, so the recorded ones are a slice of steps_.
-  const auto first = std::lower_bound(steps_.begin(), steps_.end(), view.position.front());
-  const auto last = std::upper_bound(first, steps_.end(), view.position.back());
-  Recorded found{static_cast<int>(first - steps_.begin()), {}};
-  for (auto step = first; step != last; ++step) found.rows.push_back(*step - view.position.front());
-  return found;
-}
-
 void PageValues::layer(const decode::LayerView& view) {
   std::copy_n(view.hidden, size_t(view.n_rows) * size_t(hidden_.n_embd),
               hidden_.layers[view.layer].begin() + int64_t(view.position.front()) * hidden_.n_embd);
   const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
-  const Recorded here = recorded(view);
-  for (size_t i = 0; i < here.rows.size(); ++i)
-    std::copy_n(view.q + size_t(here.rows[i]) * row_size, row_size,
-                q_[view.layer].begin() + int64_t((size_t(here.first_step) + i) * row_size));
+  // Rows are consecutive positions of one sequence, so the recorded ones are a slice of steps_.
+  const int first = view.position.front();
+  for (auto step = std::ranges::lower_bound(steps_, first);
+       step != steps_.end() && *step <= view.position.back(); ++step)
+    std::copy_n(view.q + size_t(*step - first) * row_size, row_size,
+                q_[view.layer].begin() + (step - steps_.begin()) * int64_t(row_size));
 }
 
 void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions& loss,

@@ -19,13 +19,6 @@ class PageValues : public decode::Observer {
   PageValues(const model::Model&, int n_tokens, std::span<const int32_t> steps);
   void layer(const decode::LayerView&) override;
 
-  // Which steps a view holds: its rows of them, and the number of the first.
-  struct Recorded {
-    int first_step = 0;
-    std::vector<int> rows;
-  };
-  Recorded recorded(const decode::LayerView&) const;
-
   // mass [S, H, n_pages], value [n_gradients, S, H, n_pages] as of kernels/page_value; valid during the call.
   using Use =
       std::function<void(int layer, int n_pages, std::span<const float> mass, std::span<const float> value)>;
@@ -34,14 +27,11 @@ class PageValues : public decode::Observer {
   void finish(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions&, decode::KvCache& cache,
               const Use& use);
 
-  const std::vector<int32_t>& steps() const { return steps_; }
-  std::span<const float> q(int layer) const { return q_[layer]; }  // [S, H, d] after rotary embedding
-
  private:
   const model::Model& model_;
   std::vector<int32_t> steps_;  // [S]
   HiddenStates hidden_;
-  std::vector<std::vector<float>> q_;  // [N] of [S, H, d]
+  std::vector<std::vector<float>> q_;  // [N] of [S, H, d] after rotary embedding
 };
 
 }  // namespace deltacal::sensitivity

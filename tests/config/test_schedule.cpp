@@ -124,13 +124,6 @@ TEST_CASE("schedule: check refuses a refresh that cannot be") {
   CHECK_THAT(with(2, AdaptiveRefresh{0.9, 16}), ContainsSubstring("not both"));
   CHECK_THAT(with(1, AdaptiveRefresh{1.1, 16}), ContainsSubstring("refresh.threshold is 1.1"));
   CHECK_THAT(with(1, AdaptiveRefresh{0.9, 0}), ContainsSubstring("refresh.max_interval is 0"));
-  Schedule carrying = mixed;
-  carrying.score.carry = 0.5;
-  carrying.refresh = AdaptiveRefresh{0.9, 8};
-  CHECK_THAT(test::error_of([&] { check(carrying, "c"); }), ContainsSubstring("refresh and score.carry 0.5"));
-  carrying.refresh.reset();
-  carrying.refresh_interval = 8;
-  CHECK(test::error_of([&] { check(carrying, "c"); }) == "no error");
 }
 
 TEST_CASE("schedule: with refresh, attended positions equal a decoder's lists, page by page") {
@@ -184,27 +177,6 @@ TEST_CASE("schedule: what adaptive refresh attends to is not told without a run"
   CHECK_THAT(test::error_of([&] { attended_positions(schedule, 5, 0); }), ContainsSubstring("adaptive refresh"));
 }
 
-TEST_CASE("schedule: check refuses a score that cannot rank, naming the place") {
-  const auto with = [](Score score) {
-    return test::error_of([&] { check({{full, delta(4, 1), sparse(4)}, 1e-7, std::move(score)}, "c"); });
-  };
-  constexpr auto sum = Score::Page::sum;
-  CHECK(with({Score::Page::max, 1, {{}, {0, 2.5f}, {}}}) == "no error");
-  CHECK_THAT(with({sum, -0.1, {}}), ContainsSubstring("c: score.carry is -0.1, expected 0 to 1"));
-  CHECK_THAT(with({sum, 1.5, {}}), ContainsSubstring("score.carry is 1.5"));
-  CHECK_THAT(with({sum, std::numeric_limits<double>::quiet_NaN(), {}}), ContainsSubstring("score.carry"));
-  CHECK_THAT(with({sum, 0, {{}, {1}}}), ContainsSubstring("score.head_weights has 2 entries"));
-  CHECK_THAT(with({sum, 0, {{1}, {}, {}}}),
-             ContainsSubstring("score.head_weights[0]: layers[0] is no delta layer"));
-  CHECK_THAT(with({sum, 0, {{}, {1, -1}, {}}}), ContainsSubstring("score.head_weights[1] holds -1"));
-  CHECK_THAT(with({sum, 0, {{}, {1, std::numeric_limits<float>::infinity()}, {}}}),
-             ContainsSubstring("score.head_weights[1] holds inf"));
-  CHECK_THAT(with({sum, 0, {{}, {0, 0}, {}}}), ContainsSubstring("all weights are 0"));
-  CHECK(test::error_of([] { check_heads({sum, 0, {{}, {1, 2}, {}}}, 2, "c"); }) == "no error");
-  CHECK_THAT(test::error_of([] { check_heads({sum, 0, {{}, {1, 2}, {}}}, 3, "c"); }),
-             ContainsSubstring("score.head_weights[1] has 2 numbers, one for each of the 3 query heads"));
-}
-
 TEST_CASE("schedule: the source of a sparse layer is the nearest delta layer below it") {
   CHECK(source_of(mixed, 3) == 2);
   CHECK(source_of(mixed, 4) == 2);
@@ -224,6 +196,5 @@ TEST_CASE("schedule: one line for people") {
   refreshed.refresh = AdaptiveRefresh{0.75, 32};
   CHECK(describe(refreshed) ==
         "full 0 · delta 1 · sparse k 16, L 4 · lists at query cosine below 0.75, at least every 32 steps");
-  CHECK(describe({{delta(8, 1), sparse(8)}, 0, {Score::Page::max, 0.5, {{1, 0}, {}}}}) ==
-        "delta 0 · sparse k 8, L 1 · score max, carry 0.5, head weights at 0");
+  CHECK(describe({{delta(8, 1), sparse(8)}, 0, PageScore::max}) == "delta 0 · sparse k 8, L 1 · score max");
 }

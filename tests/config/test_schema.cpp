@@ -63,8 +63,12 @@ TEST_CASE("config schema: accepts what is written, and the least that is read") 
                                "refresh_interval", "refresh", "score", "expected", "provenance"})
     document.erase(optional);
   CHECK((judge(document).schema && judge(document).reader));
-  document["score"] = {{"page", "max"}, {"carry", 1}, {"head_weights", {nullptr, json(9, 0.5), nullptr}}};
+  document["score"] = {{"page", "max"}};
   CHECK((judge(document).schema && judge(document).reader));
+  for (const json& carry : {json(0), json(0.0)}) {  // of earlier versions
+    document["score"] = {{"page", "sum"}, {"carry", carry}, {"head_weights", nullptr}};
+    CHECK((judge(document).schema && judge(document).reader));
+  }
   document["layers"][1].erase("k_pages");
   CHECK((judge(document).schema && judge(document).reader));
 }
@@ -86,11 +90,10 @@ TEST_CASE("config schema: refuses what the reader refuses") {
                                                           {"/refresh_interval", 0},
                                                           {"/refresh", "query-cosine"},
                                                           {"/refresh", {{"signal", "query-cosine"}}},
-                                                          {"/score/carry", 1.5},
+                                                          {"/score/carry", 0.5},
                                                           {"/score/page", "mean"},
                                                           {"/score/head_weights", json::array()},
-                                                          {"/score/head_weights", {nullptr, {-1}, nullptr}},
-                                                          {"/score/head_weights", {nullptr, 1, nullptr}},
+                                                          {"/score/head_weights", {nullptr, {1}, nullptr}},
                                                           {"/layers/2/role", "dense"},
                                                           {"/layers/2/k_page", 3},
                                                           {"/layers/2/l_pages", 3},

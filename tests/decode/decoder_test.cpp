@@ -151,7 +151,7 @@ TEST_CASE("decoder: with lists that serve several steps it equals the double-pre
     for (const int n_prompt : {0, 77}) {
       CAPTURE(interval, n_prompt);
       auto schedule = refreshed_schedule(interval);
-      if (interval == 5) schedule.score = {config::Score::Page::max, 0.5, {}};
+      if (interval == 5) schedule.page_score = PageScore::max;
       const auto expected = test::reference_run(tiny.path, ids, {n_prompt, schedule, false});
       CHECK(difference(all_logits(model, decode::delta_policy(schedule), ids, n_prompt, 64), expected.log_probability) <
             f32_tolerance);
@@ -258,7 +258,7 @@ TEST_CASE("decoder: a step that makes no list scores no page, and what is read i
   CHECK(decoder.reads()[2].lists == 0);
 }
 
-TEST_CASE("decoder: each option of the score equals the double-precision transformer under it") {
+TEST_CASE("decoder: under the page score max it equals the double-precision transformer") {
   test::TinyModel options;
   options.n_layers = 7;
   const Tiny tiny(options);
@@ -268,38 +268,16 @@ TEST_CASE("decoder: each option of the score equals the double-precision transfo
   schedule.layers.assign(7, {Role::sparse, 3, 0});
   schedule.layers[0] = {Role::full, 0, 0};
   schedule.layers[1] = {Role::delta, 3, 1};
-  schedule.layers[3] = {Role::delta, 3, 3};  // a window: it reads no score, but hands its own on
+  schedule.layers[3] = {Role::delta, 3, 3};  // a window: it reads no score
   schedule.layers[5] = {Role::delta, 3, 1};
   const test::Matrix plain = test::reference_run(tiny.path, ids, {40, schedule, false}).log_probability;
-  using enum config::Score::Page;
-  const std::vector<float> heads{0, 3, 0.5f, 1};
-  const std::vector<std::pair<const char*, config::Score>> scores{
-      {"max", {max, 0, {}}},
-      {"carry", {sum, 0.75, {}}},
-      {"head weights", {sum, 0, {{}, heads, {}, {}, {}, {1, 0, 0, 0}, {}}}},
-      {"all", {max, 1, {{}, {}, {}, heads, {}, {}, {}}}}};
-  for (const auto& [name, score] : scores) {
-    CAPTURE(name);
-    schedule.score = score;
-    const auto policy = decode::delta_policy(schedule);
-    const auto expected = test::reference_run(tiny.path, ids, {40, schedule, false});
-    const auto found = all_logits(model, policy, ids, 40, 64);
-    CHECK(difference(found, expected.log_probability) < f32_tolerance);
-    CHECK((plain - expected.log_probability).cwiseAbs().maxCoeff() > 10 * f32_tolerance);
-    CHECK(difference(all_logits(model, policy, ids, 40, 1), found) < f32_tolerance);
-  }
-}
-
-TEST_CASE("decoder: weights of 1 and a carry of 0 are DELTA's score bit for bit") {
-  const Tiny tiny({});
-  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
-  const auto ids = random_ids(150, 288, 15);
-  config::Schedule schedule = small_schedule(4, 3, 1);
-  const auto plain = all_logits(model, decode::delta_policy(schedule), ids, 0, 64);
-  schedule.score.head_weights = {{}, {1, 1, 1, 1}, {}, {}};
-  CHECK(all_logits(model, decode::delta_policy(schedule), ids, 0, 64) == plain);
-  schedule.score = {config::Score::Page::sum, 1, {}};  // nothing to carry to the only Δ-layer
-  CHECK(all_logits(model, decode::delta_policy(schedule), ids, 0, 64) == plain);
+  schedule.page_score = PageScore::max;
+  const auto policy = decode::delta_policy(schedule);
+  const auto expected = test::reference_run(tiny.path, ids, {40, schedule, false});
+  const auto found = all_logits(model, policy, ids, 40, 64);
+  CHECK(difference(found, expected.log_probability) < f32_tolerance);
+  CHECK((plain - expected.log_probability).cwiseAbs().maxCoeff() > 10 * f32_tolerance);
+  CHECK(difference(all_logits(model, policy, ids, 40, 1), found) < f32_tolerance);
 }
 
 TEST_CASE("decoder: k of at least all pages equals full attention bit for bit") {
@@ -385,11 +363,9 @@ TEST_CASE("decoder: bad input is refused with what is wrong") {
   const Tiny tiny({});
   const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
   decode::KvCache cache(model, 1, 20);
-  CHECK(test::error_of([&] { decode::Decoder(model, cache, decode::full_policy(3)); }).starts_with("2: the schedule has 3 layers"));
-  config::Schedule weighted = small_schedule(4, 3, 1);
-  weighted.score.head_weights = {{}, {1, 1}, {}, {}};
-  CHECK(test::error_of([&] { decode::Decoder(model, cache, decode::delta_policy(weighted)); }).find("score.head_weights[1] has 2 numbers") !=
-        std::string::npos);
+  CHECK(test::error_of([&] {
+          decode::Decoder(model, cache, decode::full_policy(3));
+        }).starts_with("2: the schedule has 3 layers"));
   decode::Decoder decoder(model, cache, decode::full_policy(4));
   const int32_t zero[] = {0}, outside[] = {288}, far[] = {32};
   CHECK(test::error_of([&] { decoder.forward({outside, zero, zero, zero}); }).find("288 is outside the model's vocabulary") != std::string::npos);

@@ -24,9 +24,10 @@ config::LayerPlan sparse(int k) {
   return {Role::sparse, k, 0};
 }
 
-decode::Policy policy_of(std::vector<config::LayerPlan> layers, config::Score score = {}, int refresh_interval = 1) {
+decode::Policy policy_of(std::vector<config::LayerPlan> layers, PageScore page_score = PageScore::sum,
+                         int refresh_interval = 1) {
   config::Schedule schedule;
-  schedule.score = std::move(score);
+  schedule.page_score = page_score;
   schedule.layers = std::move(layers);
   schedule.refresh_interval = refresh_interval;
   return decode::delta_policy(schedule);
@@ -58,13 +59,13 @@ TEST_CASE(
 
 TEST_CASE("reuse: with refresh a run differs from full attention from its first Δ-layer on") {
   const std::vector<config::LayerPlan> layers{full(), full(), delta(4, 1), full(), full(), sparse(4)};
-  const auto a = policy_of(layers), b = policy_of(layers, {}, 4), all = decode::full_policy(6);
+  const auto a = policy_of(layers), b = policy_of(layers, PageScore::sum, 4), all = decode::full_policy(6);
   CHECK(evaluate::first_layer(a, all) == 2);  // for its list alone
   CHECK(evaluate::first_layer(all, a) == 5);
   CHECK(evaluate::first_layer(all, b) == 2);
   CHECK(evaluate::first_layer(b, all) == 2);
   CHECK(evaluate::first_layer(b, a) == 2);
-  CHECK(evaluate::first_layer(b, policy_of(layers, {}, 2)) == 2);
+  CHECK(evaluate::first_layer(b, policy_of(layers, PageScore::sum, 2)) == 2);
   CHECK(evaluate::first_layer(b, b) == 2);
   // Between its lists a Δ-layer attends to its own k pages.
   auto longer = layers;
@@ -73,9 +74,11 @@ TEST_CASE("reuse: with refresh a run differs from full attention from its first 
   const std::vector<config::LayerPlan> twice{full(), delta(4, 1), sparse(4), delta(4, 1), full(), sparse(4)};
   auto second = twice;
   second[3].k_pages = 8;
-  CHECK(evaluate::first_layer(policy_of(second, {}, 4), policy_of(twice, {}, 4)) == 3);
+  CHECK(evaluate::first_layer(policy_of(second, PageScore::sum, 4), policy_of(twice, PageScore::sum, 4)) ==
+        3);
   second[1].k_pages = 8;
-  CHECK(evaluate::first_layer(policy_of(second, {}, 4), policy_of(twice, {}, 4)) == 1);
+  CHECK(evaluate::first_layer(policy_of(second, PageScore::sum, 4), policy_of(twice, PageScore::sum, 4)) ==
+        1);
 }
 
 TEST_CASE("reuse: with lists by a signal a run is that of the same signal alone") {
@@ -89,7 +92,7 @@ TEST_CASE("reuse: with lists by a signal a run is that of the same signal alone"
   // Layers 2 to 4 give the same output, the last reads the list of 2.
   CHECK(evaluate::first_layer(a, by_signal(0.8, 16)) == 2);
   for (const auto& other : {by_signal(0.9, 16), by_signal(0.8, 8), policy_of(layers),
-                            policy_of(layers, {}, 4), decode::full_policy(6)}) {
+                            policy_of(layers, PageScore::sum, 4), decode::full_policy(6)}) {
     CHECK(evaluate::first_layer(a, other) == 2);
     const std::vector<decode::Policy> batch{other, a};
     CHECK(evaluate::plan_reuse(batch, false)[1].run == -1);  // no layer more is saved than by full attention
@@ -100,33 +103,15 @@ TEST_CASE("reuse: with lists by a signal a run is that of the same signal alone"
   CHECK(evaluate::first_layer(last_is_full, by_signal(0.9, 16)) == 2);
 }
 
-TEST_CASE("reuse: a run begins where the scores that it ranks by are made") {
-  using enum config::Score::Page;
+TEST_CASE(
+    "reuse: under another page score a run begins at the first Δ-layer, under the same one at the last") {
   const std::vector<config::LayerPlan> layers{full(), delta(4, 1), sparse(4), delta(4, 1), sparse(4), sparse(4)};
   auto last_differs = layers;
   last_differs[5] = sparse(2);
-  const auto weights_at = [&](int layer, float w) {
-    std::vector<std::vector<float>> rows(6);
-    rows[layer] = {1, w};
-    return rows;
-  };
-  const auto plain = policy_of(layers), carried = policy_of(layers, {sum, 0.5, {}});
-  // Without a carry a Δ-layer needs nothing of the one below; with one it needs its scores, and so does a reader of
-  // its list.
-  CHECK(evaluate::first_layer(policy_of(last_differs), plain) == 3);
-  CHECK(evaluate::first_layer(policy_of(last_differs, {sum, 0.5, {}}), carried) == 1);
-  // The first Δ-layer's list is the same whatever the carry, the second's is not.
-  CHECK(evaluate::first_layer(carried, plain) == 1);
-  CHECK(evaluate::first_layer(plain, carried) == 3);
-  CHECK(evaluate::first_layer(policy_of(layers, {max, 0, {}}), plain) == 1);
-  CHECK(evaluate::first_layer(policy_of(layers, {sum, 0, weights_at(1, 2)}), plain) == 1);
-  CHECK(evaluate::first_layer(policy_of(layers, {sum, 0, weights_at(3, 2)}), plain) == 3);
-  CHECK(evaluate::first_layer(policy_of(layers, {sum, 0, weights_at(3, 2)}),
-                              policy_of(layers, {sum, 0, weights_at(3, 2)})) == 3);
-  // Weights below a Δ-layer are in what it carries on.
-  const std::vector<config::LayerPlan> twice{delta(4, 1), full(), delta(4, 1), sparse(4), sparse(4), sparse(4)};
-  CHECK(evaluate::first_layer(policy_of(twice, {sum, 0, weights_at(0, 2)}), policy_of(twice)) == 2);
-  CHECK(evaluate::first_layer(policy_of(twice, {sum, 1, weights_at(0, 2)}), policy_of(twice, {sum, 1, {}})) == 0);
+  const auto sum = policy_of(layers), max = policy_of(layers, PageScore::max);
+  CHECK(evaluate::first_layer(max, sum) == 1);
+  CHECK(evaluate::first_layer(policy_of(last_differs, PageScore::max), max) == 3);
+  CHECK(evaluate::first_layer(policy_of(last_differs), max) == 1);
 }
 
 TEST_CASE("reuse: scores of a batch are those of each policy run by itself, bit for bit") {
@@ -148,15 +133,8 @@ TEST_CASE("reuse: scores of a batch are those of each policy run by itself, bit 
       const auto choice = random() % 4;
       layers.push_back(choice == 0 ? delta(5, 1) : choice == 1 ? full() : sparse(3 + int(random() % 2)));
     }
-    config::Score score;
-    if (i % 2) score.carry = 0.5;
-    if (i % 5 == 4) score.page = config::Score::Page::max;
-    if (i % 4 == 3) {
-      score.head_weights.resize(6);
-      for (int l = 0; l < 6; ++l)
-        if (layers[l].role == Role::delta) score.head_weights[l] = {1, 0.5f, 2, 0};
-    }
-    policies.push_back({"p" + std::to_string(i), policy_of(layers, score, i % 3 == 2 ? 6 : 1)});
+    const PageScore page_score = i % 5 == 4 ? PageScore::max : PageScore::sum;
+    policies.push_back({"p" + std::to_string(i), policy_of(layers, page_score, i % 3 == 2 ? 6 : 1)});
   }
   std::vector<decode::Policy> only;
   for (const auto& p : policies) only.push_back(p.policy);

@@ -15,7 +15,6 @@ namespace {
 
 struct Result {
   std::vector<float> score, mass, group_mass;
-  bool operator==(const Result&) const = default;
 };
 
 struct Call {
@@ -56,29 +55,18 @@ double worst_error(const std::vector<float>& found, const std::vector<float>& ex
   return worst;
 }
 
-// The first head counts for nothing, the others for more and less than they hold.
-std::vector<float> uneven_weights(int n_heads) {
-  std::vector<float> weight(size_t(n_heads), 0.0f);
-  for (int h = 1; h < n_heads; ++h) weight[size_t(h)] = 0.25f + 0.6f * float(h % 4);
-  return weight;
-}
-
 // Under every way to score a page.
 void require_equals_reference(Call& call, double logit_magnitude = 12) {
-  const std::vector<float> weight = uneven_weights(call.p.n_heads);
   const double tolerance = softmax_tolerance(KvType::f32, call.p.kv.head_dim, logit_magnitude);
-  for (const Page page : {Page::sum, Page::max})
-    for (const float* of_heads : {static_cast<const float*>(nullptr), weight.data()}) {
-      call.p.page = page;
-      call.p.head_weight = of_heads;
-      const Result expected = call.run(reference), found = call.run(cpu);
-      CAPTURE(int(page), of_heads != nullptr);
-      REQUIRE(worst_error(found.score, expected.score) <= tolerance);
-      REQUIRE(worst_error(found.mass, expected.mass) <= tolerance);
-      REQUIRE(worst_error(found.group_mass, expected.group_mass) <= tolerance);
-    }
+  for (const Page page : {Page::sum, Page::max}) {
+    call.p.page = page;
+    const Result expected = call.run(reference), found = call.run(cpu);
+    CAPTURE(int(page));
+    REQUIRE(worst_error(found.score, expected.score) <= tolerance);
+    REQUIRE(worst_error(found.mass, expected.mass) <= tolerance);
+    REQUIRE(worst_error(found.group_mass, expected.group_mass) <= tolerance);
+  }
   call.p.page = Page::sum;
-  call.p.head_weight = nullptr;
 }
 
 std::vector<int32_t> iota(int n, int first) {
@@ -172,32 +160,22 @@ TEST_CASE("page score: all logits equal gives every page its share of the positi
   REQUIRE(r.mass[20] == 0);
 }
 
-TEST_CASE("page score: under the maximum a page has its largest attention, whatever the weights of other heads") {
+TEST_CASE("page score: under the maximum a page has its largest attention") {
   const TestCache cache(KvType::f32, 2, 32, {300}, 24);
   Call call(cache, 2, {}, {300}, 25);
   std::fill(call.q.begin(), call.q.end(), 0.0f);  // every alpha is 1/300
-  const std::vector<float> weight{0, 0.5f, 3, 1};
   call.p.page = Page::max;
-  const Result plain = call.run(cpu);
-  call.p.head_weight = weight.data();
-  const Result weighted = call.run(cpu);
-  for (int u = 0; u < 19; ++u) {
-    REQUIRE(std::abs(plain.score[size_t(u)] - 1 / 300.0) < 1e-8);
-    REQUIRE(std::abs(weighted.score[size_t(u)] - 3 / 300.0) < 1e-8);
-  }
-  REQUIRE(weighted.score[19] == 0);
+  const Result r = call.run(cpu);
+  for (int u = 0; u < 19; ++u) REQUIRE(std::abs(r.score[size_t(u)] - 1 / 300.0) < 1e-8);
+  REQUIRE(r.score[19] == 0);
 }
 
-TEST_CASE("page score: weights of 1 change no bit, and masses know neither weights nor the maximum") {
+TEST_CASE("page score: masses do not know the maximum") {
   on_every_target([](const char* name) {
     CAPTURE(name);
     const TestCache cache(KvType::bf16, 3, 64, {700}, 26);
     Call call(cache, 3, {}, {700, 33, 640}, 27);
     const Result plain = call.run(cpu);
-    const std::vector<float> ones(9, 1.0f), uneven = uneven_weights(9);
-    call.p.head_weight = ones.data();
-    REQUIRE(call.run(cpu) == plain);
-    call.p.head_weight = uneven.data();
     call.p.page = Page::max;
     const Result other = call.run(cpu);
     REQUIRE(other.mass == plain.mass);
@@ -337,9 +315,6 @@ TEST_CASE("page score: bad parameters are refused with the field's name") {
   CHECK(refused("out_pages", [](Call& c) { c.p.out_pages = 6; }));
   CHECK(refused("length[0]", [](Call& c) { c.length[0] = -4; }));
   CHECK(refused("scale", [](Call& c) { c.p.scale = std::numeric_limits<float>::quiet_NaN(); }));
-  static const float negative[] = {1, 1, 1, 1, -0.5f, 1}, endless[] = {1, HUGE_VALF, 1, 1, 1, 1};
-  CHECK(refused("head_weight[4] is -0.5", [](Call& c) { c.p.head_weight = negative; }));
-  CHECK(refused("head_weight[1]", [](Call& c) { c.p.head_weight = endless; }));
   CHECK(refused("kv.page_table", [](Call& c) { c.p.kv.page_table = nullptr; }));
 }
 

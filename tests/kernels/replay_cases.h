@@ -35,7 +35,6 @@ struct Values {
 
 struct ScoreOptions {
   Page page = Page::sum;
-  std::vector<float> head_weight;  // empty: none
   bool masses = true, head_major = false;
 };
 
@@ -52,7 +51,6 @@ inline Scores run_scores(Backend& b, const Replay& r, const ScoreOptions& o = {}
   p.q = b.in(r.q.bits), p.keys = b.in(keys), p.lse = b.in(r.lse), p.position = b.in(r.position);
   p.key_token_stride = o.head_major ? dim : r.shape.n_kv_heads * dim;
   p.key_head_stride = o.head_major ? r.shape.n_keys * dim : dim;
-  if (!o.head_weight.empty()) p.head_weight = b.in(o.head_weight);
   p.score = b.out(s.score);
   if (o.masses) p.mass = b.out(s.mass), p.group_mass = b.out(s.group_mass);
   b.run(p);
@@ -87,7 +85,7 @@ inline Scores reference_scores(const Replay& r, const ScoreOptions& o) {
   Scores s{std::vector<float>(pages), std::vector<float>(pages),
            std::vector<float>(pages * size_t(r.shape.n_kv_heads))};
   page_score::Params p = r.score_params();
-  p.page = o.page, p.head_weight = o.head_weight.empty() ? nullptr : o.head_weight.data();
+  p.page = o.page;
   p.score = s.score.data(), p.mass = s.mass.data(), p.group_mass = s.group_mass.data();
   page_score::reference(p);
   return s;
@@ -113,14 +111,6 @@ inline void require_close(const std::vector<float>& found, const std::vector<flo
     CAPTURE(i / size_t(out_pages), i % size_t(out_pages), found[i], expected[i], tolerance);
     FAIL("line, page: too far from the reference");
   }
-}
-
-// Some head counts for nothing, the others for more and less than they hold.
-inline std::vector<float> weights_of(int n_heads) {
-  std::vector<float> weight(size_t(n_heads), 0.0f);
-  for (int h = 1; h < n_heads; ++h) weight[size_t(h)] = 0.25f + 0.6f * float(h % 4);
-  if (n_heads == 1) weight[0] = 2;
-  return weight;
 }
 
 inline void scores_equal_reference(Backend& b, Replay& r, const ScoreOptions& o = {}) {

@@ -131,8 +131,8 @@ namespace {
 // Every edge of one ranking against the reference's own DELTA pass; with a list at every step the diagonal is of no
 // schedule and left out.
 void require_direct(const Setting& s, const std::vector<PageBudget>& budgets, const Setting::Found& found,
-                    const config::Score& score, const Ranking& ranking, const std::vector<float>& deltas,
-                    const std::vector<float>& kls, const std::vector<int32_t>& made_at) {
+                    const Ranking& ranking, const std::vector<float>& deltas, const std::vector<float>& kls,
+                    const std::vector<int32_t>& made_at) {
   const auto full = test::reference_run(s.path, s.ids, {s.n_prompt, {}, false});
   const size_t S = s.steps.size(), n_pairs = 10;
   for (size_t e = 0; e < budgets.size(); ++e)
@@ -142,7 +142,7 @@ void require_direct(const Setting& s, const std::vector<PageBudget>& budgets, co
         // attention, also what the Δ-layer hands on between its lists.
         config::Schedule schedule;
         schedule.layers.resize(4);
-        schedule.score = score;
+        schedule.page_score = ranking.page;
         schedule.refresh_interval = ranking.refresh_interval;
         if (ranking.refresh_below) schedule.refresh = config::AdaptiveRefresh{*ranking.refresh_below, 16};
         schedule.layers[source] = {Role::delta, budgets[e].k_pages, budgets[e].l_pages};
@@ -184,9 +184,9 @@ TEST_CASE("sensitivity: deltas equal the gradient times the direct change of the
   const Setting s("llama");
   const std::vector<PageBudget> budgets{{2, 1}, {4, 1}, {4, 3}, {6, 2}};
   const auto found = s.run({budgets, {}, 1e-7, {{PageScore::max, 1}}});
-  require_direct(s, budgets, found, {}, {}, found.delta, found.kl, found.made_at[0]);
-  require_direct(s, budgets, found, {config::Score::Page::max, 0, {}}, {PageScore::max, 1},
-                 found.other_delta[0], found.other_kl[0], found.made_at[1]);
+  require_direct(s, budgets, found, {}, found.delta, found.kl, found.made_at[0]);
+  require_direct(s, budgets, found, {PageScore::max, 1}, found.other_delta[0], found.other_kl[0],
+                 found.made_at[1]);
   CHECK(found.other_delta[0] != found.delta);
   CHECK(s.run({budgets, {}, 1e-7}).delta == found.delta);  // other rankings leave the first as it is
 }
@@ -202,8 +202,8 @@ TEST_CASE("sensitivity: with lists that serve several steps, deltas are those of
                                       {PageScore::max, 1, 0.3}};
   const auto found = s.run({budgets, {}, 1e-7, rankings});
   for (size_t i = 0; i < rankings.size(); ++i)
-    require_direct(s, budgets, found, {rankings[i].page, 0, {}}, rankings[i], found.other_delta[i],
-                   found.other_kl[i], found.made_at[i + 1]);
+    require_direct(s, budgets, found, rankings[i], found.other_delta[i], found.other_kl[i],
+                   found.made_at[i + 1]);
   // A signal makes some lists, at other steps in every layer, and never waits longer than 16 steps.
   for (const size_t i : {4u, 5u}) {
     const auto& made_at = found.made_at[i];

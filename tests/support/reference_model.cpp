@@ -86,17 +86,13 @@ std::vector<int> in_force(const std::vector<int>& made, int l, int t0, int t) {
   return list;
 }
 
-// What a delta layer adds to the scores of a step, alpha [H, t + 1]: from the words of the config's fields.
-std::vector<double> page_scores(const Matrix& alpha, const config::Score& how, int layer) {
+// What a delta layer ranks by at a step, alpha [H, t + 1]: from the words of the config's field.
+std::vector<double> page_scores(const Matrix& alpha, PageScore how) {
   std::vector<double> score((alpha.cols() + 15) / 16, 0.0);
   for (Eigen::Index i = 0; i < alpha.cols(); ++i) {
-    double largest = 0;
-    for (Eigen::Index h = 0; h < alpha.rows(); ++h) {
-      const bool weighted = !how.head_weights.empty() && !how.head_weights[layer].empty();
-      largest = std::max(largest, alpha(h, i) * (weighted ? how.head_weights[layer][h] : 1));
-    }
+    const double largest = alpha.col(i).maxCoeff();
     double& page = score[i / 16];
-    page = how.page == config::Score::Page::max ? std::max(page, largest) : page + largest;
+    page = how == PageScore::max ? std::max(page, largest) : page + largest;
   }
   return score;
 }
@@ -115,8 +111,7 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
   for (int t = 0; t < T; ++t) x.row(t) = embedding.row(ids[t]);
 
   ReferenceRun run;
-  std::vector<std::vector<int>> lists(T);   // of the last delta layer
-  Matrix ranked_by = Matrix::Zero(T, U);    // by the last delta layer: its own scores and those it carried on
+  std::vector<std::vector<int>> lists(T);  // of the last delta layer
   for (int layer = 0; layer < d.info.n_layers; ++layer) {
     const Matrix normed = rms_norm(x, file.weight(layer, "attn_norm.weight"), d.rms_eps);
     const auto project = [&](const std::string& name) {
@@ -151,15 +146,10 @@ ReferenceRun reference_run(const std::string& gguf, std::span<const int32_t> ids
       const bool is_step = t >= options.n_prompt_tokens;
       bool sparse = plan.role == config::Role::sparse;
       if (plan.role == config::Role::delta) {
-        const std::vector<double> own = page_scores(alpha, options.schedule->score, layer);
-        std::vector<double> of_pages(n_pages);
-        for (int u = 0; u < n_pages; ++u) {
-          ranked_by(t, u) = own[u] + options.schedule->score.carry * ranked_by(t, u);
-          of_pages[u] = ranked_by(t, u);
-        }
         sparse = is_step && !is_refreshed(*options.schedule, plain_q, H, options.n_prompt_tokens, t, t0);
         if (is_step && !sparse) {
-          made = select(of_pages, n_pages, plan.k_pages, plan.l_pages, options.schedule->position_bias);
+          made = select(page_scores(alpha, options.schedule->page_score), n_pages, plan.k_pages, plan.l_pages,
+                        options.schedule->position_bias);
           t0 = t;
           ++n_lists;
         }

@@ -84,7 +84,6 @@ TEST_CASE("bad input: the command line") {
   const std::string plain = "calibrate " + w.trace + " --k-pages 2,4 --l-pages 1 --budget attended=1.1";
   for (const char* unused : {" --chat none", " --limit 1", " --max-tokens 50", " --min-tokens 5"})
     refused(w, plain + unused, "--chat, --limit, --max-tokens and --min-tokens say what is read of --data");
-  refused(w, plain + " --fit-head-weights --limit 1 --model " + w.model, "say what is read of --data");
   for (const char* unused :
        {" --rerank-samples 4", " --evaluations runs.jsonl", " --rerank 0 --rerank-samples 4"})
     refused(w, plain + unused, "--rerank-samples and --evaluations are for runs on --data");
@@ -105,12 +104,10 @@ TEST_CASE("bad input: the command line") {
     refused(w, max + " --method " + method, std::string("--method ") + method + ": recall is not known under --score-page max");
   refused(w, max + " --objective recall", "--objective recall: recall is not known under --score-page max");
   for (const char* table : {" --compare", " --transfer"})
-    refused(w, max + table + w.arguments(), "--score-page and --carry are for a config");
-  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --carry 0.5 --fit-head-weights --model " + w.model, "--fit-head-weights fits each");
-  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --score-page max", "--min-recall: recall is not known under --score-page max");
-  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --carry 0.5", "--min-recall: recall is not known under --carry");
+    refused(w, max + table + w.arguments(), "--score-page is for a config");
+  refused(w, "calibrate " + w.trace + " --min-recall 0.5 --score-page max",
+          "--min-recall: recall is not known under --score-page max");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --score-page mean", "--score-page");
-  refused(w, "calibrate " + w.trace + " --budget attended=1.1 --carry 1.5", "--carry");
   refused(w, "calibrate " + w.trace + " --budget attended=1.1 --aggregate median", "cvar:0.1");
   refused(w, "calibrate " + w.trace, "--budget");
   refused(w, "calibrate " + w.trace + " --budget attended=0.5", "at least 1");
@@ -193,6 +190,11 @@ TEST_CASE("bad input: configs") {
   changed["refresh_interval"] = 4;
   changed["refresh"] = {{"signal", "query-cosine"}, {"threshold", 0.9}, {"max_interval", 8}};
   refused(w, with(changed), "not both");
+  changed = good;
+  changed["score"] = {{"page", "sum"}, {"carry", 0.5}};
+  refused(w, with(changed), "score.carry is 0.5, not 0: this version ranks pages by the page score alone");
+  changed["score"] = {{"head_weights", {nullptr, {1, 0.5, 1, 1}, nullptr, nullptr}}};
+  refused(w, with(changed), "score.head_weights is not null");
   changed = good;
   changed["colour"] = "blue";
   refused(w, with(changed), "colour");

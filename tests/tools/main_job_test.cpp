@@ -305,15 +305,8 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
       run_program(calibrate + " --rerank 2 --k-per segment --out " + (w / "segment.json") + evaluations));
   CHECK(json_of(w / "segment.json")["provenance"]["rerank"]["stopped"] ==
         "no local search: it moves pages between layers, which share a k under --k-per segment");
-  CHECK(made["provenance"]["rerank"]["nll_gap"]["mean"].get<double>() <= table["methods"][0]["nll_gap"]["mean"].get<double>() + 1e-6);
-  // The winner of so many has two Δ-layers, so that carries are tried, under keys of their own.
-  check_done(run_program(calibrate + " --rerank 24 --full-layers 0 --out " + (w / "carries.json") + evaluations));
-  std::set<std::string> changes;
-  const Json carries = json_of(w / "carries.json");
-  for (const Json& round : carries["provenance"]["rerank"]["rounds"])
-    for (const Json& tried : round["tries"]) changes.insert(tried["change"]);
-  CHECK(changes.contains("carry 0.5"));
-  CHECK(read_file(w / "runs.jsonl").find(" carry 0.5\"") != std::string::npos);
+  CHECK(made["provenance"]["rerank"]["nll_gap"]["mean"].get<double>() <=
+        table["methods"][0]["nll_gap"]["mean"].get<double>() + 1e-6);
   // What re-ranking has seen is not held out.
   const auto seen = run_program("validate --model " + w.model + " --dtype f32 --data " + (w / "dev.jsonl") + " --config " +
                                 (w / "reranked.json") + " --out " + (w / "v.json"));
@@ -335,13 +328,14 @@ TEST_CASE("calibrate: methods compared, candidates re-ranked and greedy, on deve
 TEST_CASE("calibrate: under the page score max the loss is that of its own ranking, and nothing is said of recall") {
   const Workplace w;
   check_done(run_program("profile" + w.common(w / "t.h5") + " --steps 64 --limit 6 --sensitivity --rankings max" + grid));
-  const std::string calibrate = "calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --score-page max --carry 0.5 --out ";
+  const std::string calibrate =
+      "calibrate " + (w / "t.h5") + grid + " --budget attended=1.4 --score-page max --out ";
   const auto outcome = run_program(calibrate + (w / "c.json") + " --alternatives-dir " + (w / "others"));
   check_done(outcome);
-  CHECK(outcome.output.find("score max, carry 0.5") != std::string::npos);
+  CHECK(outcome.output.find("score max\n") != std::string::npos);
   CHECK(outcome.output.find("kascade: it chooses by recall") != std::string::npos);
   const Json config = json_of(w / "c.json");
-  CHECK(config["score"] == Json{{"page", "max"}, {"carry", 0.5}, {"head_weights", nullptr}});
+  CHECK(config["score"] == Json{{"page", "max"}});
   CHECK(config["expected"]["recall"].empty());
   CHECK(config["provenance"]["alternatives"][0]["mean_recall"].is_null());
   CHECK(json_of(w / "others/uniform.json")["score"] == config["score"]);

@@ -225,16 +225,13 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
   refused("--refresh cosine:2", "give the steps that a list serves");
   refused("--refresh refresh:4", "give the steps that a list serves");
   refused("--refresh cosine:0.3 --context 200", "of the samples' own steps, not of --context 200");
-  refused("--refresh cosine:0.3 --carry 0.5", "--carry 0.5 needs the scores");
   refused("--refresh cosine:0.3 --score-page max", "profile with --sensitivity --rankings max+cosine:0.3");
   // Under auto, what cannot be said of a signal leaves the intervals.
-  for (const std::string more : {"--context 200", "--carry 0.5"}) {
-    const auto outcome = calibrate("--refresh auto " + more, "auto" + more.substr(2, 3) + ".json");
-    CAPTURE(more, outcome.output);
-    CHECK(outcome.status == 0);
-    CHECK(outcome.output.find("cosine:0.3 is left out: ") != std::string::npos);
-    CHECK(Json::parse(read_file(w / ("auto" + more.substr(2, 3) + ".json")))["refresh"].is_null());
-  }
+  const auto of_context = calibrate("--refresh auto --context 200", "context.json");
+  CAPTURE(of_context.output);
+  CHECK(of_context.status == 0);
+  CHECK(of_context.output.find("cosine:0.3 is left out: ") != std::string::npos);
+  CHECK(Json::parse(read_file(w / "context.json"))["refresh"].is_null());
   // Where nothing meets a budget, the nearest is the cheapest of all rankings.
   const auto nothing = run_program("calibrate " + (w / "t.h5") + grid +
                                    " --budget attended=500 --refresh auto --out " + (w / "x.json"));
@@ -244,7 +241,8 @@ TEST_CASE("refresh: calibrate chooses a schedule for an interval that the trace 
   refused("--refresh 0", "give the steps that a list serves");
   refused("--refresh 4 --objective recall", "objective recall");
   refused("--refresh 4 --method uniform", "goes with --method dp");
-  refused("--refresh 4 --fit-head-weights --model " + w.model, "nor with --fit-head-weights");
+  refused("--refresh 4 --transfer --dtype f32 --model " + w.model + " --data " + w.data,
+          "does not go with --transfer");
   refused("--refresh 4 --compare --dtype f32 --model " + w.model + " --data " + w.data,
           "--compare has a row");
   CHECK(run_program("calibrate " + (w / "t.h5") + grid + " --min-recall 0.5 --refresh 4 --out " +

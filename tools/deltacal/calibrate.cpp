@@ -9,7 +9,6 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "development.h"
-#include "fit_heads.h"
 #include "methods.h"
 #include "options.h"
 #include "refresh.h"
@@ -38,7 +37,7 @@ calib::Choice greedy(const CalibrateOptions& o, const Problem& p, Development& d
   const auto found = development.search_greedily(p, dp->schedule);
   if (!found.schedule) throw no_schedule(o, p);
   config::Schedule schedule = *found.schedule;
-  schedule.score = p.score;
+  schedule.page_score = p.page_score;
   return {"greedy-nll", schedule, calib::schedule::loss_of(p.edges, schedule), found.attended};
 }
 
@@ -71,7 +70,6 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
   options.rules.attended = [&](const config::Schedule& s) {
     return calib::schedule::attended_by(p.steps, s);
   };
-  if (!o.fit_head_weights && o.carry == 0) options.rules.carries = {0, 0.25, 0.5, 1};  // head weights are fitted without one
   options.rules.solve_for = [&](std::span<const int> deltas) {
     return calib::solve_with_deltas(p.edges, p.layers, p.costs.budget, deltas, p.solver);
   };
@@ -107,20 +105,6 @@ Reranked rerank(const CalibrateOptions& o, const Problem& p, std::vector<calib::
     out.log["rounds"].push_back({{"stage", round.stage}, {"n_samples", round.n_samples}, {"tries", tries}});
   }
   return out;
-}
-
-// Mean NLL gap with its interval on the development samples.
-nlohmann::ordered_json gap_of(const CalibrateOptions& o, const config::Schedule& schedule, Development& development) {
-  const auto gaps = development.gaps()(std::span(&schedule, 1), 0, static_cast<int>(development.samples().size()));
-  return json_gap(calib::mean_with_interval(gaps[0], development.problems(), {o.resamples, o.made.seed, 0.95}));
-}
-
-// Empty unless asked for. The model is that of the re-ranking where it is loaded already.
-std::optional<HeadFits> fitted_heads(const CalibrateOptions& o, const trace::Reader& trace,
-                                     const Development* development, const config::Schedule& schedule) {
-  if (!o.fit_head_weights) return std::nullopt;
-  if (development) return fit_heads(o, trace, schedule, development->model());
-  return fit_heads(o, trace, schedule, load_model(o));
 }
 
 calib::CalibrationRecord record_of(const CalibrateOptions& o, const Problem& p, const trace::Reader& trace) {
@@ -192,19 +176,13 @@ void check_alternatives(const CalibrateOptions& o) {
 
 // Recall was recorded of the lists that DELTA's score makes.
 void check_score(const CalibrateOptions& o) {
-  const bool max = o.score_page != "sum";
-  const std::string why =
-      fmt::format("recall is not known under {}", max ? "--score-page " + o.score_page : "--carry");
-  if (max && needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
-  if (max && o.objective == "recall") throw bad_input("--objective recall: {}", why);
-  if ((max || o.carry > 0) && o.min_recall) throw bad_input("--min-recall: {}", why);
-  if (o.carry > 0 && o.max_kl) throw bad_input("--max-kl: the predicted KL is not known under --carry");
-  if ((max || o.carry > 0) && (o.compare || o.transfer))
-    throw bad_input(
-        "--compare and --transfer measure under DELTA's score: --score-page and --carry are for a config");
-  if (o.carry > 0 && o.fit_head_weights)
-    throw bad_input(
-        "--fit-head-weights fits each Δ-layer by itself, but --carry adds the scores of the one before it");
+  if (page_score_of(o) == PageScore::sum) return;
+  const std::string why = "recall is not known under --score-page " + o.score_page;
+  if (needs_recall(o.method)) throw bad_input("--method {}: {}", o.method, why);
+  if (o.objective == "recall") throw bad_input("--objective recall: {}", why);
+  if (o.min_recall) throw bad_input("--min-recall: {}", why);
+  if (o.compare || o.transfer)
+    throw bad_input("--compare and --transfer measure under DELTA's score: --score-page is for a config");
 }
 
 void check(const CalibrateOptions& o) {
@@ -230,15 +208,10 @@ void check(const CalibrateOptions& o) {
     throw bad_input(
         "--transfer measures the method dp at a --budget: --method, --alternatives-dir, --min-recall and "
         "--max-kl are for a config");
-  if (o.fit_head_weights && (o.compare || o.transfer))
-    throw bad_input("--fit-head-weights is for a config, not with --compare and --transfer");
   const bool runs = runs_schedules(o);
-  if (o.fit_head_weights && o.model.empty())
-    throw bad_input("--fit-head-weights runs the trace's samples through its model: give --model M");
-  if (!runs && ((!o.model.empty() && !o.fit_head_weights) || !o.data.empty()))
+  if (!runs && (!o.model.empty() || !o.data.empty()))
     throw bad_input(
-        "calibrate: --model and --data are for --compare, --transfer, --rerank and --method greedy-nll, "
-        "--model alone for --fit-head-weights");
+        "calibrate: --model and --data are for --compare, --transfer, --rerank and --method greedy-nll");
   if (runs && (o.model.empty() || o.data.empty()))
     throw bad_input(
         "calibrate: schedules are measured on development traces: give --model M --data dev.jsonl");
@@ -255,7 +228,6 @@ int calibrate(const CalibrateOptions& o) {
   const trace::Reader trace(o.trace);
   if (o.compare) return compare(o, trace);
   if (o.transfer) return transfer(o, trace);
-  if (o.fit_head_weights) check_head_fit(o, trace);
 
   const Problem p = choose_refresh(problem_of(o, trace), o, trace);
   if (!p.in_positions() && (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty()) &&
@@ -280,22 +252,17 @@ int calibrate(const CalibrateOptions& o) {
     if (!found) throw no_schedule(o, p);
     choices = {*found};
   }
-  const auto fits = fitted_heads(o, trace, development.get(), choices[0].schedule);
-  if (fits) choices[0].schedule.score.head_weights = fits->head_weights;
-  if (fits && o.rerank > 0) reranked.log["nll_gap_with_head_weights"] = gap_of(o, choices[0].schedule, *development);
   const auto record = record_of(o, p, trace);
   const auto write = [&](const std::vector<calib::Choice>& written, const std::string& path,
                          Existing existing) {
     config::Config config = calib::to_config(written, trace.model(), p.edges, p.steps, record);
     if (path == o.out && development) config.provenance["development"] = development->provenance(o);
     if (path == o.out && o.rerank > 0) config.provenance["rerank"] = reranked.log;
-    if (path == o.out && fits) config.provenance["head_weights"] = fits->provenance;
     config::write(config, path, existing, o.made);
   };
   if (!o.alternatives_dir.empty()) write_alternatives(o, p, choices[0].attended, write);
   write(choices, o.out, o.existing());
   print_summary(o, p, choices);
-  if (fits) print(*fits);
   return 0;
 }
 

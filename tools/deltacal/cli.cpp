@@ -201,12 +201,6 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
                 "(needs profile --sensitivity --rankings max; recall is not known under it)")
       ->capture_default_str()
       ->check(CLI::IsMember({"sum", "max"}));
-  c->add_option(
-       "--carry", o.carry,
-       "share of the page scores of the delta layer before it that each delta layer adds, 0 to 1. The "
-       "predicted KL and recall know nothing of it: measure it (--rerank tries it, validate)")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--full-layers", o.full_layers,
                 "initial layers that are full in any case, or auto: as many as is best (2 for the methods "
                 "that do not choose; tidal has 2)")
@@ -280,14 +274,6 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->check(CLI::PositiveNumber);
   c->add_option("--evaluations", o.evaluations,
                 "file of finished runs, used again; default: OUT.evaluations.jsonl");
-  auto* fit = c->add_flag("--fit-head-weights", o.fit_head_weights,
-                          "weigh the heads by which each Δ-layer ranks pages to lower the predicted KL, on the "
-                          "trace's own samples; kept where the gain holds on problems left out (--model)")
-                  ->excludes(compare);
-  c->add_option("--head-weight-steps", o.head_weight_steps, "recorded steps of a sample to fit on, at most")
-      ->capture_default_str()
-      ->needs(fit)
-      ->check(CLI::PositiveNumber);
   add_model(c, o, false);
   add_data(c, o, false);
   add_grid(c, o);

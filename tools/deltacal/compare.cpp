@@ -97,7 +97,7 @@ class Comparison {
       add_greedy();
     } else if (method == "dp-refresh") {
       if (p_.objective == "kl")
-        for (const Ranking& ranking : recorded_refreshes(trace_, p_.score.page)) add_refresh(ranking);
+        for (const Ranking& ranking : recorded_refreshes(trace_, p_.page_score)) add_refresh(ranking);
     } else if (const auto found = choose(method, o_, p_, p_.costs.budget)) {
       methods_.push_back(row_of(method, found->schedule, seconds_since(start)));
     } else {

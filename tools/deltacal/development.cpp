@@ -8,6 +8,9 @@
 #include "core/error.h"
 
 namespace deltacal::tools {
+namespace {
+
+constexpr int greedy_samples = 4;
 
 void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, const std::string& path) {
   const std::string difference = geometry_difference(trace.model(), loaded);
@@ -16,10 +19,6 @@ void require_same_model(const trace::Reader& trace, const ModelInfo& loaded, con
     throw bad_input("{} is not the model of {}: its weights differ (sha256 {:.8}…, the trace's {:.8}…)", path,
                     trace.path(), loaded.sha256, trace.model().sha256);
 }
-
-namespace {
-
-constexpr int greedy_samples = 4;
 
 void refuse_overlap(const trace::Reader& trace, const std::vector<text::TokenizedSample>& samples,
                     const std::string& data) {
@@ -118,7 +117,7 @@ calib::Greedy Development::search_greedily(const Problem& p, const config::Sched
   const int n = std::min<int>(greedy_samples, static_cast<int>(samples().size()));
   const auto mean_gaps = [&](std::span<const config::Schedule> searched) {
     std::vector<config::Schedule> schedules(searched.begin(), searched.end());
-    for (auto& schedule : schedules) schedule.score = p.score;
+    for (auto& schedule : schedules) schedule.page_score = p.page_score;
     std::vector<double> means;
     for (const auto& losses : evaluations_->measure(schedules, 0, n)) {
       double sum = 0;

@@ -14,9 +14,6 @@
 
 namespace deltacal::tools {
 
-// bad_input unless the loaded model (of the file `path`) is the one that the trace was recorded with.
-void require_same_model(const trace::Reader&, const ModelInfo& loaded, const std::string& path);
-
 // bad_input where the file of finished runs cannot be one: before anything is read or solved.
 void check_evaluations(const CalibrateOptions&);
 
@@ -30,7 +27,6 @@ class Development {
   const std::vector<text::TokenizedSample>& samples() const { return evaluations_->samples(); }
   std::vector<std::string> problems() const;  // [n_samples]
   const Inputs& inputs() const { return inputs_; }
-  const model::Model& model() const { return *model_; }
   Evaluations& evaluations() { return *evaluations_; }
   nlohmann::ordered_json provenance(const CalibrateOptions&) const;  // file and samples, for a config
 

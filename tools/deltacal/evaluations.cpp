@@ -1,7 +1,6 @@
 #include "evaluations.h"
 
 #include <fcntl.h>
-#include <fmt/ranges.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -54,12 +53,7 @@ std::string key_of(const config::Schedule& schedule) {
       key += fmt::format(" D{}/{}", layer.k_pages, layer.l_pages);
     if (layer.role == config::Role::sparse) key += fmt::format(" s{}", layer.k_pages);
   }
-  const config::Score& score = schedule.score;
-  if (score.page != config::Score::Page::sum) key += " " + name_of(score.page);
-  if (score.carry != 0) key += fmt::format(" carry {}", score.carry);
-  for (size_t layer = 0; layer < score.head_weights.size(); ++layer)
-    if (!score.head_weights[layer].empty())
-      key += fmt::format(" w{} {}", layer, fmt::join(score.head_weights[layer], ","));
+  if (schedule.page_score != PageScore::sum) key += " " + name_of(schedule.page_score);
   return key;
 }
 

@@ -156,10 +156,9 @@ std::optional<calib::Choice> chosen_by(const std::string& method, const Calibrat
 void order(const CalibrateOptions& o, const trace::Reader& trace, Problem& p) {
   using Kind = calib::Goal::Kind;
   const bool target = p.goal.kind == Kind::max_kl || p.goal.kind == Kind::min_recall;
-  // The steps' changes of the loss are recorded of DELTA's page score alone, and their cross terms are means. Of a
-  // carry no prediction knows anything: its schedules are chosen as without it.
+  // The steps' changes of the loss are recorded of DELTA's page score alone, and their cross terms are means.
   const bool known =
-      p.objective == "kl" && p.score.page == PageScore::sum && o.aggregate == "mean" && !target;
+      p.objective == "kl" && p.page_score == PageScore::sum && o.aggregate == "mean" && !target;
   p.order = calib::parse_order(o.order);
   if (p.order == calib::Order::additive) return;
   if (!known)
@@ -210,10 +209,9 @@ Problem problem_of(const CalibrateOptions& o, const trace::Reader& trace) {
             solver,
             n_layers,
             {}};
-  p.score.page = o.score_page == "max" ? config::Score::Page::max : config::Score::Page::sum;
-  p.score.carry = o.carry;
+  p.page_score = page_score_of(o);
   if (objective == "kl" || calib::has_sensitivity(trace, grid))
-    p.kl = calib::predicted_kl(trace, grid, {p.score.page, 1});
+    p.kl = calib::predicted_kl(trace, grid, {p.page_score, 1});
   p.recalls = calib::recalls(trace, grid);
   p.recall_edges = calib::recall_costs(grid, p.recalls, bootstrap, {}, aggregate);
   p.edges = objective == "kl" ? calib::kl_costs(grid, p.recalls, p.kl, aggregate, bootstrap) : p.recall_edges;
@@ -266,7 +264,7 @@ std::vector<calib::Choice> solve(const Problem& p, int candidates) {
   if (static_cast<int>(found.size()) > candidates) found.resize(candidates);
   std::vector<calib::Choice> choices;
   for (auto& c : found) {
-    c.schedule.score = p.score;
+    c.schedule.page_score = p.page_score;
     choices.push_back({"dp", c.schedule, c.loss, p.attended(c)});
   }
   return choices;
@@ -309,7 +307,7 @@ int usual_l_pages(const Problem& p) {
 std::optional<calib::Choice> choose(const std::string& method, const CalibrateOptions& o, const Problem& p,
                                     long long budget) {
   auto choice = chosen_by(method, o, p, budget);
-  if (choice) choice->schedule.score = p.score;
+  if (choice) choice->schedule.page_score = p.page_score;
   return choice;
 }
 

@@ -36,7 +36,7 @@ struct Problem {
   calib::schedule::Costs costs;  // in the goal's unit
   calib::schedule::Options solver;
   int n_layers = 0;
-  config::Score score = {};  // of every schedule chosen
+  PageScore page_score = PageScore::sum;  // of every schedule chosen
   // Cross terms of the predicted KL, that order the solver's candidates; null where they are not known (another
   // objective, ranking or part of the steps than the trace's changes of the loss are of) or not asked for.
   std::shared_ptr<calib::JointPredictor> joint = nullptr;

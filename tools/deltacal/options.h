@@ -7,6 +7,7 @@
 
 #include "core/files.h"
 #include "core/provenance.h"
+#include "core/ranking.h"
 
 namespace deltacal::tools {
 
@@ -79,7 +80,6 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   std::string aggregate = "mean";            // mean, cvar:SHARE, max
   std::string method = "dp";
   std::string score_page = "sum";  // sum, max: what a page counts by
-  double carry = 0;                // share of the previous Δ-layer's page scores that is added
   std::string full_layers = "auto";
   int candidates = 8;
   std::string order = "additive";  // additive, layers, steps: the form of predicted KL that orders the candidates
@@ -97,9 +97,11 @@ struct CalibrateOptions : ModelOptions, DataOptions, Output, GridOptions {
   int rerank = 0;           // candidates measured on development traces; 0: the prediction decides
   int rerank_samples = 12;  // development traces used, at most; of each task with `transfer`
   std::string evaluations;  // file of finished runs; empty: OUT.evaluations.jsonl
-  bool fit_head_weights = false;
-  int head_weight_steps = 128;  // recorded steps of a sample that they are fitted on, at most
 };
+
+inline PageScore page_score_of(const CalibrateOptions& o) {
+  return o.score_page == "max" ? PageScore::max : PageScore::sum;
+}
 
 // Whether schedules are run on development traces, which needs a model and data.
 inline bool runs_schedules(const CalibrateOptions& o) {

@@ -28,7 +28,7 @@ std::optional<Ranking> ranking_of(const CalibrateOptions& o) {
   }
   if (is_number ? ranking.refresh_interval < 1 : !text.starts_with("cosine:"))
     throw bad_input("--refresh {}: {}", text, forms);
-  ranking.page = o.score_page == "max" ? PageScore::max : PageScore::sum;
+  ranking.page = page_score_of(o);
   return ranking;
 }
 
@@ -58,10 +58,6 @@ std::string why_not(const CalibrateOptions& o, const Ranking& ranking) {
   if (o.context > 0)
     return fmt::format("when a signal makes lists is known of the samples' own steps, not of --context {}",
                        o.context);
-  if (o.carry > 0)
-    return fmt::format(
-        "--carry {} needs the scores of every delta layer at the same steps, a signal has steps for each",
-        o.carry);
   return "";
 }
 
@@ -120,7 +116,7 @@ Problem choose_refresh(Problem p, const CalibrateOptions& o, const trace::Reader
         "--refresh {}: the recall of lists that serve several steps is not recorded; objective {} ({})",
         o.refresh, p.objective, p.objective_reason);
   if (const auto asked = ranking_of(o)) return with_refresh(p, o, trace, *asked);
-  const std::vector<Ranking> rankings = recorded_refreshes(trace, p.score.page);
+  const std::vector<Ranking> rankings = recorded_refreshes(trace, p.page_score);
   if (rankings.empty())
     throw bad_input(
         "--refresh auto: {} has no ranking refresh:N or cosine:T: profile with --sensitivity --rankings "
@@ -146,11 +142,9 @@ void check_refresh(const CalibrateOptions& o) {
     throw bad_input(
         "--refresh {}: --compare has a row for every ranking of the trace whose lists serve several steps",
         o.refresh);
-  if (o.transfer || o.fit_head_weights)
-    throw bad_input(
-        "--refresh {} goes neither with --transfer nor with --fit-head-weights, which know a new list at "
-        "every step alone",
-        o.refresh);
+  if (o.transfer)
+    throw bad_input("--refresh {} does not go with --transfer, which knows a new list at every step alone",
+                    o.refresh);
   if (o.method != "dp" || o.rerank > 0 || !o.alternatives_dir.empty())
     throw bad_input("--refresh {} goes with --method dp, without --rerank and --alternatives-dir", o.refresh);
   if (o.order != "additive")

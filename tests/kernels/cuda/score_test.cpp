@@ -13,17 +13,11 @@ struct Scores {
   std::vector<float> score, mass, group_mass;
 };
 
-// What is asked for beside the call: how pages are scored.
-struct Way {
-  Page page = Page::sum;
-  std::vector<float> head_weight;  // empty: none
-};
-
-Scores on_device(Call& call, const Way& way, int out_pages, bool masses = true) {
+Scores on_device(Call& call, Page page, int out_pages, bool masses = true) {
   const size_t rows = call.length.size(), kv_heads = size_t(call.cache.host().n_kv_heads);
   const int max_pages = out_pages + 1;
   Array<char> records(records_bytes(int(rows), call.n_heads, int(kv_heads), max_pages));
-  Array<float> lse2(call.heads()), weight(way.head_weight);
+  Array<float> lse2(call.heads());
   Array<float> score(rows * size_t(out_pages)), mass(rows * size_t(out_pages)),
       group(rows * size_t(out_pages) * kv_heads);
   Array<int32_t> length(call.length);
@@ -33,15 +27,14 @@ Scores on_device(Call& call, const Way& way, int out_pages, bool masses = true) 
   Params p;
   p.n_rows = int(rows), p.n_heads = call.n_heads, p.n_kv_heads = int(kv_heads), p.logits = logits,
   p.length = length.get();
-  p.page = way.page, p.head_weight = way.head_weight.empty() ? nullptr : weight.get(),
-  p.out_pages = out_pages;
+  p.page = page, p.out_pages = out_pages;
   p.score = score.get();
   if (masses) p.mass = mass.get(), p.group_mass = group.get();
   run(p, {});
   return {score.read(), mass.read(), group.read()};
 }
 
-Scores expected(const Call& call, const Way& way, int out_pages) {
+Scores expected(const Call& call, Page page, int out_pages) {
   const size_t rows = call.length.size();
   Scores s{std::vector<float>(rows * size_t(out_pages)), std::vector<float>(rows * size_t(out_pages)),
            std::vector<float>(rows * size_t(out_pages) * size_t(call.cache.host().n_kv_heads))};
@@ -49,9 +42,7 @@ Scores expected(const Call& call, const Way& way, int out_pages) {
   p.n_rows = int(rows), p.n_heads = call.n_heads, p.scale = call.scale, p.q = call.q.data(),
   p.kv = call.cache.host();
   p.sequence = call.sequence.data(), p.length = call.length.data();
-  p.page = way.page == Page::sum ? kernels::page_score::Page::sum : kernels::page_score::Page::max;
-  p.head_weight = way.head_weight.empty() ? nullptr : way.head_weight.data();
-  p.out_pages = out_pages, p.score = s.score.data(), p.mass = s.mass.data(),
+  p.page = page, p.out_pages = out_pages, p.score = s.score.data(), p.mass = s.mass.data(),
   p.group_mass = s.group_mass.data();
   kernels::page_score::reference(p);
   return s;
@@ -72,15 +63,13 @@ int out_pages_of(const Call& call) {
 
 void require_equals_reference(Call& call) {
   const int out_pages = out_pages_of(call);
-  std::vector<float> weight(size_t(call.n_heads), 0.0f);
-  for (int h = 1; h < call.n_heads; ++h) weight[size_t(h)] = 0.25f + 0.6f * float(h % 4);
-  for (const Way& way : {Way{}, Way{Page::max, {}}, Way{Page::sum, weight}, Way{Page::max, weight}}) {
-    CAPTURE(int(way.page), way.head_weight.size());
-    const Scores found = on_device(call, way, out_pages), right = expected(call, way, out_pages);
+  for (const Page page : {Page::sum, Page::max}) {
+    CAPTURE(int(page));
+    const Scores found = on_device(call, page, out_pages), right = expected(call, page, out_pages);
     require_near(found.score, right.score);
     require_near(found.mass, right.mass);
     require_near(found.group_mass, right.group_mass);
-    if (way.head_weight.empty()) REQUIRE(on_device(call, way, out_pages, false).score == found.score);
+    REQUIRE(on_device(call, page, out_pages, false).score == found.score);
   }
 }
 
@@ -115,10 +104,10 @@ TEST_CASE("cuda page score: more rows than fit the device at once, idle ones amo
   Call call(cache, 3, sequence, length, 14);
   require_equals_reference(call);
   const int out_pages = out_pages_of(call);
-  const Scores all = on_device(call, {}, out_pages);
+  const Scores all = on_device(call, Page::sum, out_pages);
   const auto same = [](float a, float b) { return std::abs(a - b) <= 1e-5f * b; };
   for (const size_t r : {0, 9, 10, 29}) call.length[r] = 0;
-  const Scores some = on_device(call, {}, out_pages);
+  const Scores some = on_device(call, Page::sum, out_pages);
   for (size_t i = 0; i < all.score.size(); ++i) {
     CAPTURE(i);
     if (call.length[i / size_t(out_pages)] == 0) {
@@ -146,7 +135,7 @@ TEST_CASE("cuda page score: logits so far apart that one key takes all") {
   DeviceCache cache(Type::bf16, 2, 64, {300}, 5);
   Call call(cache, 3, {}, {300}, 6, 1e6f);
   const int out_pages = out_pages_of(call);
-  const Scores found = on_device(call, {}, out_pages), right = expected(call, {}, out_pages);
+  const Scores found = on_device(call, Page::sum, out_pages), right = expected(call, Page::sum, out_pages);
   for (size_t i = 0; i < found.score.size(); ++i) REQUIRE(std::abs(found.score[i] - right.score[i]) < 1e-3);
 }
 
@@ -155,7 +144,7 @@ TEST_CASE("cuda page score: a head without a softmax makes every page of the row
   DeviceCache cache(Type::bf16, 2, 64, {100}, 7);
   Call call(cache, 3, {}, {100, 100}, 8);
   call.q[5] = std::numeric_limits<float>::quiet_NaN();
-  const Scores found = on_device(call, {}, 9);
+  const Scores found = on_device(call, Page::sum, 9);
   for (size_t u = 0; u < 9; ++u) {
     CAPTURE(u);
     CHECK(std::isnan(found.score[u]) == (u < 7));
@@ -175,7 +164,7 @@ TEST_CASE("cuda page score: an infinite logit makes every page of the row NaN") 
   Call call(cache, 3, {}, {100}, 10);
   for (float& x : call.q) x = std::abs(x) + 0.5f;
   for (float& x : call.q) x = rounded(Type::bf16, x);
-  const Scores found = on_device(call, {}, 7);
+  const Scores found = on_device(call, Page::sum, 7);
   for (size_t u = 0; u < 7; ++u) CHECK(std::isnan(found.score[u]));
 }
 
@@ -183,7 +172,7 @@ TEST_CASE("cuda page score: masses sum to 1") {
   NEEDS_DEVICE;
   DeviceCache cache(Type::f16, 2, 128, {1500}, 11);
   Call call(cache, 7, {}, {1500, 900}, 12);
-  const Scores found = on_device(call, {}, out_pages_of(call));
+  const Scores found = on_device(call, Page::sum, out_pages_of(call));
   const size_t pages = found.mass.size() / 2;
   for (size_t r = 0; r < 2; ++r) {
     double sum = 0;

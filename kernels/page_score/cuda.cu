@@ -28,8 +28,8 @@ struct Layout {
 // What a warp needs of each head, in shared memory.
 struct Heads {
   const int2* place;  // offsets of its logits and of its maximum, from the tile's first record
-  float* shift;  // -log2 of the softmax's denominator, of the warp's row
-  float* mass;   // [tile_pages, n_heads] the pages' sums
+  float* shift;       // -log2 of the softmax's denominator, of the warp's row
+  float* mass;        // [tile_pages, n_heads] the pages' sums
 };
 
 // The places, by all threads of the block.

@@ -104,10 +104,10 @@ TEST_CASE("cuda page score: more rows than fit the device at once, idle ones amo
   Call call(cache, 3, sequence, length, 14);
   require_equals_reference(call);
   const int out_pages = out_pages_of(call);
-  const Scores all = on_device(call, {}, out_pages);
+  const Scores all = on_device(call, Page::sum, out_pages);
   const auto same = [](float a, float b) { return std::abs(a - b) <= 1e-5f * b; };
   for (const size_t r : {0, 9, 10, 29}) call.length[r] = 0;
-  const Scores some = on_device(call, {}, out_pages);
+  const Scores some = on_device(call, Page::sum, out_pages);
   for (size_t i = 0; i < all.score.size(); ++i) {
     CAPTURE(i);
     if (call.length[i / size_t(out_pages)] == 0) {

@@ -108,7 +108,8 @@ __device__ void merge_warps(const Params& p, const Item& item, bool whole, const
 template <int D>
 __device__ void part_weights(const Params& p, const Item& item, const Workspace& from, Blocks blocks,
                              int chunk, float* weights) {
-  constexpr int n_warps = Shared<D>::n_warps, heads = tile_heads / n_warps, parts = max_parts / 32;  // of a warp, of a lane
+  constexpr int n_warps = Shared<D>::n_warps, heads = tile_heads / n_warps,
+                parts = max_parts / 32;  // of a warp, of a lane
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32,
             n_parts = blocks.last - blocks.first + 1;
   float2 part[heads][parts];

@@ -11,8 +11,9 @@ namespace deltacal::kernels::cuda::paged_attention {
 // or the parts' weights; the warps' maxima and sums; an mbarrier a stage.
 template <int D>
 struct Shared {
-  // One block of many warps an SM: half as many parts to merge as from two blocks. Measured on an H200, against
-  // four warps, three stages and two blocks: 20.9 for 22.9 us (32 rows of 1,024 tokens), 25.5 for 28.7 (a row of 32K).
+  // One block of many warps an SM: half as many parts to merge as from two blocks. Measured on an H200,
+  // against four warps, three stages and two blocks: 20.9 for 22.9 us (32 rows of 1,024 tokens), 25.5
+  // for 28.7 (a row of 32K).
   static constexpr int n_warps = D <= 128 ? 8 : 4;
   static constexpr int page_bytes = page_size * D * 2;
   static constexpr int stages = D <= 128 ? 256 / D : 2;

@@ -87,7 +87,8 @@ struct Call {
   std::vector<float> k_rows, v_rows;  // out
 };
 
-// Both are rounded, so they differ by one place of the type at most; NaN, where nothing was written, equals NaN.
+// Both are rounded, so they differ by one place of the type at most; NaN, where nothing was written, equals
+// NaN.
 void require_near(Type type, const std::vector<float>& found, const std::vector<float>& expected) {
   REQUIRE(found.size() == expected.size());
   for (size_t i = 0; i < found.size(); ++i) {

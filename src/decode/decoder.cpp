@@ -34,7 +34,8 @@ struct Decoder::Impl {
   Policy policy;
   std::vector<Observer*> observers;
   bool observers_read_query;
-  std::unique_ptr<Engine> engine;
+  gpu_trace::Session* trace;
+  std::unique_ptr<Engine> engine = {};
   std::vector<KeptLists> kept = {};    // [n_layers] where lists serve several steps; otherwise empty
   std::vector<LayerReads> reads = {};  // [n_layers]
 
@@ -158,23 +159,41 @@ struct Decoder::Impl {
 
   // x [n_rows, E], in place.
   void attention_block(int layer, const model::LayerWeights& w, at::Tensor& x) {
-    at::Tensor qkv =
-        linear(rms_norm(x, w.attention_norm, model.description().rms_eps), w.qkv);  // [n_rows, (H + 2 G) d]
-    if (w.qkv_bias.defined()) qkv.add_(w.qkv_bias);
+    at::Tensor qkv;  // [n_rows, (H + 2 G) d]
+    {
+      const gpu_trace::Scope scope(trace, layer, "projection of q, k, v");
+      qkv = linear(rms_norm(x, w.attention_norm, model.description().rms_eps), w.qkv);
+      if (w.qkv_bias.defined()) qkv.add_(w.qkv_bias);
+    }
     const LayerPolicy& layer_policy = policy.layers[layer];
     at::Tensor query;  // before the rotary embedding
     if ((policy.refresh && layer_policy.attend == Attend::all_rank) || observers_read_query)
       query = qkv.narrow(1, 0, int64_t(info().n_heads) * info().head_dim).clone().cpu();
-    const at::Tensor q = engine->append(layer, qkv);
-    if (layer_policy.attend == Attend::all_rank) make_lists(layer, layer_policy, q, query);
+    at::Tensor q, out;  // [n_rows, H d]
+    {
+      const gpu_trace::Scope scope(trace, layer, "append");
+      q = engine->append(layer, qkv);
+    }
+    if (layer_policy.attend == Attend::all_rank) {
+      const gpu_trace::Scope scope(trace, layer, "attention and ranking");
+      make_lists(layer, layer_policy, q, query);
+    }
     const Lists lists = attended_by(layer, layer_policy);
-    const at::Tensor out = engine->attend(layer, q, lists);
+    {
+      const gpu_trace::Scope scope(trace, layer, lists.all() ? "attention" : "sparse attention");
+      out = engine->attend(layer, q, lists);
+    }
     count(layer, layer_policy, lists);
-    if (!observers.empty()) notify(layer, {engine.get(), x, q, query, lists.pages}, lists);
+    if (!observers.empty()) {
+      const gpu_trace::Scope scope(trace, layer, "observers");
+      notify(layer, {engine.get(), x, q, query, lists.pages}, lists);
+    }
+    const gpu_trace::Scope scope(trace, layer, "projection of outputs");
     x.add_(linear(out, w.attention_out));
   }
 
-  void feed_forward_block(const model::LayerWeights& w, at::Tensor& x) const {
+  void feed_forward_block(int layer, const model::LayerWeights& w, at::Tensor& x) const {
+    const gpu_trace::Scope scope(trace, layer, "feed-forward");
     const at::Tensor normed = rms_norm(x, w.feed_norm, model.description().rms_eps).to(w.gate_up.scalar_type());
     const at::Tensor gate_up = at::linear(normed, w.gate_up);  // [n_rows, 2 F]
     const int64_t n_ff = gate_up.size(1) / 2;
@@ -183,10 +202,11 @@ struct Decoder::Impl {
   }
 };
 
-Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::vector<Observer*> observers)
+Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::vector<Observer*> observers,
+                 gpu_trace::Session* trace)
     : impl_(new Impl{model, cache, std::move(policy), observers,
                      std::ranges::any_of(observers, [](const Observer* o) { return o->reads_query(); }),
-                     nullptr}) {
+                     trace}) {
   Impl& d = *impl_;
   if (static_cast<int>(d.policy.layers.size()) != model.info().n_layers)
     throw bad_input("the schedule has {} layers, the model {} has {}", d.policy.layers.size(),
@@ -210,13 +230,18 @@ void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
   const c10::InferenceMode inference;
   Impl& d = *impl_;
   d.take(rows);
-  at::Tensor x = first_layer == 0 ? d.embed() : d.copy_of(hidden);  // [n_rows, E]
-  for (int layer = first_layer; layer < d.info().n_layers; ++layer) {
-    const model::LayerWeights& w = d.model.weights().layers[layer];
-    d.attention_block(layer, w, x);
-    d.feed_forward_block(w, x);
+  try {
+    at::Tensor x = first_layer == 0 ? d.embed() : d.copy_of(hidden);  // [n_rows, E]
+    for (int layer = first_layer; layer < d.info().n_layers; ++layer) {
+      const model::LayerWeights& w = d.model.weights().layers[layer];
+      d.attention_block(layer, w, x);
+      d.feed_forward_block(layer, w, x);
+    }
+    d.hidden = rms_norm(x, d.model.weights().output_norm, d.model.description().rms_eps);
+  } catch (const c10::OutOfMemoryError&) {
+    throw failure("{}: no device memory for a pass of {} positions: use shorter samples (--max-tokens)", d.info().name,
+                  d.n_rows);
   }
-  d.hidden = rms_norm(x, d.model.weights().output_norm, d.model.description().rms_eps);
 }
 
 namespace {
@@ -245,6 +270,7 @@ const int32_t* LayerView::list() const {
 
 Logits Decoder::logits(int first_row, int n_rows) {
   const c10::InferenceMode inference;
+  const gpu_trace::Scope scope(impl_->trace, -1, "logits");
   Logits out;
   out.impl_->values = at::linear(impl_->hidden.narrow(0, first_row, n_rows), impl_->model.weights().output);
   return out;

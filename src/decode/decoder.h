@@ -11,6 +11,7 @@
 #include "decode/kv_cache.h"
 #include "decode/logits.h"
 #include "decode/policy.h"
+#include "gpu_trace/session.h"
 #include "model/model.h"
 
 namespace deltacal::decode {
@@ -62,8 +63,10 @@ struct LayerReads {
 
 class Decoder {
  public:
-  // Both outlive the decoder. `observers` are called in order.
-  Decoder(const model::Model&, KvCache&, Policy, std::vector<Observer*> observers = {});
+  // Both outlive the decoder. `observers` are called in order. On a CUDA device, `trace` gets the work by layer and
+  // phase.
+  Decoder(const model::Model&, KvCache&, Policy, std::vector<Observer*> observers = {},
+          gpu_trace::Session* trace = nullptr);
   ~Decoder();
 
   // Runs the rows through all layers; their logits can then be asked for until the next call.

@@ -337,6 +337,8 @@ void add_generate(CLI::App& app, GenerateOptions& o) {
   c->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   add_sampling(c, o);
   c->add_flag("--stats", o.stats, "tokens a second and pages attended, on stderr");
+  c->add_option("--gpu-trace", o.gpu_trace,
+                "Chrome trace (JSON) of the CUDA device's work by layer and phase, with a table on stderr");
   add_seed(c, o.made);
   c->footer(
       "Example: deltacal generate --model m.gguf --config delta_config.json --prompt 'What is 12 * 13?' "

@@ -10,7 +10,8 @@ namespace deltacal::tools {
 namespace {
 
 void choose(const ModelOptions& o, Inputs& in) {
-  in.device = model::choose_device(o.device);
+  // f32 is the CPU's alone, so `auto` need not look further.
+  in.device = model::choose_device(o.device == "auto" && o.dtype == "f32" ? "cpu" : o.device);
   model::set_threads(o.threads);
   in.dtype = model::choose_dtype(o.dtype, in.device);
 }

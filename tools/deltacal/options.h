@@ -121,6 +121,7 @@ struct ValidateOptions : ModelOptions, DataOptions, Output {
 struct GenerateOptions : ModelOptions, SamplingArguments {
   Provenance made;
   std::string config, prompt, chat = "auto", system;
+  std::string gpu_trace;  // Chrome trace to write; empty: none
   bool stats = false;
 };
 

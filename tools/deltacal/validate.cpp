@@ -195,7 +195,7 @@ int validate(const ValidateOptions& o) {
     side_by_side(in.data.samples.size(), [&](size_t i) {
       const auto& s = in.data.samples[i];
       evaluation.samples[i] = to_evaluated(
-          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {512, o.recall_steps}, advance));
+          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {0, o.recall_steps}, advance));
     });
   }
 

@@ -239,8 +239,8 @@ void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
     }
     d.hidden = rms_norm(x, d.model.weights().output_norm, d.model.description().rms_eps);
   } catch (const c10::OutOfMemoryError&) {
-    throw failure("{}: no device memory for a pass of {} positions: use shorter samples (--max-tokens)", d.info().name,
-                  d.n_rows);
+    throw failure("{}: no device memory for a pass of {} positions: use shorter samples (--max-tokens)",
+                  d.info().name, d.n_rows);
   }
 }
 

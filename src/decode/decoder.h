@@ -63,8 +63,8 @@ struct LayerReads {
 
 class Decoder {
  public:
-  // Both outlive the decoder. `observers` are called in order. On a CUDA device, `trace` gets the work by layer and
-  // phase.
+  // Both outlive the decoder. `observers` are called in order. On a CUDA device, `trace` gets the work by
+  // layer and phase.
   Decoder(const model::Model&, KvCache&, Policy, std::vector<Observer*> observers = {},
           gpu_trace::Session* trace = nullptr);
   ~Decoder();

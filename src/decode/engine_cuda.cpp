@@ -49,8 +49,9 @@ class CudaEngine : public Engine {
       : model_(model), cache_(cache), page_(policy.page_score), position_bias_(policy.position_bias) {
     gpu::current_device();  // throws for one without kernels
     if (!gpu::has_head_dim(info().head_dim))
-      throw bad_input("--device cuda: {}: head dimension {} has no kernel (64, 96, 128 and 256 have): use --device cpu",
-                      info().name, info().head_dim);
+      throw bad_input(
+          "--device cuda: {}: head dimension {} has no kernel (64, 96, 128 and 256 have): use --device cpu",
+          info().name, info().head_dim);
     const std::vector<float> frequency = model::inverse_frequencies(model.description());
     inverse_frequency_ =
         at::from_blob(const_cast<float*>(frequency.data()), {std::ssize(frequency)}, at::kFloat)

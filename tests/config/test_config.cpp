@@ -268,8 +268,7 @@ TEST_CASE("config: those of data/results are read") {
   for (const auto& entry :
        std::filesystem::recursive_directory_iterator(std::string(PROJECT_DATA) + "/results")) {
     const std::string name = entry.path().filename();
-    if (!name.ends_with(".json") || !(name.starts_with("config-") || name.starts_with("refresh-")))
-      continue;
+    if (!name.ends_with(".json") || !(name.starts_with("config-") || name.starts_with("refresh-"))) continue;
     INFO(entry.path());
     CHECK(test::error_of([&] { read(entry.path()); }) == "no error");
     ++n_read;

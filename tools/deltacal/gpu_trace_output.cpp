@@ -27,7 +27,8 @@ void GpuTraceOutput::finish() {
                100.0 * double(phase.busy_ns) / double(std::max<uint64_t>(1, times.busy_ns)));
   fmt::print(stderr, "{:<26} {:>9} {:>10.3f} of {:.3f} ms from the first to the last\n", "all",
              trace.events.size(), 1e-6 * double(times.busy_ns), 1e-6 * double(times.span_ns));
-  if (trace.n_dropped > 0) fmt::print(stderr, "{} records were lost: the table is short of them\n", trace.n_dropped);
+  if (trace.n_dropped > 0)
+    fmt::print(stderr, "{} records were lost: the table is short of them\n", trace.n_dropped);
   fmt::print(stderr, "GPU trace in {}\n", path_);
 }
 

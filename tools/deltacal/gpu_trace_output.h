@@ -11,8 +11,8 @@ namespace deltacal::tools {
 
 class GpuTraceOutput {
  public:
-  // Nothing where `path` is empty. bad_input if the file is there, or the model is not on a CUDA device; Error where
-  // another profiler holds CUPTI.
+  // Nothing where `path` is empty. bad_input if the file is there, or the model is not on a CUDA device;
+  // Error where another profiler holds CUPTI.
   GpuTraceOutput(std::string path, const model::Model&);
   gpu_trace::Session* session() const { return session_.get(); }
   // Writes the file, and the table to stderr.

@@ -126,6 +126,8 @@ struct Decoder::Impl {
       const bool all = prefilled[r] || k >= pages_of_row[r] || (ranks && kept[layer].makes_list(r));
       list_length[r] = all ? -1 : slides ? k : std::min(k, ranked_length[r]);
     }
+    // As a layer that attends to everything, by the same kernel and to the same bits.
+    if (std::ranges::all_of(list_length, [](int32_t n) { return n < 0; })) return {};
     return {slides ? make_window(k) : ranked, list_length};
   }
 
@@ -221,8 +223,8 @@ Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::
 Decoder::~Decoder() = default;
 
 const Policy& Decoder::policy() const { return impl_->policy; }
-int Decoder::replay_chunk() const {
-  return impl_->model.device() == model::Device::cuda ? 2048 : 512;
+model::Device Decoder::device() const {
+  return impl_->model.device();
 }
 std::span<const LayerReads> Decoder::reads() const { return impl_->reads; }
 
@@ -230,18 +232,13 @@ void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
   const c10::InferenceMode inference;
   Impl& d = *impl_;
   d.take(rows);
-  try {
-    at::Tensor x = first_layer == 0 ? d.embed() : d.copy_of(hidden);  // [n_rows, E]
-    for (int layer = first_layer; layer < d.info().n_layers; ++layer) {
-      const model::LayerWeights& w = d.model.weights().layers[layer];
-      d.attention_block(layer, w, x);
-      d.feed_forward_block(layer, w, x);
-    }
-    d.hidden = rms_norm(x, d.model.weights().output_norm, d.model.description().rms_eps);
-  } catch (const c10::OutOfMemoryError&) {
-    throw failure("{}: no device memory for a pass of {} positions: use shorter samples (--max-tokens)",
-                  d.info().name, d.n_rows);
+  at::Tensor x = first_layer == 0 ? d.embed() : d.copy_of(hidden);  // [n_rows, E]
+  for (int layer = first_layer; layer < d.info().n_layers; ++layer) {
+    const model::LayerWeights& w = d.model.weights().layers[layer];
+    d.attention_block(layer, w, x);
+    d.feed_forward_block(layer, w, x);
   }
+  d.hidden = rms_norm(x, d.model.weights().output_norm, d.model.description().rms_eps);
 }
 
 namespace {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "decode/kv_cache.h"
@@ -61,6 +62,9 @@ struct LayerReads {
   long long ranked = 0;    // positions whose keys were scored for them
 };
 
+// Why the decoder cannot run a model on the CUDA device that is there; empty if it can.
+std::string why_not_on_cuda(const ModelInfo&);
+
 class Decoder {
  public:
   // Both outlive the decoder. `observers` are called in order. On a CUDA device, `trace` gets the work by
@@ -77,7 +81,7 @@ class Decoder {
   void forward(const Rows&, int first_layer, const float* hidden);
   Logits logits(int first_row, int n_rows);
   const Policy& policy() const;
-  int replay_chunk() const;  // positions of one forward pass that suit the device
+  model::Device device() const;
   // [n_layers] Since the decoder was made; nothing of layers below `first_layer`, which are not run.
   std::span<const LayerReads> reads() const;
 
@@ -86,12 +90,17 @@ class Decoder {
   std::unique_ptr<Impl> impl_;
 };
 
+// Positions of one forward pass that suit the device.
+constexpr int replay_chunk(model::Device device) {
+  return device == model::Device::cuda ? 2048 : 512;
+}
+
 // Teacher-forced pass over ids[first..end) of sequence 0, in chunks; 0: as suits the device.
 // `after_chunk(first_position, n_rows)` is called after each one, while its logits can be asked for.
 template <class AfterChunk>
 void replay(Decoder& decoder, std::span<const int32_t> ids, int n_prompt_tokens, AfterChunk after_chunk,
             int chunk = 0) {
-  if (chunk == 0) chunk = decoder.replay_chunk();
+  if (chunk == 0) chunk = replay_chunk(decoder.device());
   std::vector<int32_t> position, sequence;
   const int32_t prefilled_to[] = {n_prompt_tokens};
   for (int first = 0; first < static_cast<int>(ids.size()); first += chunk) {

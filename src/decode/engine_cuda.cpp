@@ -47,11 +47,8 @@ class CudaEngine : public Engine {
  public:
   CudaEngine(const model::Model& model, KvCache& cache, const Policy& policy)
       : model_(model), cache_(cache), page_(policy.page_score), position_bias_(policy.position_bias) {
-    gpu::current_device();  // throws for one without kernels
-    if (!gpu::has_head_dim(info().head_dim))
-      throw bad_input(
-          "--device cuda: {}: head dimension {} has no kernel (64, 96, 128 and 256 have): use --device cpu",
-          info().name, info().head_dim);
+    const std::string why = why_not_on_cuda(info());
+    if (!why.empty()) throw bad_input("--device cuda: {}: use --device cpu", why);
     const std::vector<float> frequency = model::inverse_frequencies(model.description());
     inverse_frequency_ =
         at::from_blob(const_cast<float*>(frequency.data()), {std::ssize(frequency)}, at::kFloat)
@@ -101,8 +98,8 @@ class CudaEngine : public Engine {
 
   // Attention to all pages keeps the logits, from which the scores come: attend() finds its output.
   at::Tensor rank(int layer, const LayerPolicy& policy, const at::Tensor& q) override {
+    if (!any_needs_list_) return at::full({of_pass_.n, policy.k_pages}, -1, on_device(at::kInt));
     at::Tensor pages = at::empty({of_pass_.n, policy.k_pages}, on_device(at::kInt));
-    if (!any_needs_list_) return pages;
     if (policy.k_pages == policy.l_pages) {  // the list needs no score
       select(policy, of_pass_.n, ints(needed_length_), nullptr, 1, pages.mutable_data_ptr<int32_t>());
       return pages;
@@ -157,9 +154,12 @@ class CudaEngine : public Engine {
       attend_to_all(layer, q, of_pass_, 0, of_pass_.n, out, nullptr);
       return out;
     }
-    // Rows that attend to all have their outputs already where the layer ranked.
+    // Rows that attend to all have their outputs already where the layer ranked, and get those of a layer
+    // that attends to everything in a prefill.
     std::vector<int32_t> length(rows_.length.begin(), rows_.length.end());
-    const bool known = whole_.layer == layer;
+    const bool any_whole = std::ranges::any_of(lists.length, [](int32_t n) { return n < 0; });
+    if (any_whole && together_ && whole_.layer != layer) whole_ = {layer, prefill(layer, q).out};
+    const bool known = any_whole && whole_.layer == layer;
     for (size_t r = 0; r < length.size(); ++r)
       if (known && lists.length[r] < 0) length[r] = 0;
     at::Tensor out = known ? whole_.out : at::empty_like(q);
@@ -425,6 +425,13 @@ class CudaEngine : public Engine {
 };
 
 }  // namespace
+
+std::string why_not_on_cuda(const ModelInfo& model) {
+  if (!gpu::has_head_dim(model.head_dim))
+    return fmt::format("{}: head dimension {} has no kernel (64, 96, 128 and 256 have)", model.name,
+                       model.head_dim);
+  return gpu::why_no_kernels();
+}
 
 std::unique_ptr<Engine> cuda_engine(const model::Model& model, KvCache& cache, const Policy& policy) {
   return std::make_unique<CudaEngine>(model, cache, policy);

@@ -4,6 +4,10 @@
 
 namespace deltacal::decode {
 
+std::string why_not_on_cuda(const ModelInfo&) {
+  return "this build of deltacal has no CUDA kernels";
+}
+
 std::unique_ptr<Engine> cuda_engine(const model::Model&, KvCache&, const Policy&) {
   throw bad_input("this build of deltacal has no CUDA kernels");
 }

@@ -2,8 +2,10 @@
 
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
@@ -53,6 +55,26 @@ Device choose_device(const std::string& name) {
   if (missing.empty()) return Device::cuda;
   if (name == "cuda") throw bad_input("--device cuda: {}; or use --device cpu", missing);
   return Device::cpu;
+}
+
+int with_clear_errors(const std::function<int()>& work) {
+  const auto first_sentences = [](const c10::Error& e) {
+    const std::string text = e.what_without_backtrace();
+    return text.substr(0, std::min(text.find('\n'), text.find(" If reserved but unallocated")));
+  };
+  constexpr const char* less =
+      "use shorter samples (--max-tokens), fewer at a time (--threads 4), or --device cpu";
+  try {
+    return work();
+  } catch (const c10::OutOfMemoryError& e) {
+    throw failure("{}: {}", first_sentences(e), less);
+  } catch (const c10::Error& e) {
+    const std::string what = first_sentences(e);
+    if (what.find("not enough memory") != std::string::npos ||
+        what.find("can't allocate") != std::string::npos)
+      throw failure("out of memory: {}: {}", what, less);
+    throw failure("LibTorch: {}", what);
+  }
 }
 
 }  // namespace deltacal::model

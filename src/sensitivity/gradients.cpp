@@ -238,7 +238,7 @@ void require_finite(std::span<const float> gradient, size_t row_size, int layer,
     if (!std::isfinite(gradient[i]))
       throw failure(
           "layer {}, step {}: the gradient of the attention output is {}: the model's arithmetic overflowed. "
-          "Try --dtype f32.",
+          "Try --device cpu --dtype f32.",
           layer, steps[i / row_size % steps.size()], gradient[i]);
 }
 

@@ -9,6 +9,7 @@
 
 #include "config/export.h"
 #include "core/error.h"
+#include "model/device.h"
 #include "options.h"
 #include "shell.h"
 
@@ -547,7 +548,7 @@ int command_line(int argc, char** argv) {
       {"run", [&] { return run(run_options); }}};
   try {
     for (const auto& [name, command] : commands)
-      if (app.got_subcommand(name)) return command();
+      if (app.got_subcommand(name)) return model::with_clear_errors(command);
   } catch (const Error& e) {
     std::fprintf(stderr, "deltacal: %s\n", e.what());
     return static_cast<int>(e.status());

@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
-#include "kernels/cuda/paged.h"
+#include "decode/decoder.h"
 
 namespace deltacal::tools {
 namespace {
@@ -16,12 +16,13 @@ void choose(const ModelOptions& o, Inputs& in) {
   in.dtype = model::choose_dtype(o.dtype, in.device);
 }
 
-// `auto` takes the CPU for a model that the kernels of a CUDA device are not for; "cuda" is refused when it
-// is run.
+// `auto` takes the CPU for a model that cannot run on the device.
 void settle_device(const ModelOptions& o, Inputs& in) {
-  const int head_dim = in.header.description.info.head_dim;
-  if (o.device != "auto" || in.device == model::Device::cpu || kernels::cuda::has_head_dim(head_dim)) return;
-  fmt::print(stderr, "head dimension {} has no CUDA kernel\n", head_dim);
+  if (in.device == model::Device::cpu) return;
+  const std::string why = decode::why_not_on_cuda(in.header.description.info);
+  if (why.empty()) return;
+  if (o.device == "cuda") throw bad_input("--device cuda: {}: use --device cpu", why);
+  fmt::print(stderr, "not on the CUDA device: {}\n", why);
   in.device = model::Device::cpu;
   in.dtype = model::choose_dtype(o.dtype);
 }

@@ -194,10 +194,91 @@ TEST_CASE("decoder, CUDA: a window, and lists that hold every page, which change
   config::Schedule all = schedule_of(4);
   for (auto& layer : all.layers)
     if (layer.role != Role::full) layer.k_pages = 64;
-  for (const int chunk : {1, 512})
+  for (const int chunk : {1, 130, 512})  // rows that leave nothing out: the same kernels, the same bits
     CHECK(rms(run_of(cuda_model, delta_policy(all), ids, 0, chunk),
-              run_of(cuda_model, full_policy(4), ids, 0, chunk)) <
-          (chunk == 1 ? 1e-12 : tolerance));  // 512: rows of a list have a kernel of their own
+              run_of(cuda_model, full_policy(4), ids, 0, chunk)) == 0);
+  // A prompt is full attention's to the last bit.
+  for (const int chunk : {130, 512}) {
+    const Run full = run_of(cuda_model, full_policy(4), ids, 64, chunk),
+              sparse = run_of(cuda_model, delta_policy(schedule_of(4)), ids, 64, chunk);
+    for (size_t t = 0; t < 64; ++t) CHECK(full.log_p[t] == sparse.log_p[t]);
+    CHECK(full.log_p[200] != sparse.log_p[200]);
+  }
+}
+
+TEST_CASE("decoder, CUDA: sequences of one batch, prefilled together, do as each by itself") {
+  NEEDS_DEVICE;
+  test::TinyModel options;
+  options.n_layers = 6;
+  const Tiny tiny(options);
+  const model::Model model = tiny.on(model::Device::cuda);
+  const Policy policy = delta_policy(schedule_of(6));
+  const std::vector<std::vector<int32_t>> ids{random_ids(250, options.n_vocab, 7),
+                                              random_ids(190, options.n_vocab, 8),
+                                              random_ids(333, options.n_vocab, 9)};
+  KvCache cache(model, 3, 340);
+  Decoder decoder(model, cache, policy);
+  const int32_t prefilled_to[] = {100, 40, 0};
+  std::map<std::pair<int, int>, std::vector<float>> logits;  // (sequence, position)
+  struct Part {
+    int sequence, first, end;
+  };
+  const auto pass = [&](const std::vector<Part>& parts) {
+    std::vector<int32_t> token, position, sequence;
+    for (const auto& [s, first, end] : parts)
+      for (int t = first; t < end; ++t)
+        token.push_back(ids[size_t(s)][size_t(t)]), position.push_back(t), sequence.push_back(s);
+    decoder.forward({token, position, sequence, prefilled_to});
+    const Logits rows = decoder.logits(0, int(token.size()));
+    for (size_t r = 0; r < token.size(); ++r)
+      logits[{sequence[r], position[r]}].assign(rows.row(int(r)).begin(), rows.row(int(r)).end());
+  };
+  pass({{2, 0, 300}});                  // one sequence, and not the first
+  pass({{0, 0, 120}, {1, 0, 90}});      // two together
+  pass({{1, 90, 180}, {0, 120, 240}});  // in the other order
+  for (int i = 0; i < 10; ++i) pass({{0, 240 + i, 241 + i}, {1, 180 + i, 181 + i}, {2, 300 + i, 301 + i}});
+  for (int s = 0; s < 3; ++s) {
+    const Run alone = run_of(model, policy, ids[size_t(s)], prefilled_to[s], 512);
+    double sum = 0;
+    int n = 0;
+    for (const auto& [at, row] : logits) {
+      if (at.first != s) continue;
+      double total = 0;
+      for (const float x : row) total += std::exp(double(x));
+      for (size_t v = 0; v < row.size(); ++v, ++n)
+        sum += std::pow(row[v] - std::log(total) - alone.log_p[size_t(at.second)][v], 2);
+    }
+    CAPTURE(s);
+    CHECK(n >= 190 * 288);
+    CHECK(std::sqrt(sum / n) < 4 * tolerance);
+  }
+}
+
+TEST_CASE("decoder, CUDA: a pass from a layer on, given its hidden states, is the whole pass") {
+  NEEDS_DEVICE;
+  test::TinyModel options;
+  options.n_layers = 6, options.head_dim = 256, options.n_heads = 2, options.n_kv_heads = 1;
+  const Tiny tiny(options);
+  const model::Model model = tiny.on(model::Device::cuda);
+  const auto ids = random_ids(200, options.n_vocab, 10);
+  struct Keep : Observer {
+    explicit Keep(int n) : n_embd(n) {}
+    void layer(const LayerView& view) override {
+      if (view.layer == 3) hidden.assign(view.hidden(), view.hidden() + size_t(view.n_rows) * size_t(n_embd));
+    }
+    int n_embd;
+    std::vector<float> hidden;
+  } keep(model.description().n_embd);
+  const Policy policy = delta_policy(schedule_of(6));
+  KvCache cache(model, 1, 200), other(model, 1, 200);
+  Decoder whole(model, cache, policy, {&keep}), rest(model, other, policy);
+  std::vector<int32_t> position(200), sequence(200, 0);
+  for (int t = 0; t < 200; ++t) position[size_t(t)] = t;
+  const int32_t prefilled_to[] = {20};
+  whole.forward({ids, position, sequence, prefilled_to});
+  rest.forward({ids, position, sequence, prefilled_to}, 3, keep.hidden.data());
+  const Logits a = whole.logits(0, 200), b = rest.logits(0, 200);
+  for (int r = 0; r < 200; ++r) REQUIRE(std::ranges::equal(a.row(r), b.row(r)));
 }
 
 // Scores and masses of every row of every layer.

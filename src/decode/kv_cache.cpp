@@ -75,6 +75,7 @@ void KvCache::reserve(int sequence, int length) {
   for (; held < pages_for(length); ++held) {
     page_table_[size_t(sequence) * max_pages_ + held] = free_.back();
     free_.pop_back();
+    ++table_version_;
   }
 }
 

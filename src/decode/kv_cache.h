@@ -28,6 +28,8 @@ class KvCache {
   void* keys(int layer) { return keys_[layer].get(); }
   void* values(int layer) { return values_[layer].get(); }
   std::span<const int32_t> page_table() const { return page_table_; }  // [n_sequences, max_pages]
+  long long table_version() const { return table_version_; }           // changes when page_table() does
+  int n_sequences() const { return static_cast<int>(pages_held_.size()); }
   int n_pages() const { return n_pages_; }
   int max_pages() const { return max_pages_; }  // of one sequence
   int max_positions() const { return max_positions_; }
@@ -41,6 +43,7 @@ class KvCache {
   bool on_device_;
   std::vector<Memory> keys_, values_;   // [n_layers] of [n_pages, n_kv_heads, head_dim x page_size]
   std::vector<int32_t> page_table_;     // [n_sequences, max_pages]
+  long long table_version_ = 0;
   std::vector<int> pages_held_;         // [n_sequences]
   std::vector<int32_t> free_;           // physical pages nobody holds, the next one last
 };

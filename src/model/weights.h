@@ -23,6 +23,11 @@ struct Weights {
   std::vector<LayerWeights> layers; // [N]
   at::Tensor output_norm;           // [E]
   at::Tensor output;                // [V, E] f32 (logits in bf16 would drown a small KL); `embedding` itself where tied
+  // The same in bf16, for decoding steps, which read all of it each time: made when first asked for.
+  const at::Tensor& output_16() const;
+
+ private:
+  mutable at::Tensor output_16_;
 };
 
 }  // namespace deltacal::model

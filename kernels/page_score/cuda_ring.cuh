@@ -76,7 +76,7 @@ class Ring {
     if (lane == 0) arrive_expecting(barriers_ + s * 8, bytes * p.n_kv_heads);
     __syncwarp();
     for (int g = lane; bytes > 0 && g < p.n_kv_heads; g += 32)
-      copy_bulk_once(to + g * tile_pages * record, from + size_t(g) * head_bytes, bytes, barriers_ + s * 8);
+      copy_bulk(to + g * tile_pages * record, from + size_t(g) * head_bytes, bytes, barriers_ + s * 8);
 #else
     for (int g = 0; g < p.n_kv_heads; ++g)
       for (int i = lane * 16; i < bytes; i += 32 * 16)

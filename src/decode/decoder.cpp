@@ -84,9 +84,9 @@ struct Decoder::Impl {
     return at::linear(x.to(weight.scalar_type()), weight).to(at::kFloat);
   }
 
-  // The lists in force in each row. Where any row of the pass makes a list all are ranked: one sequence at a time, a
-  // step that makes none ranks nothing. query [n_rows, H, d] f32 in host memory, before the rotary embedding, where
-  // the signal needs it.
+  // The lists in force in each row. Where any row of the pass makes a list all are ranked: one sequence at a
+  // time, a step that makes none ranks nothing. query [n_rows, H, d] f32 in host memory, before the rotary
+  // embedding, where the signal needs it.
   void make_lists(int layer, const LayerPolicy& layer_policy, const at::Tensor& q, const at::Tensor& query) {
     const int k = layer_policy.k_pages;
     ranked_length.resize(n_rows);
@@ -98,7 +98,8 @@ struct Decoder::Impl {
     const float* queries = query.defined() ? query.const_data_ptr<float>() : nullptr;
     at::Tensor lists = kept[layer].plan(rows, queries) ? engine->rank(layer, layer_policy, q).cpu()
                                                        : at::empty({n_rows, k}, at::kInt);
-    kept[layer].fill(rows, queries, {lists.mutable_data_ptr<int32_t>(), size_t(lists.numel())}, ranked_length);
+    kept[layer].fill(rows, queries, {lists.mutable_data_ptr<int32_t>(), size_t(lists.numel())},
+                     ranked_length);
     ranked = lists.to(device());
   }
 
@@ -115,7 +116,8 @@ struct Decoder::Impl {
   }
 
   Lists attended_by(int layer, const LayerPolicy& layer_policy) {
-    const bool ranks = layer_policy.attend == Attend::all_rank, slides = layer_policy.attend == Attend::window;
+    const bool ranks = layer_policy.attend == Attend::all_rank,
+               slides = layer_policy.attend == Attend::window;
     if (layer_policy.attend == Attend::all || (ranks && kept.empty())) return {};
     list_length.resize(n_rows);
     const int k = layer_policy.k_pages;
@@ -156,7 +158,8 @@ struct Decoder::Impl {
 
   // x [n_rows, E], in place.
   void attention_block(int layer, const model::LayerWeights& w, at::Tensor& x) {
-    at::Tensor qkv = linear(rms_norm(x, w.attention_norm, model.description().rms_eps), w.qkv);  // [n_rows, (H + 2 G) d]
+    at::Tensor qkv =
+        linear(rms_norm(x, w.attention_norm, model.description().rms_eps), w.qkv);  // [n_rows, (H + 2 G) d]
     if (w.qkv_bias.defined()) qkv.add_(w.qkv_bias);
     const LayerPolicy& layer_policy = policy.layers[layer];
     at::Tensor query;  // before the rotary embedding
@@ -182,11 +185,12 @@ struct Decoder::Impl {
 
 Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::vector<Observer*> observers)
     : impl_(new Impl{model, cache, std::move(policy), observers,
-                     std::ranges::any_of(observers, [](const Observer* o) { return o->reads_query(); }), nullptr}) {
+                     std::ranges::any_of(observers, [](const Observer* o) { return o->reads_query(); }),
+                     nullptr}) {
   Impl& d = *impl_;
   if (static_cast<int>(d.policy.layers.size()) != model.info().n_layers)
-    throw bad_input("the schedule has {} layers, the model {} has {}", d.policy.layers.size(), model.info().name,
-                    model.info().n_layers);
+    throw bad_input("the schedule has {} layers, the model {} has {}", d.policy.layers.size(),
+                    model.info().name, model.info().n_layers);
   d.engine = engine_for(model, cache, d.policy);
   d.reads.resize(d.policy.layers.size());
   if (d.policy.keeps_lists())
@@ -197,7 +201,9 @@ Decoder::Decoder(const model::Model& model, KvCache& cache, Policy policy, std::
 Decoder::~Decoder() = default;
 
 const Policy& Decoder::policy() const { return impl_->policy; }
-int Decoder::replay_chunk() const { return impl_->model.device() == model::Device::cuda ? 2048 : 512; }
+int Decoder::replay_chunk() const {
+  return impl_->model.device() == model::Device::cuda ? 2048 : 512;
+}
 std::span<const LayerReads> Decoder::reads() const { return impl_->reads; }
 
 void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
@@ -224,12 +230,18 @@ const T* host_copy(const at::Tensor& t, at::Tensor& copy, at::ScalarType type) {
 
 }  // namespace
 
-const float* LayerView::hidden() const { return host_copy<float>(tensors->hidden, tensors->host_hidden, at::kFloat); }
-const float* LayerView::q() const { return host_copy<float>(tensors->q, tensors->host_q, at::kFloat); }
+const float* LayerView::hidden() const {
+  return host_copy<float>(tensors->hidden, tensors->host_hidden, at::kFloat);
+}
+const float* LayerView::q() const {
+  return host_copy<float>(tensors->q, tensors->host_q, at::kFloat);
+}
 const float* LayerView::query() const {
   return tensors->query.defined() ? tensors->query.const_data_ptr<float>() : nullptr;
 }
-const int32_t* LayerView::list() const { return host_copy<int32_t>(tensors->list, tensors->host_list, at::kInt); }
+const int32_t* LayerView::list() const {
+  return host_copy<int32_t>(tensors->list, tensors->host_list, at::kInt);
+}
 
 Logits Decoder::logits(int first_row, int n_rows) {
   const c10::InferenceMode inference;

@@ -1,5 +1,6 @@
-// The transformer under an attention policy, for any rows: prefill and replay (many positions of one sequence),
-// decoding (one position of each sequence). Linear layers by LibTorch, attention by kernels/, on the model's device.
+// The transformer under an attention policy, for any rows: prefill and replay (many positions of one
+// sequence), decoding (one position of each sequence). Linear layers by LibTorch, attention by kernels/, on
+// the model's device.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -25,23 +26,23 @@ struct Rows {
 
 struct LayerTensors;
 
-// What an observer sees of one layer, after keys and values of the rows were appended and before the output projection.
-// What hidden(), q(), query() and list() point to is in host memory and stays during the call: on a CUDA device they
-// copy, when first asked.
+// What an observer sees of one layer, after keys and values of the rows were appended and before the output
+// projection. What hidden(), q(), query() and list() point to is in host memory and stays during the call: on
+// a CUDA device they copy, when first asked.
 struct LayerView {
   int layer = 0, n_rows = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0;
   std::span<const int32_t> position;  // [n_rows]
   std::span<const int32_t> sequence;  // [n_rows]
-  // Pages attended by each row of a sparse layer, or of a Δ-layer that keeps its lists; -1: all. Empty in layers that
-  // attend to everything.
+  // Pages attended by each row of a sparse layer, or of a Δ-layer that keeps its lists; -1: all. Empty in
+  // layers that attend to everything.
   std::span<const int32_t> list_length;  // [n_rows]
   int list_stride = 0;
   const LayerTensors* tensors = nullptr;
 
-  const float* hidden() const;   // [n_rows, n_embd] what the layer was given
-  const float* q() const;        // [n_rows, n_heads, head_dim] after rotary embedding
-  const float* query() const;    // the same before it; null unless some observer reads_query()
-  const int32_t* list() const;   // [n_rows, list_stride]; null in layers that attend to everything
+  const float* hidden() const;  // [n_rows, n_embd] what the layer was given
+  const float* q() const;       // [n_rows, n_heads, head_dim] after rotary embedding
+  const float* query() const;   // the same before it; null unless some observer reads_query()
+  const int32_t* list() const;  // [n_rows, list_stride]; null in layers that attend to everything
 };
 
 // Watches a decode and changes nothing: the logits with and without it are the same bits.
@@ -67,8 +68,9 @@ class Decoder {
 
   // Runs the rows through all layers; their logits can then be asked for until the next call.
   void forward(const Rows& rows) { forward(rows, 0, nullptr); }
-  // The same from layer `first_layer` on, given what that layer gets: hidden [n_rows, n_embd], as LayerView::hidden()
-  // shows it. The cache needs nothing of the layers below; no layer may use a list made there.
+  // The same from layer `first_layer` on, given what that layer gets: hidden [n_rows, n_embd], as
+  // LayerView::hidden() shows it. The cache needs nothing of the layers below; no layer may use a list made
+  // there.
   void forward(const Rows&, int first_layer, const float* hidden);
   Logits logits(int first_row, int n_rows);
   const Policy& policy() const;
@@ -81,8 +83,8 @@ class Decoder {
   std::unique_ptr<Impl> impl_;
 };
 
-// Teacher-forced pass over ids[first..end) of sequence 0, in chunks; 0: as suits the device. `after_chunk(first_position, n_rows)` is called
-// after each one, while its logits can be asked for.
+// Teacher-forced pass over ids[first..end) of sequence 0, in chunks; 0: as suits the device.
+// `after_chunk(first_position, n_rows)` is called after each one, while its logits can be asked for.
 template <class AfterChunk>
 void replay(Decoder& decoder, std::span<const int32_t> ids, int n_prompt_tokens, AfterChunk after_chunk,
             int chunk = 0) {

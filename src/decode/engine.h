@@ -1,8 +1,8 @@
-// What the decoder leaves to a device: the paged cache, attention over it and the ranking of its pages. Everything
-// between is LibTorch's, on either device. Included only by src/decode/*.cpp.
+// What the decoder leaves to a device: the paged cache, attention over it and the ranking of its pages.
+// Everything between is LibTorch's, on either device. Included only by src/decode/*.cpp.
 //
-// N layers, H query heads, G key/value heads, d head dimension. Tensors lie in the device's memory, queries and outputs
-// in its type: f32 on the CPU, the cache's on a CUDA device.
+// N layers, H query heads, G key/value heads, d head dimension. Tensors lie in the device's memory, queries
+// and outputs in its type: f32 on the CPU, the cache's on a CUDA device.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -36,8 +36,8 @@ class Engine {
 
   // What is given stays as it is until the next pass begins.
   virtual void begin(const PassRows&) = 0;
-  // Rotates queries and keys and appends keys and values. qkv [n_rows, (H + 2 G) d], bias included; q rotated,
-  // [n_rows, H d].
+  // Rotates queries and keys and appends keys and values. qkv [n_rows, (H + 2 G) d], bias included; q
+  // rotated, [n_rows, H d].
   virtual at::Tensor append(int layer, const at::Tensor& qkv) = 0;
   // The ranked list of every row that needs one, [n_rows, K] int32; -1 past the pages it sees.
   virtual at::Tensor rank(int layer, const LayerPolicy&, const at::Tensor& q) = 0;

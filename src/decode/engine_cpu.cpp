@@ -13,7 +13,9 @@
 namespace deltacal::decode {
 namespace {
 
-float* data(at::Tensor& t) { return t.mutable_data_ptr<float>(); }
+float* data(at::Tensor& t) {
+  return t.mutable_data_ptr<float>();
+}
 
 class CpuEngine : public Engine {
  public:
@@ -95,8 +97,8 @@ class CpuEngine : public Engine {
     return out;
   }
 
-  void score(int layer, const at::Tensor& q, std::span<const int32_t> length, std::span<const int32_t> sequence,
-             bool group_mass, PageScore page, ScoredRows& out) override {
+  void score(int layer, const at::Tensor& q, std::span<const int32_t> length,
+             std::span<const int32_t> sequence, bool group_mass, PageScore page, ScoredRows& out) override {
     const size_t n = length.size();
     out.n_pages = pages_for(*std::ranges::max_element(length));
     out.mass.resize(n * size_t(out.n_pages));

@@ -21,13 +21,21 @@ using Rows = std::span<const int32_t>;
 constexpr int rows_of_prefill = 64;  // of one sequence, from which on they are attended together
 constexpr size_t logit_bytes_most = size_t{1} << 29;  // of a Δ-layer's logits at one time
 
-at::TensorOptions on_device(at::ScalarType type) { return at::TensorOptions(type).device(at::kCUDA); }
+at::TensorOptions on_device(at::ScalarType type) {
+  return at::TensorOptions(type).device(at::kCUDA);
+}
 at::Tensor upload(Rows numbers) {
   return at::from_blob(const_cast<int32_t*>(numbers.data()), {std::ssize(numbers)}, at::kInt).to(at::kCUDA);
 }
-const int32_t* ints(const at::Tensor& t) { return t.const_data_ptr<int32_t>(); }
-float* floats(at::Tensor& t) { return t.mutable_data_ptr<float>(); }
-int32_t longest(Rows length) { return *std::ranges::max_element(length); }
+const int32_t* ints(const at::Tensor& t) {
+  return t.const_data_ptr<int32_t>();
+}
+float* floats(at::Tensor& t) {
+  return t.mutable_data_ptr<float>();
+}
+int32_t longest(Rows length) {
+  return *std::ranges::max_element(length);
+}
 
 // Rows in the device's memory, as kernels take them.
 struct DeviceRows {
@@ -149,7 +157,8 @@ class CudaEngine : public Engine {
     const int n_pages = pages_for(longest(length));
     const auto made = [](std::vector<int64_t> shape) { return at::empty(shape, on_device(at::kFloat)); };
     at::Tensor score = made({rows.n, n_pages}), mass = made({rows.n, n_pages}),
-               of_groups = made({group_mass ? rows.n : 0, info().n_kv_heads, n_pages}), unused = at::empty_like(q);
+               of_groups = made({group_mass ? rows.n : 0, info().n_kv_heads, n_pages}),
+               unused = at::empty_like(q);
     for_blocks(rows.n, n_pages, [&](int first, int n) {
       const Logits logits(*this, n, n_pages);
       attend_to_all(layer, q, rows, first, n, unused, &logits);
@@ -185,7 +194,8 @@ class CudaEngine : public Engine {
     const at::Tensor gradient = host(rows.gradient, {rows.n_gradients, n, row_size}).to(at::kCUDA);
     at::Tensor out = at::empty_like(q), lse = at::empty({n, info().n_heads}, on_device(at::kFloat)),
                mass = at::empty({n, info().n_heads, rows.out_pages}, on_device(at::kFloat)),
-               value = at::empty({rows.n_gradients, n, info().n_heads, rows.out_pages}, on_device(at::kFloat));
+               value =
+                   at::empty({rows.n_gradients, n, info().n_heads, rows.out_pages}, on_device(at::kFloat));
     gpu::paged_attention::Params attended = attention(layer, q, of, 0, n, out);
     attended.lse = floats(lse);
     gpu::paged_attention::run(attended, {});
@@ -232,12 +242,13 @@ class CudaEngine : public Engine {
                                .options(on_device(at::kBFloat16))
                                .target_device(page_table_.device())
                                .make_tensor();
-    const at::Tensor pages = all.index_select(
-        0, page_table_.narrow(0, int64_t(sequence) * cache_.max_pages(), n_pages));  // [n_pages, G, 16, chunks, 8]
-    std::vector<int64_t> place;  // of each chunk, [16, chunks]
+    const at::Tensor pages = all.index_select(0, page_table_.narrow(0, int64_t(sequence) * cache_.max_pages(),
+                                                                    n_pages));  // [n_pages, G, 16, chunks, 8]
+    std::vector<int64_t> place;                                                 // of each chunk, [16, chunks]
     for (int token = 0; token < page_size; ++token)
       for (int chunk = 0; chunk < chunks; ++chunk) place.push_back(chunk ^ gpu::swizzle(int(d), token));
-    const at::Tensor at = at::from_blob(place.data(), {1, 1, page_size, chunks, 1}, at::kLong).to(pages.device());
+    const at::Tensor at =
+        at::from_blob(place.data(), {1, 1, page_size, chunks, 1}, at::kLong).to(pages.device());
     return pages.gather(3, at.expand(pages.sizes()))
         .permute({0, 2, 1, 3, 4})
         .reshape({n_pages * page_size, G, d})
@@ -248,18 +259,20 @@ class CudaEngine : public Engine {
     at::Tensor out;  // [n_rows, H d]
     at::Tensor lse;  // [n_rows, H] natural log
   };
-  // Attention of a pass's rows, consecutive positions of one sequence, to all keys they see, by LibTorch's kernel for
-  // prefill: it reads a key once for many rows.
+  // Attention of a pass's rows, consecutive positions of one sequence, to all keys they see, by LibTorch's
+  // kernel for prefill: it reads a key once for many rows.
   Prefilled prefill(int layer, const at::Tensor& q) {
     const int n_keys = longest(rows_.length), sequence = rows_.sequence[0];
     const int64_t H = info().n_heads, d = info().head_dim;
     prefix_ = {layer, contiguous(cache_.keys(layer), sequence, n_keys),
                contiguous(cache_.values(layer), sequence, n_keys)};
-    const auto as_heads = [](const at::Tensor& rows) { return rows.unsqueeze(0).transpose(1, 2); };  // [1, heads, n, d]
+    const auto as_heads = [](const at::Tensor& rows) {
+      return rows.unsqueeze(0).transpose(1, 2);
+    };  // [1, heads, n, d]
     // Causal from the last key back: row r sees the first n_keys - n_rows + r + 1.
-    const auto done = at::_scaled_dot_product_flash_attention(as_heads(q.view({of_pass_.n, H, d})),
-                                                              as_heads(prefix_.keys), as_heads(prefix_.values), 0.0,
-                                                              /*is_causal=*/true, false, double(scale()));
+    const auto done = at::_scaled_dot_product_flash_attention(
+        as_heads(q.view({of_pass_.n, H, d})), as_heads(prefix_.keys), as_heads(prefix_.values), 0.0,
+        /*is_causal=*/true, false, double(scale()));
     return {std::get<0>(done).squeeze(0).transpose(0, 1).reshape({of_pass_.n, H * d}),
             std::get<1>(done).squeeze(0).transpose(0, 1).contiguous()};
   }
@@ -270,7 +283,8 @@ class CudaEngine : public Engine {
     gpu::PageLogits at;
     Logits(const CudaEngine& engine, int n, int n_pages) {
       const ModelInfo& m = engine.info();
-      records = at::empty({int64_t(gpu::records_bytes(n, m.n_heads, m.n_kv_heads, n_pages))}, on_device(at::kByte));
+      records =
+          at::empty({int64_t(gpu::records_bytes(n, m.n_heads, m.n_kv_heads, n_pages))}, on_device(at::kByte));
       lse2 = at::empty({n, m.n_heads}, on_device(at::kFloat));
       at = {n_pages, records.mutable_data_ptr(), floats(lse2)};
     }
@@ -295,8 +309,8 @@ class CudaEngine : public Engine {
   }
 
   // Rows first.. of `rows`, their queries and outputs; attention to all.
-  gpu::paged_attention::Params attention(int layer, const at::Tensor& q, const DeviceRows& rows, int first, int n,
-                                         at::Tensor& out) {
+  gpu::paged_attention::Params attention(int layer, const at::Tensor& q, const DeviceRows& rows, int first,
+                                         int n, at::Tensor& out) {
     const int64_t row_size = int64_t(info().n_heads) * info().head_dim;
     gpu::paged_attention::Params p;
     p.n_rows = n;
@@ -311,14 +325,15 @@ class CudaEngine : public Engine {
     return p;
   }
 
-  void attend_to_all(int layer, const at::Tensor& q, const DeviceRows& rows, int first, int n, at::Tensor& out,
-                     const Logits* logits) {
+  void attend_to_all(int layer, const at::Tensor& q, const DeviceRows& rows, int first, int n,
+                     at::Tensor& out, const Logits* logits) {
     gpu::paged_attention::Params p = attention(layer, q, rows, first, n, out);
     if (logits) p.logits = logits->at;
     gpu::paged_attention::run(p, {});
   }
 
-  gpu::page_score::Params scores_of(const Logits& logits, int n, const int32_t* length, PageScore page) const {
+  gpu::page_score::Params scores_of(const Logits& logits, int n, const int32_t* length,
+                                    PageScore page) const {
     gpu::page_score::Params p;
     p.n_rows = n;
     p.n_heads = info().n_heads;
@@ -345,8 +360,10 @@ class CudaEngine : public Engine {
 
   // Zero when it is made; every call leaves it so.
   void* workspace(int n_rows, const gpu::PagedKv& kv) {
-    const auto bytes = static_cast<int64_t>(gpu::paged_attention::workspace_bytes(n_rows, info().n_heads, kv));
-    if (!workspace_.defined() || workspace_.numel() < bytes) workspace_ = at::zeros({bytes}, on_device(at::kByte));
+    const auto bytes =
+        static_cast<int64_t>(gpu::paged_attention::workspace_bytes(n_rows, info().n_heads, kv));
+    if (!workspace_.defined() || workspace_.numel() < bytes)
+      workspace_ = at::zeros({bytes}, on_device(at::kByte));
     return workspace_.mutable_data_ptr();
   }
 
@@ -365,9 +382,9 @@ class CudaEngine : public Engine {
   at::Tensor position_;       // [n_rows]
   at::Tensor needed_length_;  // [n_rows] 0 where the row needs no list
   bool any_needs_list_ = false;
-  at::Tensor page_table_;     // [n_sequences, max_pages]
-  at::Tensor workspace_;      // bytes
-  Whole whole_{-1, {}};  // by the layer that ranked last
+  at::Tensor page_table_;  // [n_sequences, max_pages]
+  at::Tensor workspace_;   // bytes
+  Whole whole_{-1, {}};    // by the layer that ranked last
   struct Prefix {
     int layer;
     at::Tensor keys, values;  // [n_keys, G, d] of the pass's sequence

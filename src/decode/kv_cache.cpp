@@ -19,8 +19,8 @@ size_t element_bytes(kernels::KvType type) {
 }
 constexpr size_t huge_page = size_t{2} << 20;
 
-// Huge pages: a sparse list jumps through the cache, and small pages would cost a page walk for each jump. Null where
-// there is no room.
+// Huge pages: a sparse list jumps through the cache, and small pages would cost a page walk for each jump.
+// Null where there is no room.
 std::shared_ptr<void> host_memory(size_t bytes) {
   const size_t alignment = bytes < huge_page ? 64 : huge_page;
   const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
@@ -60,7 +60,8 @@ KvCache::KvCache(const model::Model& model, int n_sequences, int max_positions)
       arrays->push_back(on_device_ ? device_memory(bytes) : host_memory(bytes));
       if (!arrays->back())
         throw failure("no {} for a KV cache of {} positions ({:.1f} GB): use fewer with --max-tokens",
-                      on_device_ ? "device memory" : "memory", max_positions, 2e-9 * static_cast<double>(bytes) * n_layers_);
+                      on_device_ ? "device memory" : "memory", max_positions,
+                      2e-9 * static_cast<double>(bytes) * n_layers_);
     }
   page_table_.assign(size_t(n_sequences) * max_pages_, -1);
   pages_held_.assign(n_sequences, 0);

@@ -1,5 +1,5 @@
-// Paged KV cache: a pool of pages of 16 positions, shared by all layers and sequences, in the memory of the model's
-// device. The whole cache stays there under every policy; DELTA changes what is read.
+// Paged KV cache: a pool of pages of 16 positions, shared by all layers and sequences, in the memory of the
+// model's device. The whole cache stays there under every policy; DELTA changes what is read.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -14,8 +14,9 @@ namespace deltacal::decode {
 
 class KvCache {
  public:
-  // Room for `n_sequences` sequences of `max_positions` positions each, in the model's dtype. In host memory, pages
-  // are committed by the operating system when they are first written. Throws failure when the memory cannot be had.
+  // Room for `n_sequences` sequences of `max_positions` positions each, in the model's dtype. In host memory,
+  // pages are committed by the operating system when they are first written. Throws failure when the memory
+  // cannot be had.
   KvCache(const model::Model&, int n_sequences, int max_positions);
 
   // Makes positions 0..length-1 of a sequence addressable; bad_input beyond max_positions.

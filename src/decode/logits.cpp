@@ -20,9 +20,9 @@ std::span<const float> Logits::row(int r) const {
 std::vector<float> nll_of(const Logits& logits, std::span<const int32_t> target) {
   const c10::InferenceMode inference;
   const at::Tensor values = logits.impl_->values.narrow(0, 0, int64_t(target.size()));  // [n_rows, V]
-  const at::Tensor ids =
-      at::from_blob(const_cast<int32_t*>(target.data()), {int64_t(target.size()), 1}, at::TensorOptions(at::kInt))
-          .to(values.device(), at::kLong);
+  const at::Tensor ids = at::from_blob(const_cast<int32_t*>(target.data()), {int64_t(target.size()), 1},
+                                       at::TensorOptions(at::kInt))
+                             .to(values.device(), at::kLong);
   const at::Tensor nll = (at::logsumexp(values, 1) - at::gather(values, 1, ids).squeeze(1)).cpu();
   return {nll.const_data_ptr<float>(), nll.const_data_ptr<float>() + nll.numel()};
 }

@@ -7,11 +7,13 @@
 
 namespace deltacal::decode {
 
-void score_rows(const LayerView& view, std::span<const int> rows, bool group_mass, ScoredRows& out, PageScore page) {
+void score_rows(const LayerView& view, std::span<const int> rows, bool group_mass, ScoredRows& out,
+                PageScore page) {
   const c10::InferenceMode inference;
   const at::Tensor& q = view.tensors->q;  // [n_rows, H d]
   const at::Tensor index =
-      at::from_blob(const_cast<int*>(rows.data()), {std::ssize(rows)}, at::TensorOptions(at::kInt)).to(q.device());
+      at::from_blob(const_cast<int*>(rows.data()), {std::ssize(rows)}, at::TensorOptions(at::kInt))
+          .to(q.device());
   std::vector<int32_t> length, sequence;  // [n]
   for (const int row : rows) {
     length.push_back(view.position[row] + 1);
@@ -20,11 +22,13 @@ void score_rows(const LayerView& view, std::span<const int> rows, bool group_mas
   view.tensors->engine->score(view.layer, q.index_select(0, index), length, sequence, group_mass, page, out);
 }
 
-void score_query(const LayerView& view, const float* q, int position, int sequence, ScoredRows& out, PageScore page) {
+void score_query(const LayerView& view, const float* q, int position, int sequence, ScoredRows& out,
+                 PageScore page) {
   const c10::InferenceMode inference;
   const at::Tensor& like = view.tensors->q;
   const at::Tensor row =
-      at::from_blob(const_cast<float*>(q), {1, like.size(1)}, at::TensorOptions(at::kFloat)).to(like.options());
+      at::from_blob(const_cast<float*>(q), {1, like.size(1)}, at::TensorOptions(at::kFloat))
+          .to(like.options());
   const int32_t length = position + 1, of = sequence;
   view.tensors->engine->score(view.layer, row, {&length, 1}, {&of, 1}, false, page, out);
 }

@@ -39,6 +39,7 @@ void value_rows(const model::Model&, KvCache&, int layer, const ValueRows&);
 void score_rows(const LayerView&, std::span<const int> rows, bool group_mass, ScoredRows& out,
                 PageScore page = PageScore::sum);
 // The same of a query [n_heads, head_dim] of the layer, in host memory, at `position` of `sequence`.
-void score_query(const LayerView&, const float* q, int position, int sequence, ScoredRows& out, PageScore page);
+void score_query(const LayerView&, const float* q, int position, int sequence, ScoredRows& out,
+                 PageScore page);
 
 }  // namespace deltacal::decode

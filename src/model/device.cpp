@@ -14,8 +14,8 @@ namespace {
 
 // Why no CUDA device can be used; empty where one can.
 //
-// LibTorch's CUDA part is not linked: the program starts on machines without any of it. It is loaded from beside the
-// libtorch_cpu that is in use, and adds itself to the operators.
+// LibTorch's CUDA part is not linked: the program starts on machines without any of it. It is loaded from
+// beside the libtorch_cpu that is in use, and adds itself to the operators.
 std::string load_cuda() {
 #ifndef DELTACAL_HAS_CUDA
   return "this build of deltacal has no CUDA kernels: build it where nvcc is found";
@@ -29,17 +29,22 @@ std::string load_cuda() {
   const auto path = std::filesystem::path(here.dli_fname).parent_path() / "libtorch_cuda.so";
   if (!::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) {
     const char* why = ::dlerror();
-    return fmt::format("LibTorch's CUDA libraries cannot be loaded ({}): run with a PyTorch 2.11 that has CUDA, its "
-                       "torch/lib in LD_LIBRARY_PATH", why ? why : path.string());
+    return fmt::format(
+        "LibTorch's CUDA libraries cannot be loaded ({}): run with a PyTorch 2.11 that has CUDA, its "
+        "torch/lib in LD_LIBRARY_PATH",
+        why ? why : path.string());
   }
-  if (!at::globalContext().hasCUDA()) return "no CUDA device was found: none is present, or its driver does not answer";
+  if (!at::globalContext().hasCUDA())
+    return "no CUDA device was found: none is present, or its driver does not answer";
   return "";
 #endif
 }
 
 }  // namespace
 
-std::string name_of(Device device) { return device == Device::cuda ? "cuda" : "cpu"; }
+std::string name_of(Device device) {
+  return device == Device::cuda ? "cuda" : "cpu";
+}
 
 Device choose_device(const std::string& name) {
   if (name == "cpu") return Device::cpu;

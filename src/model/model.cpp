@@ -67,7 +67,8 @@ bool cpu_multiplies_bf16() { return __builtin_cpu_supports("avx512bf16"); }
 Dtype choose_dtype(const std::string& name, Device device) {
   if (device == Device::cuda) {
     if (name == "auto" || name == "bf16") return Dtype::bf16;
-    if (name == "f32") throw bad_input("--dtype f32: there are no CUDA kernels for it; use bf16, or --device cpu");
+    if (name == "f32")
+      throw bad_input("--dtype f32: there are no CUDA kernels for it; use bf16, or --device cpu");
   }
   if (name == "f32") return Dtype::f32;
   if (name == "auto") return cpu_multiplies_bf16() ? Dtype::bf16 : Dtype::f32;
@@ -144,7 +145,8 @@ void Model::move_to_cuda() {
     Weights& w = *weights_;
     move(w.embedding), move(w.output_norm);
     for (LayerWeights& l : w.layers)
-      for (at::Tensor* t : {&l.attention_norm, &l.qkv, &l.qkv_bias, &l.attention_out, &l.feed_norm, &l.gate_up, &l.down})
+      for (at::Tensor* t :
+           {&l.attention_norm, &l.qkv, &l.qkv_bias, &l.attention_out, &l.feed_norm, &l.gate_up, &l.down})
         move(*t);
     if (description_.tied_output) w.output = w.embedding;
     move(w.output);

@@ -14,8 +14,8 @@ struct Weights;
 // Arithmetic of the linear layers and of the KV cache; everything else is f32.
 enum class Dtype { f32, bf16 };
 
-// "auto" (bf16 on a CUDA device and where the CPU multiplies bf16, else f32), "f32", "bf16"; bad_input for another name,
-// for bf16 on a CPU without AVX-512, and for f32 on a CUDA device.
+// "auto" (bf16 on a CUDA device and where the CPU multiplies bf16, else f32), "f32", "bf16"; bad_input for
+// another name, for bf16 on a CPU without AVX-512, and for f32 on a CUDA device.
 Dtype choose_dtype(const std::string& name, Device device = Device::cpu);
 std::string name_of(Dtype);
 

@@ -74,7 +74,8 @@ class Backward {
     const Qkv qkv = qkv_of(layer, true);
     const at::Tensor o = attention(qkv);  // [T, H d]
     Tensors of_output(n_), of_input(n_);
-    for (int i = 0; i < n_; ++i) of_output[i] = at::empty_like(o), of_input[i] = at::empty({T_, d_.n_embd}, at::device(device_));
+    for (int i = 0; i < n_; ++i)
+      of_output[i] = at::empty_like(o), of_input[i] = at::empty({T_, d_.n_embd}, at::device(device_));
     for (int64_t first = 0; first < T_; first += chunk_rows) {
       const int64_t rows = std::min(chunk_rows, T_ - first);
       const at::Tensor x = leaf(input(layer, first, rows)), part = leaf(o.narrow(0, first, rows));
@@ -215,7 +216,9 @@ class Backward {
     }
     for (int i = 0; i < n_; ++i) {
       const at::Tensor sum = -log_p.narrow(0, 0, rows).gather(1, labels.narrow(1, i, 1)).sum();
-      gradient_[i].narrow(0, first, x.size(0)).copy_(gradient_of({sum}, {x}, {at::ones({}, at::device(device_))})[0]);
+      gradient_[i]
+          .narrow(0, first, x.size(0))
+          .copy_(gradient_of({sum}, {x}, {at::ones({}, at::device(device_))})[0]);
     }
   }
 
@@ -248,9 +251,8 @@ void output_gradients(const model::Model& model, const HiddenStates& hidden, std
   const c10::AutoGradMode with_gradients(true);
   Backward backward(model, hidden, loss);
   backward.start(ids, n_prompt_tokens, loss);
-  const at::Tensor rows =
-      at::from_blob(const_cast<int32_t*>(steps.data()), {std::ssize(steps)}, at::kInt)
-          .to(model.weights().embedding.device(), at::kLong);
+  const at::Tensor rows = at::from_blob(const_cast<int32_t*>(steps.data()), {std::ssize(steps)}, at::kInt)
+                              .to(model.weights().embedding.device(), at::kLong);
   const size_t row_size = size_t(model.info().n_heads) * size_t(model.info().head_dim);
   for (int layer = model.info().n_layers - 1; layer >= 0; --layer) {
     Tensors of_output = backward.layer(layer);

@@ -37,7 +37,7 @@ void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const
   rows.length = length;
   rows.out_pages = pages_seen(steps_.back());
   std::vector<float> mass(steps_.size() * size_t(info.n_heads) * size_t(rows.out_pages));  // [S, H, U]
-  std::vector<float> value(mass.size() * size_t(rows.n_gradients));                        // [n_gradients, S, H, U]
+  std::vector<float> value(mass.size() * size_t(rows.n_gradients));  // [n_gradients, S, H, U]
   rows.mass = mass.data();
   rows.value = value.data();
   output_gradients(model_, hidden_, ids, n_prompt_tokens, steps_, loss,

@@ -145,12 +145,23 @@ int bench_cost_table(const BenchOptions& o, const model::Model& model) {
 
 }  // namespace
 
+namespace {
+
+// Its kernels and its yardstick are the CPU's.
+BenchOptions on_cpu(BenchOptions o) {
+  if (o.device == "cuda") throw bad_input("bench: --device cuda: only the CPU is measured; use --device cpu");
+  o.device = "cpu";
+  return o;
+}
+
+}  // namespace
+
 int bench(const BenchOptions& o) {
   for (const std::string& path : {o.out, o.cost_table})
     if (!path.empty()) require_free_output(path, o.existing());
   std::optional<config::Config> config;
   if (!o.config.empty()) config = config::read(o.config);
-  const model::Model model = load_model(o);
+  const model::Model model = load_model(on_cpu(o));
   if (config) {
     const std::string warning = config::check_model(*config, o.config, model.info());
     if (!warning.empty()) fmt::print(stderr, "warning: {}\n", warning);

@@ -31,7 +31,9 @@ constexpr size_t most_together =
     12;  // schedules that go through a sample together, each with a cache of its own
 constexpr double cache_bytes_most = 8e9;  // of all that run at the same time
 
-int chunk_of(const model::Model& model) { return model.device() == model::Device::cuda ? 2048 : chunk; }
+int chunk_of(const model::Model& model) {
+  return model.device() == model::Device::cuda ? 2048 : chunk;
+}
 
 // Of the first n; a NaN among them is kept.
 double mean(const std::vector<float>& values, size_t n) {
@@ -184,7 +186,8 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       progress.advance(double(positions) * double(schedules.size()));
     };
     const auto start = std::chrono::steady_clock::now();
-    const auto scores = evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {chunk_of(model_), 0}, advance);
+    const auto scores =
+        evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {chunk_of(model_), 0}, advance);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     const size_t n_steps = scores.nll_full.size(), n_scored = n_steps - 1;  // the last step has no next token
     const double full = mean(scores.nll_full, n_scored);

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "kernels/cuda/paged.h"
 
 namespace deltacal::tools {
 namespace {
@@ -12,6 +13,15 @@ void choose(const ModelOptions& o, Inputs& in) {
   in.device = model::choose_device(o.device);
   model::set_threads(o.threads);
   in.dtype = model::choose_dtype(o.dtype, in.device);
+}
+
+// `auto` takes the CPU for a model that the kernels of a CUDA device are not for; "cuda" is refused when it is run.
+void settle_device(const ModelOptions& o, Inputs& in) {
+  const int head_dim = in.header.description.info.head_dim;
+  if (o.device != "auto" || in.device == model::Device::cpu || kernels::cuda::has_head_dim(head_dim)) return;
+  fmt::print(stderr, "head dimension {} has no CUDA kernel\n", head_dim);
+  in.device = model::Device::cpu;
+  in.dtype = model::choose_dtype(o.dtype);
 }
 
 text::TokenizedData prompts(const std::vector<text::Sample>& samples, const DataOptions& o,
@@ -88,6 +98,7 @@ Inputs read_inputs(const ModelOptions& m, const DataOptions& d, bool prompts_onl
   if (!d.task.empty())
     for (auto& s : samples) s.task = d.task;
   in.header = model::read_header(m.model);
+  settle_device(m, in);
   const text::Tokenizer tokenizer(in.header.vocabulary);
   const text::ChatPreset preset = text::choose_preset(d.chat, in.header.vocabulary);
   in.chat = text::name_of(preset);
@@ -122,6 +133,7 @@ model::Model load_model(const ModelOptions& o) {
   Inputs in;
   choose(o, in);
   in.header = model::read_header(o.model);
+  settle_device(o, in);
   return load_model(o, in);
 }
 

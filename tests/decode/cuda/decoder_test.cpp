@@ -1,8 +1,9 @@
-// The decoder on a CUDA device against the same on the CPU: both in bf16, so they differ by what rounds where.
+// The decoder on a CUDA device against the same on the CPU: both in bf16, so they differ by what rounds
+// where.
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
-#include <algorithm>
 #include <cmath>
 #include <map>
 #include <random>
@@ -64,7 +65,8 @@ struct KeepLists : Observer {
   Run& run;
 };
 
-Run run_of(const model::Model& model, const Policy& policy, std::span<const int32_t> ids, int n_prompt, int chunk) {
+Run run_of(const model::Model& model, const Policy& policy, std::span<const int32_t> ids, int n_prompt,
+           int chunk) {
   Run run;
   KeepLists keep(run);
   KvCache cache(model, 1, static_cast<int>(ids.size()));
@@ -94,8 +96,8 @@ double rms(const Run& a, const Run& b) {
     for (size_t v = 0; v < a.log_p[t].size(); ++v, ++n) sum += std::pow(a.log_p[t][v] - b.log_p[t][v], 2);
   return std::sqrt(sum / double(n));
 }
-// Share of the pages of one run's lists that the other's hold. A step that makes a list in one run and none in the
-// other, by a signal near its threshold, has none in one of them.
+// Share of the pages of one run's lists that the other's hold. A step that makes a list in one run and none
+// in the other, by a signal near its threshold, has none in one of them.
 double common(const Run& a, const Run& b) {
   double same = 0, all = 0;
   for (const auto& [at, list] : a.lists) {
@@ -106,8 +108,8 @@ double common(const Run& a, const Run& b) {
   return same / all;
 }
 
-// Through four to six layers a rounding of 2^-9 grows to 0.01 or 0.02 of a log-probability; another page, angle or
-// mask moves them by 0.5 and more.
+// Through four to six layers a rounding of 2^-9 grows to 0.01 or 0.02 of a log-probability; another page,
+// angle or mask moves them by 0.5 and more.
 constexpr double tolerance = 0.06;
 
 config::Schedule schedule_of(int n_layers) {
@@ -123,7 +125,8 @@ config::Schedule schedule_of(int n_layers) {
 TEST_CASE("decoder, CUDA: full attention is the CPU's, llama and qwen2, any group size and head dimension") {
   NEEDS_DEVICE;
   for (const char* architecture : {"llama", "qwen2"})
-    for (const auto& [n_heads, n_kv_heads, head_dim] : {std::tuple{4, 4, 64}, {14, 2, 64}, {6, 2, 96}, {7, 1, 128}}) {
+    for (const auto& [n_heads, n_kv_heads, head_dim] :
+         {std::tuple{4, 4, 64}, {14, 2, 64}, {6, 2, 96}, {7, 1, 128}}) {
       CAPTURE(architecture, n_heads, head_dim);
       test::TinyModel options;
       options.architecture = architecture;
@@ -161,7 +164,7 @@ TEST_CASE("decoder, CUDA: schedules, with lists of one step and of several, in a
       const Run cpu = run_of(cpu_model, policy, ids, n_prompt, 512),
                 cuda = run_of(cuda_model, policy, ids, n_prompt, 512),
                 chunks = run_of(cuda_model, policy, ids, n_prompt, 130),  // the last one of few rows
-                steps = run_of(cuda_model, policy, ids, n_prompt, 1);
+          steps = run_of(cuda_model, policy, ids, n_prompt, 1);
       // Scores that nearly tie fall either way, and where lists serve several steps so do all of those.
       CHECK(common(cpu, cuda) > 0.9);
       CHECK(common(cuda, cpu) > 0.9);
@@ -192,7 +195,8 @@ TEST_CASE("decoder, CUDA: a window, and lists that hold every page, which change
   for (auto& layer : all.layers)
     if (layer.role != Role::full) layer.k_pages = 64;
   for (const int chunk : {1, 512})
-    CHECK(rms(run_of(cuda_model, delta_policy(all), ids, 0, chunk), run_of(cuda_model, full_policy(4), ids, 0, chunk)) <
+    CHECK(rms(run_of(cuda_model, delta_policy(all), ids, 0, chunk),
+              run_of(cuda_model, full_policy(4), ids, 0, chunk)) <
           (chunk == 1 ? 1e-12 : tolerance));  // 512: rows of a list have a kernel of their own
 }
 
@@ -220,7 +224,8 @@ TEST_CASE("decoder, CUDA: page scores and masses that observers see are the CPU'
     const model::Model model = tiny.on(device);
     KvCache cache(model, 1, 300);
     Decoder decoder(model, cache, full_policy(options.n_layers), {&seen[device == model::Device::cuda]});
-    replay(decoder, ids, 0, [](int, int) {}, 100);
+    replay(
+        decoder, ids, 0, [](int, int) {}, 100);
   }
   const auto rms_of = [](const std::vector<float>& a, const std::vector<float>& b) {
     REQUIRE(a.size() == b.size());
@@ -241,9 +246,10 @@ TEST_CASE("decoder, CUDA: what cannot be is refused") {
   const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::bf16, model::Device::cuda);
   KvCache cache(model, 1, 64);
   CHECK_THROWS_WITH(Decoder(model, cache, full_policy(4)),
-                    Catch::Matchers::ContainsSubstring("head dimension 32 has no CUDA kernel"));
+                    Catch::Matchers::ContainsSubstring("head dimension 32 has no kernel"));
   CHECK_THROWS_WITH(KvCache(model, 100000, 100000), Catch::Matchers::ContainsSubstring("device memory"));
-  CHECK_THROWS_WITH(model::choose_dtype("f32", model::Device::cuda), Catch::Matchers::ContainsSubstring("bf16"));
+  CHECK_THROWS_WITH(model::choose_dtype("f32", model::Device::cuda),
+                    Catch::Matchers::ContainsSubstring("bf16"));
 }
 
 }  // namespace

@@ -87,13 +87,14 @@ struct Call {
   std::vector<float> k_rows, v_rows;  // out
 };
 
-// Numbers differ by one rounding; NaN, where nothing was written, equals NaN.
+// Both are rounded, so they differ by one place of the type at most; NaN, where nothing was written, equals
+// NaN.
 void require_near(Type type, const std::vector<float>& found, const std::vector<float>& expected) {
   REQUIRE(found.size() == expected.size());
   for (size_t i = 0; i < found.size(); ++i) {
     if (std::isnan(found[i]) && std::isnan(expected[i])) continue;
     CAPTURE(i, found[i], expected[i]);
-    REQUIRE(std::abs(double(found[i]) - expected[i]) <= 1.01 * roundoff(type) * std::abs(expected[i]) + 3e-6);
+    REQUIRE(std::abs(double(found[i]) - expected[i]) <= 2.02 * roundoff(type) * std::abs(expected[i]) + 3e-6);
   }
 }
 

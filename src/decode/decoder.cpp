@@ -246,7 +246,7 @@ const int32_t* LayerView::list() const {
 Logits Decoder::logits(int first_row, int n_rows) {
   const c10::InferenceMode inference;
   Logits out;
-  out.impl_->values = at::linear(impl_->hidden.narrow(0, first_row, n_rows), impl_->model.weights().output);
+  out.impl_->values = Impl::linear(impl_->hidden.narrow(0, first_row, n_rows), impl_->model.weights().output);
   return out;
 }
 

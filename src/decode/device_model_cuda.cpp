@@ -12,8 +12,9 @@ namespace gpu = kernels::cuda;
 void check_kernels_for(const ModelInfo& info) {
   gpu::current_device();  // throws for one without kernels
   if (!gpu::has_head_dim(info.head_dim))
-    throw bad_input("--device cuda: {}: head dimension {} has no kernel (64, 96, 128 and 256 have): use --device cpu",
-                    info.name, info.head_dim);
+    throw bad_input(
+        "--device cuda: {}: head dimension {} has no kernel (64, 96, 128 and 256 have): use --device cpu",
+        info.name, info.head_dim);
 }
 
 float attention_scale(const ModelInfo& info) {

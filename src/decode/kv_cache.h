@@ -24,6 +24,10 @@ class KvCache {
   // Gives the pages of a sequence back; its next position is 0.
   void release(int sequence);
 
+  // Normal random numbers for all keys and values, as if every position had been written: for timings. On a
+  // CUDA device.
+  void fill_random(uint64_t seed);
+
   kernels::PagedKv layer(int layer);  // in host memory alone
   // In the layout of the device's kernels: [n_pages, n_kv_heads, head_dim x page_size].
   void* keys(int layer) { return keys_[layer].get(); }

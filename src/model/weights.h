@@ -22,8 +22,10 @@ struct Weights {
   at::Tensor embedding;             // [V, E] f32
   std::vector<LayerWeights> layers; // [N]
   at::Tensor output_norm;           // [E]
-  at::Tensor output;                // [V, E] f32 (logits in bf16 would drown a small KL); `embedding` itself where tied
-  // The same in bf16, for decoding steps, which read all of it each time: made when first asked for.
+  // [V, E] f32 (logits in bf16 would drown a small KL), in the compute dtype where random; `embedding` itself
+  // where tied
+  at::Tensor output;
+  // The same in bf16, for steps on a CUDA device, which read all of it each time: made when first asked for.
   const at::Tensor& output_16() const;
 
  private:

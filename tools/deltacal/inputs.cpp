@@ -15,7 +15,8 @@ void choose(const ModelOptions& o, Inputs& in) {
   in.dtype = model::choose_dtype(o.dtype, in.device);
 }
 
-// `auto` takes the CPU for a model that the kernels of a CUDA device are not for; "cuda" is refused when it is run.
+// `auto` takes the CPU for a model that the kernels of a CUDA device are not for; "cuda" is refused when it
+// is run.
 void settle_device(const ModelOptions& o, Inputs& in) {
   const int head_dim = in.header.description.info.head_dim;
   if (o.device != "auto" || in.device == model::Device::cpu || kernels::cuda::has_head_dim(head_dim)) return;

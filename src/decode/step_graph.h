@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 
 #include "decode/kv_cache.h"
 #include "decode/logits.h"
@@ -49,19 +48,9 @@ class StepGraph {
   double timed_launch();
   void wait() const;  // for all steps so far
 
-  // Of device memory, for a model of this shape and a cache of max_pages a sequence; the cache not included.
-  static size_t buffer_bytes(const model::Description&, int n_rows, int max_pages);
-
  private:
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-// Of the current CUDA device: for benchmarks and what fits.
-struct DeviceInfo {
-  std::string name;
-  size_t free_bytes = 0, total_bytes = 0;  // of its memory
-};
-DeviceInfo device_info();
 
 }  // namespace deltacal::decode

@@ -9,6 +9,7 @@
 #include "decode/logits_tensor.h"
 #include "decode/scored_rows.h"
 #include "decode/step_graph.h"
+#include "decode/step_memory.h"
 #include "kernels/cuda/graph.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
@@ -354,9 +355,11 @@ StepGraph::StepGraph(const model::Model& model, KvCache& cache, Policy policy, i
   try {
     impl_->capture();
   } catch (const c10::OutOfMemoryError&) {
+    const StepMemory need =
+        step_memory(model.description(), model.weight_bytes(), n_rows, cache.max_positions());
     throw failure(
         "no device memory for a step of {} rows ({:.1f} GB besides weights and KV cache): use fewer rows",
-        n_rows, 1e-9 * double(buffer_bytes(model.description(), n_rows, cache.max_pages())));
+        n_rows, 1e-9 * double(need.buffers));
   }
 }
 
@@ -400,20 +403,6 @@ double StepGraph::timed_launch() {
 
 void StepGraph::wait() const {
   gpu::wait_for(impl_->on.stream);
-}
-
-size_t StepGraph::buffer_bytes(const model::Description& d, int n_rows, int max_pages) {
-  const ModelInfo& m = d.info;
-  const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
-               kv_size = size_t(m.n_kv_heads) * size_t(m.head_dim);
-  const size_t of_row = size_t(d.n_embd) * 10 + (3 * q_size + 2 * kv_size) * 2 + size_t(d.n_ff) * 6 +
-                        size_t(d.n_vocab) * 4 + size_t(max_pages) * 8;
-  return size_t(n_rows) * of_row + gpu::records_bytes(n_rows, m.n_heads, m.n_kv_heads, max_pages);
-}
-
-DeviceInfo device_info() {
-  const gpu::DeviceMemory memory = gpu::device_memory();
-  return {gpu::device_name(), memory.free, memory.total};
 }
 
 }  // namespace deltacal::decode

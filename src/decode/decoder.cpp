@@ -269,7 +269,7 @@ Logits Decoder::logits(int first_row, int n_rows) {
   const c10::InferenceMode inference;
   const gpu_trace::Scope scope(impl_->trace, -1, "logits");
   Logits out;
-  out.impl_->values = at::linear(impl_->hidden.narrow(0, first_row, n_rows), impl_->model.weights().output);
+  out.impl_->values = Impl::linear(impl_->hidden.narrow(0, first_row, n_rows), impl_->model.weights().output);
   return out;
 }
 

@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/error.h"
+#include "decode/device_model.h"
 #include "decode/engine.h"
 #include "kernels/append_kv/cuda.h"
 #include "kernels/page_score/cuda.h"
@@ -47,12 +47,8 @@ class CudaEngine : public Engine {
  public:
   CudaEngine(const model::Model& model, KvCache& cache, const Policy& policy)
       : model_(model), cache_(cache), page_(policy.page_score), position_bias_(policy.position_bias) {
-    const std::string why = why_not_on_cuda(info());
-    if (!why.empty()) throw bad_input("--device cuda: {}: use --device cpu", why);
-    const std::vector<float> frequency = model::inverse_frequencies(model.description());
-    inverse_frequency_ =
-        at::from_blob(const_cast<float*>(frequency.data()), {std::ssize(frequency)}, at::kFloat)
-            .to(at::kCUDA);
+    check_kernels_for(info());
+    inverse_frequency_ = frequencies_on_device(model.description());
   }
 
   void begin(const PassRows& rows) override {
@@ -72,25 +68,10 @@ class CudaEngine : public Engine {
 
   at::Tensor append(int layer, const at::Tensor& of_any_type) override {
     const at::Tensor qkv = of_any_type.to(at::kBFloat16);
-    const int64_t q_size = int64_t(info().n_heads) * info().head_dim;
-    const int64_t kv_size = int64_t(info().n_kv_heads) * info().head_dim;
-    at::Tensor q = at::empty({of_pass_.n, q_size}, qkv.options());
-    gpu::append_kv::Params p;
-    p.n_rows = of_pass_.n;
-    p.n_heads = info().n_heads;
-    p.pairs = model_.description().rope.pairs == model::RotaryPairs::interleaved
-                  ? gpu::append_kv::RotaryPairs::interleaved
-                  : gpu::append_kv::RotaryPairs::neox;
-    p.rotary_dim = 2 * static_cast<int>(inverse_frequency_.size(0));
-    p.inverse_frequency = inverse_frequency_.const_data_ptr<float>();
-    p.amplitude = model::rotary_amplitude(model_.description());
+    at::Tensor q = at::empty({of_pass_.n, int64_t(info().n_heads) * info().head_dim}, qkv.options());
+    gpu::append_kv::Params p = append_params(model_.description(), inverse_frequency_, of_pass_.n, qkv, q);
     p.sequence = ints(of_pass_.sequence);
     p.position = ints(position_);
-    p.q = elements(qkv, 0);
-    p.k = elements(qkv, q_size);
-    p.v = elements(qkv, q_size + kv_size);
-    p.q_out = q.mutable_data_ptr();
-    p.q_stride = p.k_stride = p.v_stride = q_size + 2 * kv_size;
     p.kv = pages_of(layer);
     gpu::append_kv::run(p, {});
     return q;
@@ -249,7 +230,7 @@ class CudaEngine : public Engine {
   }
 
  private:
-  float scale() const { return 1.0f / std::sqrt(static_cast<float>(info().head_dim)); }
+  float scale() const { return attention_scale(info()); }
 
   static bool is_one_sequence(const PassRows& rows) {
     return std::ssize(rows.sequence) >= rows_of_prefill &&
@@ -319,16 +300,7 @@ class CudaEngine : public Engine {
   }
 
   gpu::PagedKv pages_of(int layer) const {
-    gpu::PagedKv kv;
-    kv.type = gpu::Type::bf16;
-    kv.n_kv_heads = info().n_kv_heads;
-    kv.head_dim = info().head_dim;
-    kv.n_pages = cache_.n_pages();
-    kv.keys = cache_.keys(layer);
-    kv.values = cache_.values(layer);
-    kv.page_table = ints(page_table_);
-    kv.max_pages = cache_.max_pages();
-    return kv;
+    return decode::pages_of(cache_, info(), layer, ints(page_table_));
   }
 
   // So many rows at a time that their logits have room.

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "model/generator.h"
 
 namespace deltacal::decode {
 namespace {
@@ -76,12 +77,24 @@ void KvCache::reserve(int sequence, int length) {
   for (; held < pages_for(length); ++held) {
     page_table_[size_t(sequence) * max_pages_ + held] = free_.back();
     free_.pop_back();
+    ++table_version_;
   }
 }
 
 void KvCache::release(int sequence) {
   int& held = pages_held_[sequence];
   while (held > 0) free_.push_back(page_table_[size_t(sequence) * max_pages_ + --held]);
+}
+
+void KvCache::fill_random(uint64_t seed) {
+  const c10::InferenceMode inference;
+  assert(on_device_);
+  const at::Generator generator = model::generator_on(model::Device::cuda, seed);
+  for (const auto* arrays : {&keys_, &values_})
+    for (const Memory& memory : *arrays)
+      at::from_blob(memory.get(), {int64_t(n_pages_) * n_kv_heads_ * page_size * head_dim_},
+                    at::TensorOptions(at::kBFloat16).device(at::kCUDA))
+          .normal_(0, 1, generator);
 }
 
 kernels::PagedKv KvCache::layer(int layer) {

@@ -24,11 +24,17 @@ class KvCache {
   // Gives the pages of a sequence back; its next position is 0.
   void release(int sequence);
 
+  // Normal random numbers for all keys and values, as if every position had been written: for timings. On a
+  // CUDA device.
+  void fill_random(uint64_t seed);
+
   kernels::PagedKv layer(int layer);  // in host memory alone
   // In the layout of the device's kernels: [n_pages, n_kv_heads, head_dim x page_size].
   void* keys(int layer) { return keys_[layer].get(); }
   void* values(int layer) { return values_[layer].get(); }
   std::span<const int32_t> page_table() const { return page_table_; }  // [n_sequences, max_pages]
+  long long table_version() const { return table_version_; }           // changes when page_table() does
+  int n_sequences() const { return static_cast<int>(pages_held_.size()); }
   int n_pages() const { return n_pages_; }
   int max_pages() const { return max_pages_; }  // of one sequence
   int max_positions() const { return max_positions_; }
@@ -42,6 +48,7 @@ class KvCache {
   bool on_device_;
   std::vector<Memory> keys_, values_;   // [n_layers] of [n_pages, n_kv_heads, head_dim x page_size]
   std::vector<int32_t> page_table_;     // [n_sequences, max_pages]
+  long long table_version_ = 0;
   std::vector<int> pages_held_;         // [n_sequences]
   std::vector<int32_t> free_;           // physical pages nobody holds, the next one last
 };

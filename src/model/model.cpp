@@ -106,6 +106,12 @@ void settle_vector_math() {
 
 }  // namespace
 
+const at::Tensor& Weights::output_16() const {
+  const c10::NoGradGuard no_grad;
+  if (!output_16_.defined()) output_16_ = output.to(at::kBFloat16);
+  return output_16_;
+}
+
 Model::Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;

@@ -1,5 +1,6 @@
 // A model ready to run: its description, its weights and its tokenizer, read from one GGUF file.
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -38,12 +39,17 @@ class Model {
   static Model load(const std::string& path, Dtype dtype, Device device = Device::cpu) {
     return load(path, dtype, read_header(path), device);
   }
+  // Random weights of a shape (shape.h), made on the device. Without a tokenizer: for timings alone. On a
+  // device the output layer's own weights are of `dtype`, not f32. failure where there is no memory for them.
+  static Model random(const Description&, Dtype, Device, uint64_t seed);
+  // Of its weights, the output layer's for steps (Weights::output_16) included.
+  static size_t random_bytes(const Description&, Dtype);
   Model(Model&&) noexcept;
   ~Model();
 
   const Description& description() const { return description_; }
   const ModelInfo& info() const { return description_.info; }
-  const text::Tokenizer& tokenizer() const { return *tokenizer_; }
+  const text::Tokenizer& tokenizer() const { return *tokenizer_; }  // not of random weights
   const Weights& weights() const { return *weights_; }
   Dtype dtype() const { return dtype_; }
   Device device() const { return device_; }

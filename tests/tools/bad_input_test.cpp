@@ -71,7 +71,6 @@ TEST_CASE("bad input: the command line") {
   refused(w, "profile" + w.arguments() + " --shard 3/2", "--shard 3/2");
   refused(w, "profile" + w.arguments() + " --device cuda", "--device c");  // no device, or no kernel for f32
   refused(w, "profile" + w.arguments() + " --device tpu", "use auto, cpu or cuda");
-  refused(w, "bench --model " + w.model + " --device cuda", "only the CPU is measured");
   const auto traced = run_program("generate --device cpu --model " + w.model +
                                   " --prompt x --max-new-tokens 2 --gpu-trace " + (w / "g.json"));
   CHECK(traced.status == 2);

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "decode/decoder.h"
+#include "model/shape.h"
 
 namespace deltacal::tools {
 namespace {
@@ -122,22 +123,48 @@ Inputs read_inputs(const ModelOptions& m, const DataOptions& d, bool prompts_onl
   return in;
 }
 
-model::Model load_model(const ModelOptions& o, const Inputs& in) {
-  const ModelInfo& info = in.header.description.info;
-  const std::string where = in.device == model::Device::cuda
-                                ? "on a CUDA device"
-                                : fmt::format("on the CPU with {} threads", model::n_threads());
-  fmt::print(stderr, "{}: {} layers, {} query and {} key/value heads, {} in {}\n", info.name, info.n_layers,
-             info.n_heads, info.n_kv_heads, where, model::name_of(in.dtype));
-  return model::Model::load(o.model, in.dtype, in.header, in.device);
-}
-
-model::Model load_model(const ModelOptions& o) {
+Inputs read_head(const ModelOptions& o) {
   Inputs in;
   choose(o, in);
   in.header = model::read_header(o.model);
   settle_device(o, in);
-  return load_model(o, in);
+  return in;
+}
+
+Inputs read_head_of_shape(const ModelOptions& o, const std::string& name) {
+  const model::Shape shape = model::read_shape(name);
+  Inputs in;
+  choose(o, in);
+  in.header.description = shape.description;
+  settle_device(o, in);
+  if (!shape.left_out.empty())
+    fmt::print(stderr, "{}: left out are {}\n", shape.description.info.name, shape.left_out);
+  return in;
+}
+
+namespace {
+void say_what_runs(const Inputs& in, const char* weights) {
+  const ModelInfo& info = in.header.description.info;
+  const std::string where = in.device == model::Device::cuda
+                                ? "on a CUDA device"
+                                : fmt::format("on the CPU with {} threads", model::n_threads());
+  fmt::print(stderr, "{}{}: {} layers, {} query and {} key/value heads, {} in {}\n", info.name, weights,
+             info.n_layers, info.n_heads, info.n_kv_heads, where, model::name_of(in.dtype));
+}
+}  // namespace
+
+model::Model load_model(const ModelOptions& o, const Inputs& in) {
+  say_what_runs(in, "");
+  return model::Model::load(o.model, in.dtype, in.header, in.device);
+}
+
+model::Model load_model(const ModelOptions& o) {
+  return load_model(o, read_head(o));
+}
+
+model::Model random_model(const Inputs& in, uint64_t seed) {
+  say_what_runs(in, ", random weights");
+  return model::Model::random(in.header.description, in.dtype, in.device, seed);
 }
 
 double forward_flops(const model::Description& d, const std::vector<int>& lengths) {

@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "kernels/append_kv/cuda.h"
+#include "kernels/bandwidth/bandwidth.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/graph.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
 #include "kernels/rms_norm/cuda.h"
@@ -38,22 +40,6 @@ __global__ void fill_scores(float* to, size_t n) {
     x ^= x >> 16, x *= 0x85ebca6bu, x ^= x >> 13;
     to[i] = exp2f(-float(x & 0xffff) / 4096);
   }
-}
-
-// Every element once: a thread has `loads` reads under way.
-constexpr int loads = 8;
-__global__ void __launch_bounds__(512) read_all(const uint4* from, size_t n, uint32_t* never) {
-  uint32_t sum = 0;
-  const size_t step = size_t(gridDim.x) * blockDim.x;
-  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i < n; i += loads * step) {
-    uint4 x[loads] = {};
-#pragma unroll
-    for (int k = 0; k < loads; ++k)
-      if (i + k * step < n) x[k] = __ldcg(from + i + k * step);
-#pragma unroll
-    for (int k = 0; k < loads; ++k) sum += x[k].x ^ x[k].y ^ x[k].z ^ x[k].w;
-  }
-  if (sum == 0x12345679u) *never = sum;
 }
 
 template <class T>
@@ -144,30 +130,26 @@ constexpr int pool_pages = 2048 * 32;  // of the 7B shape; 1.07 GB of keys, as m
 struct Table {
   Table() : keys(size_t(pool_pages) * 4 * 16 * 128), values(keys.size) {
     fill_random(keys, 1), fill_random(values, 2);
-    read_bandwidth = bandwidth();
+    read_bandwidth = measured_bandwidth();
     std::printf(
         "| what | us in a graph | us alone, cold | GB/s in a graph | of read bandwidth | to reach "
         "|\n|---|---|---|---|---|---|\n");
   }
   // Calls read keys and values by turns: between two reads of a line lie 2.1 GB of others, forty times what
   // the second-level cache holds, and none of them asks to be kept or to leave first.
-  double bandwidth() {
-    cudaDeviceProp device;
-    check(cudaGetDeviceProperties(&device, current_device().id), "device");
+  double measured_bandwidth() {
     Memory<uint32_t> never(1);
-    const size_t n = keys.size * 2 / 16;
+    const size_t bytes = keys.size * 2;
     double best = 0;
     for (const int blocks_an_sm : {2, 4, 8, 16})
-      best = std::max(best, double(keys.size) * 2 / timer.in_graph(4, [&](int i, const Launch& on) {
-        read_all<<<unsigned(device.multiProcessorCount * blocks_an_sm), 512, 0, on.stream>>>(
-            static_cast<const uint4*>(i % 2 ? values.data : keys.data), n, never.get());
+      best = std::max(best, double(bytes) / timer.in_graph(4, [&](int i, const Launch& on) {
+        bandwidth::read(i % 2 ? values.data : keys.data, bytes, never.get(), blocks_an_sm, on);
       }) / 1e3);
-    const double copy = 2 * double(keys.size) * 2 / timer.in_graph(4, [&](int, const Launch& on) {
-      check(cudaMemcpyAsync(values.data, keys.data, keys.size * 2, cudaMemcpyDeviceToDevice, on.stream),
-            "copy");
+    const double copy = 2 * double(bytes) / timer.in_graph(4, [&](int, const Launch& on) {
+      bandwidth::copy(values.data, keys.data, bytes, on);
     }) / 1e3;
     std::printf("%s, %d multiprocessors. Read bandwidth %.0f GB/s, copy %.0f GB/s (read and written).\n\n",
-                device.name, device.multiProcessorCount, best, copy);
+                device_name().c_str(), current_device().n_sms, best, copy);
     return best;
   }
   double row(const std::string& what, double bytes, const char* target, int calls, const Call& call) {

@@ -93,6 +93,10 @@ double wall_of(StepGraph& graph, int context, int repeats) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / n;
 }
 
+std::string in_words(const Batch& batch) {
+  return fmt::format("{} row{} of {}", batch.rows, batch.rows == 1 ? "" : "s", batch.context);
+}
+
 Timing scaled(Timing t, double factor) {
   return {t.median * factor, t.low * factor, t.high * factor};
 }
@@ -134,10 +138,10 @@ class Bench {
                       {"over_floor", time.median / floor},
                       {"speedup_over_full", full_step_ / time.median}});
     fmt::print(
-        "| decode step, {}, {} rows of {} | {:.3f} ms ({:.3f} to {:.3f}), wall {:.3f} | {:.2f} times the "
+        "| decode step, {}, {} | {:.3f} ms ({:.3f} to {:.3f}), wall {:.3f} | {:.2f} times the "
         "floor "
         "of {:.3f} ms{} |\n",
-        p.name, batch.rows, batch.context, 1e3 * time.median, 1e3 * time.low, 1e3 * time.high, 1e3 * wall,
+        p.name, in_words(batch), 1e3 * time.median, 1e3 * time.low, 1e3 * time.high, 1e3 * wall,
         time.median / floor, 1e3 * floor,
         full ? "" : fmt::format(", {:.2f} times as fast as full", full_step_ / time.median));
     std::fflush(stdout);
@@ -173,9 +177,9 @@ class Bench {
                        {"share_of_read_bandwidth", share},
                        {"over_full_attention", time.median / full.median}});
     fmt::print(
-        "| {}, {} rows of {} | {:.1f} us ({:.1f} to {:.1f}) | {:.1f}% of read bandwidth, {:.3f} times full "
+        "| {}, {} | {:.1f} us ({:.1f} to {:.1f}) | {:.1f}% of read bandwidth, {:.3f} times full "
         "|\n",
-        what, batch.rows, batch.context, 1e6 * time.median, 1e6 * time.low, 1e6 * time.high, 100 * share,
+        what, in_words(batch), 1e6 * time.median, 1e6 * time.low, 1e6 * time.high, 100 * share,
         time.median / full.median);
     std::fflush(stdout);
   }

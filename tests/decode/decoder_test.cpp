@@ -135,8 +135,9 @@ struct ListRecorder : decode::Observer {
   std::map<std::pair<int, int>, std::vector<int32_t>> lists;  // (layer, position)
   void layer(const decode::LayerView& view) override {
     for (int r = 0; r < view.n_rows && view.list(); ++r) {
+      if (view.list_length[r] < 0) continue;
       const int32_t* list = view.list() + size_t(r) * view.list_stride;
-      lists[{view.layer, view.position[r]}].assign(list, list + std::max(0, view.list_length[r]));
+      lists[{view.layer, view.position[r]}].assign(list, list + view.list_length[r]);
     }
   }
 };

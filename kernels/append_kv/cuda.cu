@@ -1,7 +1,7 @@
 // A block takes one row and eight of its heads (queries, then keys, then values), a warp a head. Each block
 // computes the sines and cosines of its row once. A lane holds pairs of neighbouring dimensions: 4-byte
-// accesses, whole lines a warp. Everything of a head is read before any of it is written, so that q may be
-// turned in place.
+// accesses, whole lines a warp. Everything of a head is read before any of it is written, so that queries,
+// keys and values may be turned in place.
 #include "kernels/append_kv/cuda.h"
 #include "kernels/cuda/device.cuh"
 
@@ -20,16 +20,22 @@ __device__ void angles(const Params& p, int position, float2* turn) {
   }
 }
 
+// Dimension d of the head at x and its bias, where there is one.
+template <class T>
+__device__ float biased(const T* x, const float* bias, int d) {
+  return bias ? to_float(x[d]) + bias[d] : to_float(x[d]);
+}
+
 // Dimension d of the head at x, turned.
 template <class T>
-__device__ float turned(const Params& p, const float2* turn, const T* x, int d) {
-  const float own = to_float(x[d]);
+__device__ float turned(const Params& p, const float2* turn, const T* x, const float* bias, int d) {
+  const float own = biased(x, bias, d);
   if (d >= p.rotary_dim) return own;
   const int half = p.rotary_dim / 2;
   const bool neox = p.pairs == RotaryPairs::neox;
   const int j = neox ? (d < half ? d : d - half) : d / 2;
   const bool first = neox ? d < half : d % 2 == 0;
-  const float other = to_float(x[first ? d + (neox ? half : 1) : d - (neox ? half : 1)]);
+  const float other = biased(x, bias, first ? d + (neox ? half : 1) : d - (neox ? half : 1));
   return first ? own * turn[j].x - other * turn[j].y : own * turn[j].x + other * turn[j].y;
 }
 
@@ -52,34 +58,37 @@ __global__ void __launch_bounds__(warps * 32) append(const Params p) {
                   : is_k ? static_cast<const T*>(p.k) + r * p.k_stride
                          : static_cast<const T*>(p.v) + r * p.v_stride;
   from += g * dim;
+  const float* bias = p.bias ? p.bias + head * dim : nullptr;
 
   uint32_t result[max_head_dim / 64];
 #pragma unroll
   for (int i = 0; i < max_head_dim / 64; ++i) {
     const int d = 2 * (lane + 32 * i);
     if (d >= dim) continue;
-    result[i] = is_q || is_k ? pack<T>(turned(p, turn, from, d), turned(p, turn, from, d + 1))
+    result[i] = is_q || is_k ? pack<T>(turned(p, turn, from, bias, d), turned(p, turn, from, bias, d + 1))
+                : bias       ? pack<T>(biased(from, bias, d), biased(from, bias, d + 1))
                              : *reinterpret_cast<const uint32_t*>(from + d);
   }
   __syncwarp();
 
-  const int token = position % page_size;
-  T* to;
-  if (is_q) {
-    to = static_cast<T*>(p.q_out) + r * p.q_out_stride + g * dim;
-  } else {
-    const int sequence = p.sequence ? p.sequence[r] : r;
-    const int page =
-        p.kv.page_table[size_t(sequence) * size_t(p.kv.max_pages) + size_t(position / page_size)];
-    to = static_cast<T*>(is_k ? p.kv.keys : p.kv.values) + block_offset(dim, page * n_kv + g);
-  }
+  const auto write = [&](T* to, auto place) {
 #pragma unroll
-  for (int i = 0; i < max_head_dim / 64; ++i) {
-    const int d = 2 * (lane + 32 * i);
-    if (d >= dim) continue;
-    const int at = is_q ? d : block_element(dim, token, d);
-    *reinterpret_cast<uint32_t*>(to + at) = result[i];
+    for (int i = 0; i < max_head_dim / 64; ++i) {
+      const int d = 2 * (lane + 32 * i);
+      if (d < dim) *reinterpret_cast<uint32_t*>(to + place(d)) = result[i];
+    }
+  };
+  const auto as_row = [](int d) { return d; };
+  if (is_q) {
+    write(static_cast<T*>(p.q_out) + r * p.q_out_stride + g * dim, as_row);
+    return;
   }
+  const int sequence = p.sequence ? p.sequence[r] : r;
+  const int page = p.kv.page_table[size_t(sequence) * size_t(p.kv.max_pages) + size_t(position / page_size)];
+  write(static_cast<T*>(is_k ? p.kv.keys : p.kv.values) + block_offset(dim, page * n_kv + g),
+        [&](int d) { return block_element(dim, position % page_size, d); });
+  T* rows = static_cast<T*>(is_k ? p.k_out : p.v_out);
+  if (rows) write(rows + r * (is_k ? p.k_out_stride : p.v_out_stride) + g * dim, as_row);
 }
 
 void check(const Params& p) {
@@ -93,10 +102,15 @@ void check(const Params& p) {
   require_aligned(kernel, "k", p.k, 4);
   require_aligned(kernel, "v", p.v, 4);
   require_aligned(kernel, "q_out", p.q_out, 4);
+  if (p.k_out) require_aligned(kernel, "k_out", p.k_out, 4);
+  if (p.v_out) require_aligned(kernel, "v_out", p.v_out, 4);
+  if (p.bias) require_aligned(kernel, "bias", p.bias, 4);
   require(p.q_stride % 2 == 0, kernel, "q_stride", p.q_stride, "an even number");
   require(p.k_stride % 2 == 0, kernel, "k_stride", p.k_stride, "an even number");
   require(p.v_stride % 2 == 0, kernel, "v_stride", p.v_stride, "an even number");
   require(p.q_out_stride % 2 == 0, kernel, "q_out_stride", p.q_out_stride, "an even number");
+  require(p.k_out_stride % 2 == 0, kernel, "k_out_stride", p.k_out_stride, "an even number");
+  require(p.v_out_stride % 2 == 0, kernel, "v_out_stride", p.v_out_stride, "an even number");
 }
 
 }  // namespace
@@ -111,6 +125,8 @@ void run(const Params& params, const Launch& launch) {
   if (p.k_stride == 0) p.k_stride = kv_row;
   if (p.v_stride == 0) p.v_stride = kv_row;
   if (p.q_out_stride == 0) p.q_out_stride = q_row;
+  if (p.k_out_stride == 0) p.k_out_stride = kv_row;
+  if (p.v_out_stride == 0) p.v_out_stride = kv_row;
   const int heads = p.n_heads + 2 * p.kv.n_kv_heads;
   const dim3 grid(unsigned(p.n_rows), unsigned((heads + warps - 1) / warps));
   launch_kernel("append_kv", p.kv.type == Type::bf16 ? append<bf16> : append<f16>, grid, warps * 32, 0,

@@ -1,6 +1,6 @@
-// append_kv.h on a CUDA device: rotary embedding of queries and keys, and the append of keys and values to
-// the paged cache, in one launch. The same angles and pairs; angles are reduced in double, sines and cosines
-// and the products computed in float; results round to the nearest element of the cache's type.
+// append_kv.h on a CUDA device: bias, rotary embedding of queries and keys, and the append of keys and values
+// to the paged cache, in one launch. The same angles and pairs; angles are reduced in double, sines and
+// cosines and the products computed in float; results round to the nearest element of the cache's type.
 #pragma once
 #include "kernels/cuda/launch.h"
 
@@ -21,8 +21,15 @@ struct Params {
   const void* q = nullptr;            // [n_rows, n_heads, head_dim]
   const void* k = nullptr;            // [n_rows, n_kv_heads, head_dim]
   const void* v = nullptr;            // [n_rows, n_kv_heads, head_dim]
+  // [(n_heads + 2 n_kv_heads) head_dim] of the fused projection: added to queries, keys and values in float,
+  // before the rotation. Null: none
+  const float* bias = nullptr;
   void* q_out = nullptr;              // [n_rows, n_heads, head_dim]; may be q
-  long q_stride = 0, k_stride = 0, v_stride = 0, q_out_stride = 0;
+  // Keys and values as they go into the cache, once more as rows, for attention by a library; optional, and
+  // each on its own. They may be k and v.
+  void* k_out = nullptr;  // [n_rows, n_kv_heads, head_dim]
+  void* v_out = nullptr;  // [n_rows, n_kv_heads, head_dim]
+  long q_stride = 0, k_stride = 0, v_stride = 0, q_out_stride = 0, k_out_stride = 0, v_out_stride = 0;
   PagedKv kv;  // the pages of `position` are allocated; no two rows write one place
 };
 

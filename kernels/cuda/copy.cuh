@@ -38,9 +38,16 @@ __device__ __forceinline__ void wait_barrier(uint32_t barrier, uint32_t parity) 
       : "memory");
 }
 
-// One thread copies `bytes`, a multiple of 16, between 16-byte aligned places; counted by `barrier`. What it
-// reads is the first to leave the second-level cache: keys and values are read once a step, more than the
-// cache holds.
+// One thread copies `bytes`, a multiple of 16, between 16-byte aligned places; counted by `barrier`.
+__device__ __forceinline__ void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+      "l"(__cvta_generic_to_global(from)), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
+// The same, and what it reads is the first to leave the second-level cache: keys and values are read once a
+// step, more than the cache holds.
 __device__ __forceinline__ void copy_bulk_once(uint32_t to, const void* from, int bytes, uint32_t barrier) {
   uint64_t policy;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));

@@ -24,10 +24,17 @@ Device read_device(int id) {
   d.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor, id) +
                  attribute(cudaDevAttrComputeCapabilityMinor, id);
   d.shared_a_block = size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, id));
-  if (d.capability < 80 || d.capability > 90)
-    throw bad_input("CUDA device {} has compute capability {}.{}: kernels are built for 8.x and 9.0", id,
-                    d.capability / 10, d.capability % 10);
   return d;
+}
+
+constexpr const char* no_device = "no CUDA device: none is present, or its driver does not answer";
+
+std::string why_not(const Device& d) {
+  if (d.capability >= 80 && d.capability <= 90 && d.shared_a_block >= size_t(163) * 1024) return "";
+  return fmt::format(
+      "CUDA device {} has compute capability {}.{} and blocks of {} KB: kernels are for 8.0 and 9.0, and for "
+      "blocks of 163 KB",
+      d.id, d.capability / 10, d.capability % 10, d.shared_a_block / 1024);
 }
 
 }  // namespace
@@ -41,11 +48,20 @@ const Device& current_device() {
   static std::mutex mutex;
   static std::map<int, Device> known;
   int id = 0;
-  if (cudaGetDevice(&id) != cudaSuccess || device_count() == 0)
-    throw bad_input("no CUDA device: none is present, or its driver does not answer");
+  if (cudaGetDevice(&id) != cudaSuccess || device_count() == 0) throw bad_input("{}", no_device);
   const std::lock_guard lock(mutex);
   const auto found = known.find(id);
-  return found != known.end() ? found->second : known.emplace(id, read_device(id)).first->second;
+  if (found != known.end()) return found->second;
+  const Device device = read_device(id);
+  const std::string why = why_not(device);
+  if (!why.empty()) throw bad_input("{}", why);
+  return known.emplace(id, device).first->second;
+}
+
+std::string why_no_kernels() {
+  int id = 0;
+  if (cudaGetDevice(&id) != cudaSuccess || device_count() == 0) return no_device;
+  return why_not(read_device(id));
 }
 
 void refuse(const std::string& message) {

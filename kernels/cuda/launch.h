@@ -28,6 +28,10 @@ struct Device {
 // where kernels for its compute capability are not built: they are for 8.x and 9.0.
 const Device& current_device();
 
+// Why the kernels cannot run on the current device; empty if they can. They need compute capability 8.0 or
+// 9.0, and blocks of up to 163 KB of shared memory (8.6 and 8.9 have 99).
+std::string why_no_kernels();
+
 // Number of devices; 0 without a driver.
 int device_count();
 

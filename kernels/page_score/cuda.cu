@@ -1,53 +1,80 @@
-// A warp a page: lane 4 i + c reads four of the 16 keys of heads i, i + 8, ...; the warps of a block read
-// neighbouring pages at a time. 2^x is monotone, so the largest probability over the heads is taken among the
-// exponents, and one power a position is enough; masses need one for each head too. Reads 36 bytes a page and
-// head: bound by memory.
-#include "kernels/cuda/device.cuh"
-#include "kernels/page_score/cuda.h"
+// Each warp streams the records of its own pages through its own ring by bulk copies (cuda_ring.cuh): no
+// barrier in the loop, and what is under way does not depend on how fast it is used. Two pages at a time,
+// half a warp each: lane 4 i + c of it has four of the 16 keys of heads i, i + 4, ... 2^x is monotone, so the
+// largest probability over the heads is taken among the exponents, and one power a position is enough; masses
+// need one for each head too. Reads 36 bytes a page and head: bound by memory, or by the second-level cache
+// where the records still lie there.
+#include "kernels/page_score/cuda_ring.cuh"
 
 namespace deltacal::kernels::cuda::page_score {
 namespace {
 
-constexpr int n_warps = 8;
+constexpr int max_warps = 8, max_stages = 4, blocks_an_sm = 3;
 
-// Of a block's row, in shared memory.
-struct Heads {
-  float* shift;  // [n_heads] -log2 of the softmax's denominator
-  int* place;    // [n_heads] of its logits of page 0 in PageLogits, from the row's first
-  float* mass;   // [n_warps, n_heads]
+// Shared memory of a block, in bytes from its start.
+struct Layout {
+  int barriers, places, shift, mass, bytes;
+
+  DELTACAL_HOST_DEVICE Layout(const Plan& plan, int n_heads, bool masses) {
+    const int warps = plan.n_warps;
+    barriers = warps * plan.stages * plan.stage_bytes;  // [n_warps, stages]
+    places = barriers + warps * plan.stages * 8;        // [n_heads] int2
+    shift = places + n_heads * 8;                       // [n_warps, n_heads]
+    mass = shift + warps * n_heads * 4;                 // [n_warps, tile_pages, n_heads]
+    bytes = mass + (masses ? warps * tile_pages * n_heads * 4 : 0);
+  }
 };
 
-// Four keys of one head, as exponents of 2.
-__device__ __forceinline__ float4 exponents(const PageLogits& logits, size_t page_head, int c, float shift) {
-  const uint2 packed = __ldcs(reinterpret_cast<const uint2*>(logits.relative) + page_head * 4 + c);
-  const float offset = __ldcs(logits.maximum + page_head) + shift;
+// What a warp needs of each head, in shared memory.
+struct Heads {
+  const int2* place;  // offsets of its logits and of its maximum, from the tile's first record
+  float* shift;       // -log2 of the softmax's denominator, of the warp's row
+  float* mass;        // [tile_pages, n_heads] the pages' sums
+};
+
+// The places, by all threads of the block.
+__device__ void fill_heads(const Params& p, const Plan& plan, int2* place) {
+  const int group = p.n_heads / p.n_kv_heads, record = record_bytes(group);
+  for (int h = int(threadIdx.x); h < p.n_heads; h += plan.n_warps * 32) {
+    const int first = h / group * tile_pages * record, in_group = h % group;
+    place[h] = make_int2(first + in_group * page_size * 2, first + group * page_size * 2 + in_group * 4);
+  }
+}
+
+// Four keys of one head, as exponents of 2. Records: those of the lane's page.
+__device__ __forceinline__ float4 exponents(const char* records, const Heads& heads, int h) {
+  const int2 place = heads.place[h];
+  const uint2 packed = reinterpret_cast<const uint2*>(records + place.x)[threadIdx.x % 4];
+  const float offset = *reinterpret_cast<const float*>(records + place.y) + heads.shift[h];
   const float2 first = unpack<f16>(packed.x), second = unpack<f16>(packed.y);
   return make_float4(first.x + offset, first.y + offset, second.x + offset, second.y + offset);
 }
 
-// Page score by a warp; `mass`, where not null, [n_heads] in shared memory, gets the page's sum for each
-// head.
+// Score of the lane's page, by the 16 lanes that share it. All lanes of the warp are there.
 template <bool masses>
-__device__ float score_page(const Params& p, size_t first, const Heads& heads, float* mass) {
-  const int lane = int(threadIdx.x) % 32, c = lane % 4;
+__device__ __forceinline__ float score_page(const Params& p, const char* records, const Heads& heads) {
+  constexpr int at_once = 4, unrolled = 8;
+  const int lane = int(threadIdx.x) % 32, c = lane % 4, page = lane / 16;
   float4 best = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
-#pragma unroll 4
-  for (int base = 0; base < p.n_heads; base += 8) {
-    const int h = base + lane / 4;
-    float sum = 0;
-    if (h < p.n_heads) {
-      const float4 x = exponents(p.logits, first + size_t(heads.place[h]), c, heads.shift[h]);
-      best.x = max_nan(best.x, x.x), best.y = max_nan(best.y, x.y);
-      best.z = max_nan(best.z, x.z), best.w = max_nan(best.w, x.w);
-      if (masses) sum = exp2_fast(x.x) + exp2_fast(x.y) + (exp2_fast(x.z) + exp2_fast(x.w));
-    }
-    if (masses) {
-      sum = lanes_sum<4>(sum);
-      if (h < p.n_heads && c == 0) mass[h] = sum;
+  for (int base = 0; base < p.n_heads; base += at_once * unrolled) {
+#pragma unroll
+    for (int i = 0; i < unrolled; ++i) {
+      const int h = base + at_once * i + lane / 4 % at_once;
+      float sum = 0;
+      if (h < p.n_heads) {
+        const float4 x = exponents(records, heads, h);
+        best.x = max_nan(best.x, x.x), best.y = max_nan(best.y, x.y);
+        best.z = max_nan(best.z, x.z), best.w = max_nan(best.w, x.w);
+        if (masses) sum = exp2_fast(x.x) + exp2_fast(x.y) + (exp2_fast(x.z) + exp2_fast(x.w));
+      }
+      if (masses) {
+        sum = lanes_sum<4>(sum);
+        if (h < p.n_heads && c == 0) heads.mass[page * p.n_heads + h] = sum;
+      }
     }
   }
 #pragma unroll
-  for (int offset = 4; offset < 32; offset *= 2) {
+  for (int offset = 4; offset < 16; offset *= 2) {
     best.x = max_nan(best.x, __shfl_xor_sync(all_lanes, best.x, offset));
     best.y = max_nan(best.y, __shfl_xor_sync(all_lanes, best.y, offset));
     best.z = max_nan(best.z, __shfl_xor_sync(all_lanes, best.z, offset));
@@ -77,75 +104,114 @@ __device__ void write_masses(const Params& p, int r, int page, const float* mass
   if (p.mass && lane == 0) p.mass[size_t(r) * size_t(p.out_pages) + size_t(page)] = all / float(p.n_heads);
 }
 
-__device__ void write_zeros(const Params& p, int r, int page) {
+__device__ void write_no_masses(const Params& p, int r, int page) {
   const int lane = int(threadIdx.x) % 32;
   const size_t at = size_t(r) * size_t(p.out_pages) + size_t(page);
-  if (lane == 0) p.score[at] = 0;
   if (p.mass && lane == 0) p.mass[at] = 0;
   for (int g = lane; p.group_mass && g < p.n_kv_heads; g += 32)
     p.group_mass[(size_t(r) * size_t(p.n_kv_heads) + size_t(g)) * size_t(p.out_pages) + size_t(page)] = 0;
 }
 
+// Everything of one tile whose records lie at `stage`.
 template <bool masses>
-__global__ void __launch_bounds__(n_warps * 32, 5)
-    score(const __grid_constant__ Params p, const int pages_a_warp) {
-  DELTACAL_DYNAMIC_SHARED(float, memory);
-  const Heads heads{memory, reinterpret_cast<int*>(memory + p.n_heads), memory + 2 * p.n_heads};
+__device__ void score_tile(const Params& p, const Tile& tile, const char* stage, int record,
+                           const Heads& heads) {
+  const int half = int(threadIdx.x) % 32 / 16, page = tile.page + half;
+  const float score = score_page<masses>(p, stage + half * record, heads);
+  if (threadIdx.x % 16 == 0 && page < p.out_pages)
+    p.score[size_t(tile.row) * size_t(p.out_pages) + size_t(page)] = page < tile.pages ? score : 0.0f;
+  if (!masses) return;
+  __syncwarp();
+  for (int i = 0; i < tile_pages && tile.page + i < p.out_pages; ++i) {
+    if (i < tile.seen()) {
+      write_masses(p, tile.row, tile.page + i, heads.mass + i * p.n_heads);
+    } else {
+      write_no_masses(p, tile.row, tile.page + i);
+    }
+  }
+}
+
+template <bool masses>
+__global__ void __launch_bounds__(max_warps * 32, blocks_an_sm)
+    score(const __grid_constant__ Params p, const __grid_constant__ Plan plan) {
+  DELTACAL_DYNAMIC_SHARED(char, memory);
+  const Layout layout(plan, p.n_heads, masses);
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32,
+            record = record_bytes(p.n_heads / p.n_kv_heads);
+  Ring ring(plan, memory, memory + layout.barriers);
+  ring.init();
   wait_for_previous();
   let_next_start();
-  const int r = int(blockIdx.y), warp = int(threadIdx.x) / 32;
-  const int pages = pages_for(p.length[r]), group = p.n_heads / p.n_kv_heads;
-  if (p.length[r] <= 0) return;
-  for (int h = int(threadIdx.x); h < p.n_heads; h += n_warps * 32) {
-    heads.shift[h] = -p.logits.lse2[size_t(r) * size_t(p.n_heads) + size_t(h)];
-    heads.place[h] = h / group * p.logits.max_pages * group + h % group;
-  }
+
+  const int begin = (int(blockIdx.x) * plan.n_warps + warp) * plan.tiles_a_warp,
+            end = min(plan.n_tiles, begin + plan.tiles_a_warp);
+  Tile next(p, plan, begin), tile = next;
+  for (int s = 0; s < plan.stages && begin + s < end; ++s, next.advance(p, plan)) ring.issue(p, next, s);
+  int2* place = reinterpret_cast<int2*>(memory + layout.places);
+  fill_heads(p, plan, place);
+  const Heads heads{place, reinterpret_cast<float*>(memory + layout.shift) + warp * p.n_heads,
+                    reinterpret_cast<float*>(memory + layout.mass) + warp * tile_pages * p.n_heads};
   __syncthreads();
-  float* mass = heads.mass + warp * p.n_heads;
-  for (int i = 0; i < pages_a_warp; ++i) {
-    const int page = (int(blockIdx.x) * pages_a_warp + i) * n_warps + warp;
-    if (page >= p.out_pages) return;
-    if (page >= pages) {
-      write_zeros(p, r, page);
-      continue;
+
+  int stage = 0, row = -1;
+  uint32_t parity = 0;
+  for (int i = begin; i < end; ++i, tile.advance(p, plan)) {
+    if (tile.row != row && tile.pages > 0) {
+      row = tile.row;
+      for (int h = lane; h < p.n_heads; h += 32)
+        heads.shift[h] = -p.logits.lse2[size_t(row) * size_t(p.n_heads) + size_t(h)];
     }
-    const size_t first =
-        size_t(r) * size_t(p.logits.max_pages) * size_t(p.n_heads) + size_t(page) * size_t(group);
-    const float result = score_page<masses>(p, first, heads, mass);
-    if (threadIdx.x % 32 == 0) p.score[size_t(r) * size_t(p.out_pages) + size_t(page)] = result;
-    if (masses) {
-      __syncwarp();
-      write_masses(p, r, page, mass);
-      __syncwarp();
+    ring.wait(stage, parity);
+    if (tile.pages > 0) score_tile<masses>(p, tile, ring.stage(stage), record, heads);
+    __syncwarp();
+    if (i + plan.stages < end) {
+      ring.issue(p, next, stage);
+      next.advance(p, plan);
     }
+    if (++stage == plan.stages) stage = 0, parity ^= 1;
   }
+}
+
+// As many warps and stages as leave room for three blocks an SM; fewer where there are very many heads.
+Plan plan_of(const Params& p, bool masses, int* n_blocks) {
+  const Device& device = current_device();
+  Plan plan;
+  plan.n_warps = max_warps, plan.stages = max_stages;
+  plan.stage_bytes = p.n_kv_heads * tile_pages * record_bytes(p.n_heads / p.n_kv_heads);
+  const auto bytes = [&] { return Layout(plan, p.n_heads, masses).bytes; };
+  const int room = int(device.shared_a_block) / blocks_an_sm;
+  while (bytes() > room && plan.n_warps * plan.stages > 1)
+    --(plan.stages > 2 || plan.n_warps == 1 ? plan.stages : plan.n_warps);
+  plan.tiles_a_row = (p.out_pages + tile_pages - 1) / tile_pages;
+  plan.n_tiles = p.n_rows * plan.tiles_a_row;
+  const int warps = device.n_sms * blocks_an_sm * plan.n_warps;
+  plan.tiles_a_warp = (plan.n_tiles + warps - 1) / warps;
+  const int a_block = plan.n_warps * plan.tiles_a_warp;
+  *n_blocks = (plan.n_tiles + a_block - 1) / a_block;
+  return plan;
 }
 
 }  // namespace
 
 void run(const Params& p, const Launch& launch) {
   constexpr const char* kernel = "page_score";
-  require(p.n_rows >= 0 && p.n_rows <= 65535, kernel, "n_rows", p.n_rows, "0 to 65535");
+  require(p.n_rows >= 0, kernel, "n_rows", p.n_rows, "at least 0");
   if (p.n_rows == 0) return;
   require(p.n_kv_heads >= 1, kernel, "n_kv_heads", p.n_kv_heads, "at least 1");
   require(p.n_heads >= 1 && p.n_heads <= 1024 && p.n_heads % p.n_kv_heads == 0, kernel, "n_heads", p.n_heads,
           "a multiple of n_kv_heads = " + std::to_string(p.n_kv_heads) + ", at most 1024");
-  require_aligned(kernel, "logits.relative", p.logits.relative, 16);
-  require_pointer(kernel, "logits.maximum", p.logits.maximum);
+  require_aligned(kernel, "logits.records", p.logits.records, 32);
   require_pointer(kernel, "logits.lse2", p.logits.lse2);
   require_pointer(kernel, "length", p.length);
   require_pointer(kernel, "score", p.score);
   require(p.out_pages >= 1, kernel, "out_pages", p.out_pages, "at least 1, and the pages of the longest row");
+  require(long(p.n_rows) * p.out_pages < (1L << 30), kernel, "n_rows", p.n_rows,
+          "fewer: n_rows * out_pages must be below 2^30");
   const bool masses = p.mass != nullptr || p.group_mass != nullptr;
-  // Four pages a warp where that leaves each SM eight blocks or more, so that what a block reads first is
-  // read less often.
-  const long enough = 4L * n_warps * 8 * current_device().n_sms;
-  const int pages_a_warp = long(p.n_rows) * p.out_pages >= enough ? 4 : 1,
-            pages_a_block = n_warps * pages_a_warp;
-  const dim3 grid(unsigned((p.out_pages + pages_a_block - 1) / pages_a_block), unsigned(p.n_rows));
-  const size_t shared = size_t(p.n_heads) * sizeof(float) * (masses ? 2 + n_warps : 2);
-  launch_kernel(kernel, masses ? score<true> : score<false>, grid, n_warps * 32, shared, launch, p,
-                pages_a_warp);
+  int n_blocks = 0;
+  const Plan plan = plan_of(p, masses, &n_blocks);
+  launch_kernel(kernel, masses ? score<true> : score<false>, dim3(unsigned(n_blocks)), plan.n_warps * 32,
+                size_t(Layout(plan, p.n_heads, masses).bytes), launch, p, plan);
 }
 
 }  // namespace deltacal::kernels::cuda::page_score

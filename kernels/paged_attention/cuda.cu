@@ -1,4 +1,4 @@
-// Blocks of four warps, all resident at once, that share the pages of all rows evenly (cuda_plan.h). Each
+// A block an SM, all resident at once, that share the pages of all rows evenly (cuda_plan.h). Each
 // warp streams its own pages through its own ring by bulk copies and keeps its own running softmax: no
 // barrier in the inner loop. At the end of an item the warps' states are merged in shared memory, and by the
 // last block the parts of an item that several blocks share. Reads 4 x head_dim bytes a key and key/value
@@ -12,7 +12,7 @@ namespace {
 template <int D>
 __device__ void load_queries(const Params& p, const Item& item, char* buffer) {
   const char* q = static_cast<const char*>(p.q) + (long(item.row) * p.q_stride + long(item.head) * D) * 2;
-  for (int i = int(threadIdx.x); i < tile_heads * (D / chunk_elements); i += n_warps * 32) {
+  for (int i = int(threadIdx.x); i < tile_heads * (D / chunk_elements); i += Shared<D>::n_warps * 32) {
     const int h = i / (D / chunk_elements), chunk = i % (D / chunk_elements);
     uint4 x = make_uint4(0, 0, 0, 0);
     if (h < item.n_heads) x = *reinterpret_cast<const uint4*>(q + h * D * 2 + chunk * 16);
@@ -36,23 +36,34 @@ __device__ bool is_last(int* arrived, int n_parts, int* flag) {
 }
 
 template <class T, int D>
-__global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
-    attend(const __grid_constant__ Params p, const Workspace workspace, const Grid grid) {
+__global__ void __launch_bounds__(Shared<D>::n_warps * 32)
+    attend(const __grid_constant__ Params p, const Workspace workspace, const int n_blocks) {
   using S = Shared<D>;
   DELTACAL_DYNAMIC_SHARED(char, shared);
   const int warp = int(threadIdx.x) / 32, block = int(blockIdx.x);
   Ring<D> ring(shared_address(shared));
   ring.init();
   __syncthreads();
-  wait_for_previous();
-  let_next_start();
+  const auto start = [] { wait_for_previous(), let_next_start(); };
+  if (!p.early) start();
 
   const Work work(p);
-  const Range range = range_of_block(work, block, grid);
-  if (range.begin >= range.end) return;
-  Places places(work, range);
+  const Range range = range_of_block(work, block, n_blocks, S::n_warps);
+  if (range.begin >= range.end) {
+    if (p.early) start();  // or this kernel might end before the one before it
+    return;
+  }
+  Places<S::n_warps> places(work, range);
+  const unsigned late = p.early ? places.last_pages() : 0u;
 #pragma unroll 1
-  for (int j = 0; j < S::stages; ++j) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  for (int j = 0; j < S::stages; ++j)
+    if (!(late >> j & 1)) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  if (p.early) {
+    start();
+#pragma unroll 1
+    for (int j = 0; j < S::stages; ++j)
+      if (late >> j & 1) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  }
 
   const float scale = p.scale * log2_e;
   const int group = p.n_heads / p.kv.n_kv_heads;
@@ -70,14 +81,13 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
     queries.load(shared_address(shared) + S::buffer);
     state.clear();
     const size_t kv_row = size_t(item.row) * size_t(p.kv.n_kv_heads) + size_t(item.kv_head);
-    const size_t first_kept = kv_row * size_t(p.logits.max_pages) * size_t(group) + size_t(item.in_group);
+    const Records records(p.logits, kv_row, group, item.in_group);
 #pragma unroll 1
-    for (; range.begin + warp + n_warps * j < end; ++j) {
+    for (; range.begin + warp + S::n_warps * j < end; ++j) {
       const int page = places.page(j);
       ring.wait(stage, parity);
-      const size_t kept = first_kept + size_t(page) * size_t(group);
       attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
-                        min(page_size, item.length - page * page_size), p.logits, kept, item.n_heads, state);
+                        min(page_size, item.length - page * page_size), records, page, item.n_heads, state);
       __syncwarp();
       ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages));
       places.done(j);
@@ -91,12 +101,6 @@ __global__ void __launch_bounds__(n_warps * 32, Shared<D>::blocks_an_sm)
       merge_parts<T, D>(p, item, workspace, range.chunk, shared);
     unit = end;
   }
-}
-
-Grid grid_of_call(int head_dim) {
-  const Device& device = current_device();
-  const int an_sm = device.capability >= 90 && head_dim <= 128 ? 2 : 1;
-  return {device.n_sms * an_sm, an_sm};
 }
 
 int tiles_of(int n_heads, const PagedKv& kv) {
@@ -129,10 +133,9 @@ void check(const Params& p) {
           "at least 1, or -1 for all pages");
   require(long(p.n_rows) * tiles_of(p.n_heads, p.kv) * p.kv.max_pages < (1L << 30), kernel, "n_rows",
           p.n_rows, "fewer: n_rows * kv.n_kv_heads * kv.max_pages must be below 2^30");
-  if (p.logits.relative == nullptr) return;
+  if (p.logits.records == nullptr) return;
   require(p.list == nullptr, kernel, "logits", std::string("given"), "null where rows have lists");
-  require_aligned(kernel, "logits.relative", p.logits.relative, 16);
-  require_pointer(kernel, "logits.maximum", p.logits.maximum);
+  require_aligned(kernel, "logits.records", p.logits.records, 32);
   require_pointer(kernel, "logits.lse2", p.logits.lse2);
   require(p.logits.max_pages >= 1, kernel, "logits.max_pages", p.logits.max_pages, "at least 1");
 }
@@ -143,6 +146,10 @@ auto kernel_of(int head_dim) {
          : head_dim == 96  ? attend<T, 96>
          : head_dim == 128 ? attend<T, 128>
                            : attend<T, 256>;
+}
+
+int warps_of(int head_dim) {
+  return head_dim <= 128 ? Shared<128>::n_warps : Shared<256>::n_warps;
 }
 
 int shared_of(int head_dim) {
@@ -156,7 +163,7 @@ int shared_of(int head_dim) {
 
 size_t workspace_bytes(int n_rows, int n_heads, const PagedKv& kv) {
   check_cache("paged_attention", kv, n_heads);
-  const Workspace w = lay_out(nullptr, grid_of_call(kv.head_dim).blocks, kv.head_dim);
+  const Workspace w = lay_out(nullptr, current_device().n_sms, kv.head_dim);
   return reinterpret_cast<size_t>(w.arrived + size_t(n_rows) * size_t(tiles_of(n_heads, kv)));
 }
 
@@ -166,11 +173,12 @@ void run(const Params& params, const Launch& launch) {
   check(params);
   Params p = params;
   const int d = p.kv.head_dim;
-  const Grid grid = grid_of_call(d);
+  const int n_blocks = current_device().n_sms;
   if (p.q_stride == 0) p.q_stride = long(p.n_heads) * d;
+  p.early = p.early && launch.overlap && current_device().capability >= 90;
   launch_kernel("paged_attention", p.kv.type == Type::bf16 ? kernel_of<bf16>(d) : kernel_of<f16>(d),
-                dim3(unsigned(grid.blocks)), n_warps * 32, size_t(shared_of(d)), launch, p,
-                lay_out(p.workspace, grid.blocks, d), grid);
+                dim3(unsigned(n_blocks)), 32 * warps_of(d), size_t(shared_of(d)), launch, p,
+                lay_out(p.workspace, n_blocks, d), n_blocks);
 }
 
 }  // namespace deltacal::kernels::cuda::paged_attention

@@ -14,12 +14,23 @@ namespace deltacal::kernels::cuda {
 // at a position is only known with the final sums of all heads.
 struct PageLogits {
   int max_pages = 0;  // row length, >= pages of the longest row
-  // [n_rows, n_kv_heads, max_pages, group, 16] f16: logit * log2(e) - maximum; the 16 keys of a page in an
-  // order of their own, the same for all heads; -inf past the row's length. 16-byte aligned
-  void* relative = nullptr;
-  float* maximum = nullptr;  // [n_rows, n_kv_heads, max_pages, group]
-  float* lse2 = nullptr;     // [n_rows, n_heads] log2 of the softmax's denominator
+  // [n_rows, n_kv_heads, max_pages] records of record_bytes(group) bytes each; 32-byte aligned. A record has
+  // what one page's keys are to the `group` query heads of the key/value head:
+  //   [group, 16] f16  logit * log2(e) - maximum; the 16 keys in an order of their own, the same for all
+  //                    heads; -inf past the row's length
+  //   [group]     f32  maximum
+  void* records = nullptr;
+  float* lse2 = nullptr;  // [n_rows, n_heads] log2 of the softmax's denominator
 };
+
+// Whole sectors of memory, so that a page is written and read without touching its neighbours.
+DELTACAL_HOST_DEVICE constexpr int record_bytes(int group) {
+  return (group * (page_size * 2 + 4) + 31) / 32 * 32;
+}
+// Of PageLogits::records.
+DELTACAL_HOST_DEVICE constexpr size_t records_bytes(int n_rows, int n_heads, int n_kv_heads, int max_pages) {
+  return size_t(n_rows) * size_t(n_kv_heads) * size_t(max_pages) * size_t(record_bytes(n_heads / n_kv_heads));
+}
 
 namespace paged_attention {
 
@@ -40,7 +51,12 @@ struct Params {
   int k_pages = -1;      // a row that sees no more pages attends to all, in ascending order
   void* out = nullptr;   // [n_rows, n_heads, head_dim], kv.type
   float* lse = nullptr;  // [n_rows, n_heads] log of the softmax's denominator, optional
-  PageLogits logits;     // optional (logits.relative null), for rows that attend to all
+  PageLogits logits;     // optional (logits.records null), for rows that attend to all
+  // Pages are asked for while the kernel before this one in the stream still runs (with Launch::overlap, on
+  // sm_90). True only if that kernel is of this library and writes nothing of sequence, length, list,
+  // list_length and the page table, and of keys and values nothing but in the last page that a row sees: as
+  // append_kv does with one row a sequence. q and all other arrays may be its work.
+  bool early = false;
   // workspace_bytes(); 256-byte aligned; zero before its first use. Calls of one stream and head_dim may
   // share it: each leaves it ready for the next
   void* workspace = nullptr;

@@ -42,7 +42,7 @@ __device__ __forceinline__ void write_lse(const Params& p, const Item& item, int
   const size_t at = size_t(item.row) * size_t(p.n_heads) + size_t(item.head + head_of_tile);
   const float lse2 = max + log2f(sum);
   if (p.lse) p.lse[at] = lse2 * ln_2;
-  if (p.logits.relative) p.logits.lse2[at] = lse2;
+  if (p.logits.records) p.logits.lse2[at] = lse2;
 }
 
 template <class T, int D>
@@ -76,14 +76,14 @@ __device__ void merge_warps(const Params& p, const Item& item, bool whole, const
           make_float2(state.out[i][2 * half], state.out[i][2 * half + 1]);
     }
     __syncthreads();
-    for (int i = thread; i < rows * (D / 2); i += n_warps * 32) {
+    for (int i = thread; i < rows * (D / 2); i += S::n_warps * 32) {
       const int row = i / (D / 2), x = i % (D / 2), h = 8 * half + row;
       float max = -INFINITY, sum = 0;
       float2 out = make_float2(0, 0);
 #pragma unroll
-      for (int w = 0; w < n_warps; ++w) max = fmaxf(max, sums[w * tile_heads + h].x);
+      for (int w = 0; w < S::n_warps; ++w) max = fmaxf(max, sums[w * tile_heads + h].x);
 #pragma unroll
-      for (int w = 0; w < n_warps; ++w) {
+      for (int w = 0; w < S::n_warps; ++w) {
         const float2 of_warp = sums[w * tile_heads + h],
                      pair = pairs[w * 8 * (D / 2) + pair_place(D, row, x)];
         const float weight = exp2_fast(of_warp.x - finite_max(max));
@@ -103,12 +103,13 @@ __device__ void merge_warps(const Params& p, const Item& item, bool whole, const
   __syncthreads();
 }
 
-// Weights of an item's parts, over the sum of all, into shared memory: [part, 16]. A warp takes every fourth
-// head; what it needs of all of them is asked for at once.
+// Weights of an item's parts, over the sum of all, into shared memory: [part, 16]. A warp takes every
+// n_warps-th head; what it needs of all of them is asked for at once.
 template <int D>
 __device__ void part_weights(const Params& p, const Item& item, const Workspace& from, Blocks blocks,
                              int chunk, float* weights) {
-  constexpr int heads = tile_heads / n_warps, parts = max_parts / 32;  // of a warp, of a lane
+  constexpr int n_warps = Shared<D>::n_warps, heads = tile_heads / n_warps,
+                parts = max_parts / 32;  // of a warp, of a lane
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32,
             n_parts = blocks.last - blocks.first + 1;
   float2 part[heads][parts];
@@ -150,7 +151,7 @@ __device__ void part_weights(const Params& p, const Item& item, const Workspace&
 template <class T, int D>
 __device__ void merge_parts(const Params& p, const Item& item, const Workspace& from, int chunk,
                             char* shared) {
-  constexpr int at_once = 2, batch = 16, n_threads = n_warps * 32;
+  constexpr int n_threads = Shared<D>::n_warps * 32, at_once = 256 / n_threads, batch = 32 / at_once;
   const Blocks blocks = blocks_of(item.first, item.end, chunk);
   const int n_parts = blocks.last - blocks.first + 1, n_quads = item.n_heads * (D / 4);
   float* weights = reinterpret_cast<float*>(shared + Shared<D>::buffer);  // [n_parts, 16]

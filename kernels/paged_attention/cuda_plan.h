@@ -25,20 +25,15 @@ constexpr DELTACAL_HOST_DEVICE int attended_pages(int length, int prefix) {
   return prefix < 0 || prefix >= all ? all : prefix;
 }
 
-// Blocks of a call and how many of them share an SM.
-struct Grid {
-  int blocks, an_sm;
-};
-
 // Units a block takes: a multiple of its warps, and so many that no item of `longest` pages has more than
 // max_parts. Short items that are about as many as there are SMs, as in a sparse layer of 32 rows and four
 // key/value heads, are not cut at all: that saves merging them, and a block an SM can have enough copies
 // under way.
-constexpr DELTACAL_HOST_DEVICE int chunk_units(int total, int longest, Grid grid, int n_warps) {
-  const int even = divide_up(total, grid.blocks), parts = divide_up(longest, max_parts - 1);
+constexpr DELTACAL_HOST_DEVICE int chunk_units(int total, int longest, int n_blocks, int n_warps) {
+  const int even = divide_up(total, n_blocks), parts = divide_up(longest, max_parts - 1);
   int least = even > parts ? even : parts;
-  const int sms = grid.blocks / grid.an_sm, items = longest > 0 ? divide_up(total, longest) : 0;
-  if (longest <= 128 && items <= sms && 16 * items >= 15 * sms) least = longest;
+  const int items = longest > 0 ? divide_up(total, longest) : 0;
+  if (longest <= 128 && items <= n_blocks && 16 * items >= 15 * n_blocks) least = longest;
   return divide_up(least > 1 ? least : 1, n_warps) * n_warps;
 }
 

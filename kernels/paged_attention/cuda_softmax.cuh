@@ -127,22 +127,33 @@ __device__ __forceinline__ void page_values(const float (&p)[2][4], uint32_t val
   }
 }
 
-// One head of a page into PageLogits: four of its 16 keys, lanes c = 0 .. 3 side by side.
-__device__ __forceinline__ void keep_logits(const PageLogits& to, size_t page_head, const float (&s)[4],
-                                            float page_max) {
-  const int c = int(threadIdx.x) % 4;
-  const float base = finite_max(page_max);
-  uint2 packed;
-  packed.x = pack<f16>(s[0] - base, s[1] - base);
-  packed.y = pack<f16>(s[2] - base, s[3] - base);
-  reinterpret_cast<uint2*>(to.relative)[page_head * 4 + c] = packed;
-  if (c == 0) to.maximum[page_head] = page_max;
-}
+// Where a warp keeps the logits of the pages of an item (PageLogits); nowhere where `first` is null.
+struct Records {
+  char* first = nullptr;  // of the row's first page
+  int bytes = 0;          // of a record
+  int maxima = 0;         // offset within it
+  int head = 0;           // first head of the tile within the group
 
-// One page. `kept`: index of the page's first head of this tile in PageLogits; n_heads of the tile.
+  __device__ Records(const PageLogits& to, size_t kv_row, int group, int in_group)
+      : bytes(record_bytes(group)), maxima(group * page_size * 2), head(in_group) {
+    if (to.records) first = static_cast<char*>(to.records) + kv_row * size_t(to.max_pages) * size_t(bytes);
+  }
+  // One head: four of the page's 16 keys, lanes c = 0 .. 3 side by side.
+  __device__ __forceinline__ void keep(int page, int head_of_tile, const float (&s)[4],
+                                       float page_max) const {
+    const int c = int(threadIdx.x) % 4, h = head + head_of_tile;
+    const float base = finite_max(page_max);
+    char* record = first + size_t(page) * size_t(bytes);
+    reinterpret_cast<uint2*>(record)[h * 4 + c] =
+        make_uint2(pack<f16>(s[0] - base, s[1] - base), pack<f16>(s[2] - base, s[3] - base));
+    if (c == 0) reinterpret_cast<float*>(record + maxima)[h] = page_max;
+  }
+};
+
+// One page, number `page` of its row; n_heads of the tile.
 template <class T, int D>
 __device__ __forceinline__ void attend_page(const TileQueries<T, D>& queries, uint32_t keys, uint32_t values,
-                                            float scale, int valid, const PageLogits& logits, size_t kept,
+                                            float scale, int valid, const Records& records, int page,
                                             int n_heads, State<D>& state) {
   float s[2][4];
   page_logits<T, D>(queries, keys, scale, valid, s);
@@ -150,12 +161,12 @@ __device__ __forceinline__ void attend_page(const TileQueries<T, D>& queries, ui
       lanes_max<4>(fmaxf(fmaxf(s[0][0], s[0][1]), fmaxf(s[1][0], s[1][1]))),
       lanes_max<4>(fmaxf(fmaxf(s[0][2], s[0][3]), fmaxf(s[1][2], s[1][3]))),
   };
-  if (logits.relative != nullptr) {
+  if (records.first != nullptr) {
     const int r = int(threadIdx.x) % 32 / 4;
     const float first[4] = {s[0][0], s[0][1], s[1][0], s[1][1]},
                 second[4] = {s[0][2], s[0][3], s[1][2], s[1][3]};
-    if (r < n_heads) keep_logits(logits, kept + size_t(r), first, page_max[0]);
-    if (r + 8 < n_heads) keep_logits(logits, kept + size_t(r) + 8, second, page_max[1]);
+    if (r < n_heads) records.keep(page, r, first, page_max[0]);
+    if (r + 8 < n_heads) records.keep(page, r + 8, second, page_max[1]);
   }
   page_softmax<D>(s, page_max, state);
   if (valid < page_size) {

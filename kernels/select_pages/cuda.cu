@@ -1,7 +1,7 @@
-// A block a row; a thread holds up to eight pages' keys in registers. Histograms close in on the last page
-// chosen: as a rule two or three rounds, at most seven for the keys and two more among equal ones. What is
-// left, the chosen pages and up to 256, is ranked by counting for each how many come before it. Bound by the
-// latency of some thirty barriers.
+// A block a row; a thread holds a few pages' keys in registers. Histograms close in on the last page chosen:
+// as a rule one or two rounds, at most seven for the keys and two more among equal ones. What is left, the
+// chosen pages and up to 256, is ranked by counting for each how many come before it. Bound by what every
+// warp does alike, sums and barriers: rows of up to 2048 pages have blocks of half the size.
 #include "kernels/cuda/device.cuh"
 #include "kernels/select_pages/cuda.h"
 #include "kernels/select_pages/cuda_order.h"
@@ -9,8 +9,7 @@
 namespace deltacal::kernels::cuda::select_pages {
 namespace {
 
-constexpr int n_threads = 1024, a_thread = max_pages / n_threads, few = 256;
-static_assert(n_bins == n_threads);
+constexpr int few = 256;
 
 struct Shared {
   int bins[n_bins];
@@ -20,14 +19,12 @@ struct Shared {
   int n;                  // candidates so far
 };
 
-// The keys of a thread's pages: page threadIdx.x + 1024 i.
+// The keys of a thread's pages: page threadIdx.x + threads i.
+template <int threads, int a_thread>
 struct Keys {
   uint64_t key[a_thread];
+  __device__ static int page_at(int i) { return int(threadIdx.x) + threads * i; }
 };
-
-__device__ __forceinline__ int page_at(int i) {
-  return int(threadIdx.x) + n_threads * i;
-}
 
 // Sum over the threads before this one and itself.
 __device__ int block_scan(int x, Shared& s) {
@@ -42,21 +39,19 @@ __device__ int block_scan(int x, Shared& s) {
   return x + __reduce_add_sync(all_lanes, lane < warp ? s.warp_sums[lane] : 0);
 }
 
+// Over the warp, the upper halves first.
 __device__ uint64_t lanes_least(uint64_t x) {
-#pragma unroll
-  for (int offset = 16; offset > 0; offset /= 2) {
-    const uint64_t other = __shfl_xor_sync(all_lanes, static_cast<unsigned long long>(x), offset);
-    x = other < x ? other : x;
-  }
-  return x;
+  const unsigned high = unsigned(x >> 32), least = __reduce_min_sync(all_lanes, high);
+  return uint64_t(least) << 32 | __reduce_min_sync(all_lanes, high == least ? unsigned(x) : ~0u);
 }
 
 // The interval of all the row's older pages.
-__device__ Interval all_keys(const Keys& keys, int older, int chosen, Shared& s) {
+template <int threads, int a_thread>
+__device__ Interval all_keys(const Keys<threads, a_thread>& keys, int older, int chosen, Shared& s) {
   uint64_t least = ~uint64_t(0), most = 0;
 #pragma unroll
   for (int i = 0; i < a_thread; ++i) {
-    if (page_at(i) >= older) continue;
+    if (keys.page_at(i) >= older) continue;
     least = keys.key[i] < least ? keys.key[i] : least;
     most = keys.key[i] > most ? keys.key[i] : most;
   }
@@ -64,19 +59,24 @@ __device__ Interval all_keys(const Keys& keys, int older, int chosen, Shared& s)
   least = lanes_least(least), most = ~lanes_least(~most);
   if (lane == 0) s.least[warp] = least, s.most[warp] = most;
   __syncthreads();
-  return interval_of(lanes_least(s.least[lane]), ~lanes_least(~s.most[lane]), chosen, older);
+  const bool there = lane < threads / 32;
+  return interval_of(lanes_least(there ? s.least[lane] : ~uint64_t(0)),
+                     ~lanes_least(there ? ~s.most[lane] : ~uint64_t(0)), chosen, older);
 }
 
 // One round: counts the keys that `in` says are of the interval by bins and narrows it to the bin of the last
 // one needed. of(i): key of the thread's page i. All threads have the same interval, before and after.
-template <class In, class Of>
-__device__ void narrow(Interval& interval, int older, const In& in, const Of& of, Shared& s) {
-  s.bins[threadIdx.x] = 0;
+template <int threads, int a_thread, class In, class Of>
+__device__ void narrow(const Keys<threads, a_thread>& keys, Interval& interval, int older, const In& in,
+                       const Of& of, Shared& s) {
+  constexpr int bins = n_bins / threads;  // of a thread
+#pragma unroll
+  for (int k = 0; k < bins; ++k) s.bins[int(threadIdx.x) + threads * k] = 0;
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < a_thread; ++i) {
-    if (n_threads * i >= older) break;
-    const bool counted = page_at(i) < older && in(i);
+    if (threads * i >= older) break;
+    const bool counted = keys.page_at(i) < older && in(i);
     const unsigned lanes = __ballot_sync(all_lanes, counted);
     if (!counted) continue;
     const int bin = interval.bin(of(i));
@@ -85,21 +85,30 @@ __device__ void narrow(Interval& interval, int older, const In& in, const Of& of
     if (int(threadIdx.x) % 32 == __ffs(int(same)) - 1) atomicAdd(&s.bins[bin], __popc(same));
   }
   __syncthreads();
-  const int bin = n_bins - 1 - int(threadIdx.x);  // from the highest
-  const int own = s.bins[bin], sum = block_scan(own, s);
-  if (sum >= interval.need && sum - own < interval.need) s.bin = bin, s.more = sum - own, s.in_bin = own;
+  const int highest = n_bins - 1 - bins * int(threadIdx.x);  // of the thread: from the highest
+  int own[bins], all = 0;
+#pragma unroll
+  for (int k = 0; k < bins; ++k) all += own[k] = s.bins[highest - k];
+  int more = block_scan(all, s) - all;  // in the bins above
+#pragma unroll
+  for (int k = 0; k < bins; ++k) {
+    if (more < interval.need && more + own[k] >= interval.need)
+      s.bin = highest - k, s.more = more, s.in_bin = own[k];
+    more += own[k];
+  }
   __syncthreads();
   interval.narrow(s.bin, s.more, s.in_bin);
 }
 
 // The chosen pages, and at most the candidates there is room for: those not below (low, tie_low).
-__device__ int gather(const Keys& keys, int older, uint64_t low, uint64_t tie_low, Ranked* candidates,
-                      Shared& s) {
+template <int threads, int a_thread>
+__device__ int gather(const Keys<threads, a_thread>& keys, int older, uint64_t low, uint64_t tie_low,
+                      Ranked* candidates, Shared& s) {
   if (threadIdx.x == 0) s.n = 0;
   __syncthreads();
 #pragma unroll
   for (int i = 0; i < a_thread; ++i) {
-    const int page = page_at(i);
+    const int page = keys.page_at(i);
     if (page >= older) break;
     const uint64_t key = keys.key[i];
     if (key > low || (key == low && tie_key(page) >= tie_low)) candidates[atomicAdd(&s.n, 1)] = {key, page};
@@ -110,10 +119,11 @@ __device__ int gather(const Keys& keys, int older, uint64_t low, uint64_t tie_lo
 
 // The first `chosen` of n candidates into list, each to its rank. Several threads count for one candidate
 // where there are enough.
+template <int threads>
 __device__ void rank(const Ranked* candidates, int n, int chosen, int32_t* list) {
   int share = 32;
-  while (share > 1 && share * n > n_threads) share /= 2;
-  const int part = int(threadIdx.x) % share, step = n_threads / share;
+  while (share > 1 && share * n > threads) share /= 2;
+  const int part = int(threadIdx.x) % share, step = threads / share;
   for (int base = 0; base < n; base += step) {
     const int at = base + int(threadIdx.x) / share;
     const Ranked own = candidates[at < n ? at : 0];
@@ -125,7 +135,8 @@ __device__ void rank(const Ranked* candidates, int n, int chosen, int32_t* list)
   }
 }
 
-__global__ void __launch_bounds__(n_threads) select(const Params p) {
+template <int threads, int a_thread>
+__global__ void __launch_bounds__(threads) select(const Params p) {
   __shared__ Shared s;
   DELTACAL_DYNAMIC_SHARED(char, memory);
   Ranked* candidates = reinterpret_cast<Ranked*>(memory);  // [room]
@@ -135,23 +146,23 @@ __global__ void __launch_bounds__(n_threads) select(const Params p) {
   int32_t* list = p.list + size_t(r) * size_t(p.k_pages);
   const int pages = p.length[r] > 0 ? pages_for(p.length[r]) : 0;
   const int recent = min(p.l_pages, pages), older = pages - recent, chosen = min(p.k_pages - recent, older);
-  for (int i = int(threadIdx.x); i < p.k_pages; i += n_threads) {
+  for (int i = int(threadIdx.x); i < p.k_pages; i += threads) {
     if (i < recent) list[i] = pages - 1 - i;
     if (i >= recent + max(chosen, 0)) list[i] = -1;
   }
   if (chosen <= 0) return;
 
-  Keys keys;
+  Keys<threads, a_thread> keys;
   const float* score = p.score + size_t(r) * size_t(p.score_stride);
 #pragma unroll
   for (int i = 0; i < a_thread; ++i) {
-    const int page = page_at(i);
+    const int page = keys.page_at(i);
     keys.key[i] = page < older ? key_of(score[page], p.position_bias, page) : 0;
   }
   Interval interval = all_keys(keys, older, chosen, s);
   while (interval.width > 0 && interval.above + interval.count > room) {
     narrow(
-        interval, older, [&](int i) { return interval.holds(keys.key[i]); },
+        keys, interval, older, [&](int i) { return interval.holds(keys.key[i]); },
         [&](int i) { return keys.key[i]; }, s);
   }
   Interval ties = interval;
@@ -159,11 +170,12 @@ __global__ void __launch_bounds__(n_threads) select(const Params p) {
   const bool many_equal = interval.width == 0 && interval.above + interval.count > room;
   while (many_equal && ties.above + ties.count > room) {
     narrow(
-        ties, older, [&](int i) { return keys.key[i] == interval.low && ties.holds(tie_key(page_at(i))); },
-        [&](int i) { return tie_key(page_at(i)); }, s);
+        keys, ties, older,
+        [&](int i) { return keys.key[i] == interval.low && ties.holds(tie_key(keys.page_at(i))); },
+        [&](int i) { return tie_key(keys.page_at(i)); }, s);
   }
   const int n = gather(keys, older, interval.low, many_equal ? ties.low : 0, candidates, s);
-  rank(candidates, n, chosen, list + recent);
+  rank<threads>(candidates, n, chosen, list + recent);
 }
 static_assert(max_pages == 1 << 13);
 
@@ -187,8 +199,9 @@ void run(const Params& p, const Launch& launch) {
             "1 to " + std::to_string(max_pages) + " pages a row: there is no kernel for more");
   }
   const size_t room = size_t(from_score > few ? from_score < max_pages ? from_score : max_pages : few);
-  launch_kernel("select_pages", select, dim3(unsigned(p.n_rows)), n_threads, room * sizeof(Ranked), launch,
-                p);
+  const bool short_rows = p.score_stride <= 512 * 4;
+  launch_kernel(kernel, short_rows ? select<512, 4> : select<1024, 8>, dim3(unsigned(p.n_rows)),
+                short_rows ? 512 : 1024, room * sizeof(Ranked), launch, p);
 }
 
 }  // namespace deltacal::kernels::cuda::select_pages

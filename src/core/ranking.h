@@ -12,8 +12,8 @@ std::string name_of(PageScore);  // "sum", "max"
 
 // Why a config's score may have nothing but its page.
 inline constexpr const char* page_score_alone =
-    "this version ranks pages by the page score alone, because carried scores and head weights were measured "
-    "to lose (data/results/README.md)";
+    "this version ranks pages by the page score alone, because carried scores and head weights did not lower "
+    "the loss on both models measured (data/results/README.md)";
 
 struct Ranking {
   PageScore page = PageScore::sum;

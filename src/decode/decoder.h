@@ -1,16 +1,18 @@
-// The transformer under an attention policy, for any rows: prefill and replay (many positions of one sequence),
-// decoding (one position of each sequence). Linear layers by LibTorch, attention by kernels/.
+// The transformer under an attention policy, for any rows: prefill and replay (many positions of one
+// sequence), decoding (one position of each sequence). Linear layers by LibTorch, attention by kernels/, on
+// the model's device.
 #pragma once
 #include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "decode/kv_cache.h"
 #include "decode/logits.h"
 #include "decode/policy.h"
-#include "kernels/paged.h"
+#include "gpu_trace/session.h"
 #include "model/model.h"
 
 namespace deltacal::decode {
@@ -24,21 +26,25 @@ struct Rows {
   std::span<const int32_t> prefilled_to;
 };
 
-// What an observer sees of one layer, after keys and values of the rows were appended and before the output projection.
+struct LayerTensors;
+
+// What an observer sees of one layer, after keys and values of the rows were appended and before the output
+// projection. What hidden(), q(), query() and list() point to is in host memory and stays during the call: on
+// a CUDA device they copy, when first asked.
 struct LayerView {
-  int layer = 0, n_rows = 0, n_heads = 0, head_dim = 0;
-  float scale = 0;
+  int layer = 0, n_rows = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0;
   std::span<const int32_t> position;  // [n_rows]
   std::span<const int32_t> sequence;  // [n_rows]
-  const float* hidden = nullptr;      // [n_rows, n_embd] what the layer was given
-  const float* q = nullptr;           // [n_rows, n_heads, head_dim] after rotary embedding
-  const float* query = nullptr;       // the same before it; null unless some observer reads_query()
-  kernels::PagedKv kv;
-  // Pages attended by each row of a sparse layer, or of a Δ-layer that keeps its lists; list_length -1: all. Null in
+  // Pages attended by each row of a sparse layer, or of a Δ-layer that keeps its lists; -1: all. Empty in
   // layers that attend to everything.
-  const int32_t* list = nullptr;         // [n_rows, list_stride]
-  const int32_t* list_length = nullptr;  // [n_rows]
+  std::span<const int32_t> list_length;  // [n_rows]
   int list_stride = 0;
+  const LayerTensors* tensors = nullptr;
+
+  const float* hidden() const;  // [n_rows, n_embd] what the layer was given
+  const float* q() const;       // [n_rows, n_heads, head_dim] after rotary embedding
+  const float* query() const;   // the same before it; null unless some observer reads_query()
+  const int32_t* list() const;  // [n_rows, list_stride]; null in layers that attend to everything
 };
 
 // Watches a decode and changes nothing: the logits with and without it are the same bits.
@@ -46,7 +52,7 @@ class Observer {
  public:
   virtual ~Observer() = default;
   virtual void layer(const LayerView&) = 0;
-  virtual bool reads_query() const { return false; }  // LayerView::query
+  virtual bool reads_query() const { return false; }  // LayerView::query()
 };
 
 // What the steps (rows at or after prefilled_to) of one layer have read.
@@ -56,20 +62,26 @@ struct LayerReads {
   long long ranked = 0;    // positions whose keys were scored for them
 };
 
+// Why the decoder cannot run a model on the CUDA device that is there; empty if it can.
+std::string why_not_on_cuda(const ModelInfo&);
+
 class Decoder {
  public:
-  // Both outlive the decoder. `observers` are called in order.
-  Decoder(const model::Model&, KvCache&, Policy, std::vector<Observer*> observers = {});
+  // Both outlive the decoder. `observers` are called in order. On a CUDA device, `trace` gets the work by
+  // layer and phase.
+  Decoder(const model::Model&, KvCache&, Policy, std::vector<Observer*> observers = {},
+          gpu_trace::Session* trace = nullptr);
   ~Decoder();
 
   // Runs the rows through all layers; their logits can then be asked for until the next call.
   void forward(const Rows& rows) { forward(rows, 0, nullptr); }
   // The same from layer `first_layer` on, given what that layer gets: hidden [n_rows, n_embd], as
-  // LayerView::hidden shows it. The cache needs nothing of the layers below; no layer may use a list made
+  // LayerView::hidden() shows it. The cache needs nothing of the layers below; no layer may use a list made
   // there.
   void forward(const Rows&, int first_layer, const float* hidden);
   Logits logits(int first_row, int n_rows);
   const Policy& policy() const;
+  model::Device device() const;
   // [n_layers] Since the decoder was made; nothing of layers below `first_layer`, which are not run.
   std::span<const LayerReads> reads() const;
 
@@ -78,12 +90,17 @@ class Decoder {
   std::unique_ptr<Impl> impl_;
 };
 
-// Teacher-forced pass over ids[first..end) of sequence 0, in chunks. `after_chunk(first_position, n_rows)` is called
-// after each one, while its logits can be asked for.
-inline constexpr int replay_chunk = 512;
+// Positions of one forward pass that suit the device.
+constexpr int replay_chunk(model::Device device) {
+  return device == model::Device::cuda ? 2048 : 512;
+}
+
+// Teacher-forced pass over ids[first..end) of sequence 0, in chunks; 0: as suits the device.
+// `after_chunk(first_position, n_rows)` is called after each one, while its logits can be asked for.
 template <class AfterChunk>
 void replay(Decoder& decoder, std::span<const int32_t> ids, int n_prompt_tokens, AfterChunk after_chunk,
-            int chunk = replay_chunk) {
+            int chunk = 0) {
+  if (chunk == 0) chunk = replay_chunk(decoder.device());
   std::vector<int32_t> position, sequence;
   const int32_t prefilled_to[] = {n_prompt_tokens};
   for (int first = 0; first < static_cast<int>(ids.size()); first += chunk) {

@@ -1,10 +1,14 @@
 #include "decode/kv_cache.h"
 
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
 #include <sys/mman.h>
 
+#include <cassert>
 #include <cstdlib>
 
 #include "core/error.h"
+#include "model/generator.h"
 
 namespace deltacal::decode {
 namespace {
@@ -15,11 +19,28 @@ size_t element_bytes(kernels::KvType type) {
   return type == kernels::KvType::bf16 ? 2 : 4;
 }
 constexpr size_t huge_page = size_t{2} << 20;
-}  // namespace
 
-void KvCache::Free::operator()(void* p) const {
-  std::free(p);
+// Huge pages: a sparse list jumps through the cache, and small pages would cost a page walk for each jump.
+// Null where there is no room.
+std::shared_ptr<void> host_memory(size_t bytes) {
+  const size_t alignment = bytes < huge_page ? 64 : huge_page;
+  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  std::shared_ptr<void> memory(std::aligned_alloc(alignment, rounded), std::free);
+  if (memory && alignment == huge_page)
+    ::madvise(memory.get(), rounded, MADV_HUGEPAGE);  // a hint: it may be refused
+  return memory;
 }
+
+std::shared_ptr<void> device_memory(size_t bytes) {
+  const c10::InferenceMode inference;
+  try {
+    const at::Tensor memory = at::empty({int64_t(bytes)}, at::TensorOptions(at::kByte).device(at::kCUDA));
+    return {memory.data_ptr(), [memory](void*) {}};
+  } catch (const c10::OutOfMemoryError&) {
+    return nullptr;
+  }
+}
+}  // namespace
 
 size_t KvCache::bytes_per_position(const ModelInfo& model, model::Dtype dtype) {
   return size_t{2} * model.n_layers * model.n_kv_heads * model.head_dim * element_bytes(kv_type(dtype));
@@ -32,19 +53,16 @@ KvCache::KvCache(const model::Model& model, int n_sequences, int max_positions)
       head_dim_(model.info().head_dim),
       max_positions_(max_positions),
       max_pages_(pages_for(max_positions)),
-      n_pages_(n_sequences * max_pages_) {
+      n_pages_(n_sequences * max_pages_),
+      on_device_(model.device() == model::Device::cuda) {
   const size_t bytes = size_t(n_pages_) * n_kv_heads_ * page_size * head_dim_ * element_bytes(type_);
-  // Huge pages: a sparse list jumps through the cache, and small pages would cost a page walk for each jump.
-  const size_t alignment = bytes < huge_page ? 64 : huge_page;
-  const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
   for (auto* arrays : {&keys_, &values_})
     for (int layer = 0; layer < n_layers_; ++layer) {
-      arrays->emplace_back(std::aligned_alloc(alignment, rounded));
+      arrays->push_back(on_device_ ? device_memory(bytes) : host_memory(bytes));
       if (!arrays->back())
-        throw failure("no memory for a KV cache of {} positions ({:.1f} GB): use fewer with --max-tokens",
-                      max_positions, 2e-9 * static_cast<double>(bytes) * n_layers_);
-      if (alignment == huge_page)
-        ::madvise(arrays->back().get(), rounded, MADV_HUGEPAGE);  // a hint: it may be refused
+        throw failure("no {} for a KV cache of {} positions ({:.1f} GB): use fewer with --max-tokens",
+                      on_device_ ? "device memory" : "memory", max_positions,
+                      2e-9 * static_cast<double>(bytes) * n_layers_);
     }
   page_table_.assign(size_t(n_sequences) * max_pages_, -1);
   pages_held_.assign(n_sequences, 0);
@@ -59,6 +77,7 @@ void KvCache::reserve(int sequence, int length) {
   for (; held < pages_for(length); ++held) {
     page_table_[size_t(sequence) * max_pages_ + held] = free_.back();
     free_.pop_back();
+    ++table_version_;
   }
 }
 
@@ -67,7 +86,19 @@ void KvCache::release(int sequence) {
   while (held > 0) free_.push_back(page_table_[size_t(sequence) * max_pages_ + --held]);
 }
 
+void KvCache::fill_random(uint64_t seed) {
+  const c10::InferenceMode inference;
+  assert(on_device_);
+  const at::Generator generator = model::generator_on(model::Device::cuda, seed);
+  for (const auto* arrays : {&keys_, &values_})
+    for (const Memory& memory : *arrays)
+      at::from_blob(memory.get(), {int64_t(n_pages_) * n_kv_heads_ * page_size * head_dim_},
+                    at::TensorOptions(at::kBFloat16).device(at::kCUDA))
+          .normal_(0, 1, generator);
+}
+
 kernels::PagedKv KvCache::layer(int layer) {
+  assert(!on_device_);
   kernels::PagedKv kv;
   kv.type = type_;
   kv.n_kv_heads = n_kv_heads_;

@@ -25,6 +25,7 @@ class Logits {
 
  private:
   friend class Decoder;
+  friend class StepGraph;
   friend std::vector<float> nll_of(const Logits&, std::span<const int32_t>);
   friend Agreement compare(const Logits&, const Logits&);
   struct Impl;

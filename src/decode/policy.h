@@ -35,6 +35,10 @@ Policy delta_policy(const config::Schedule&);
 // pages[l]: pages layer l attends to, 0: all.
 Policy streaming_policy(const std::vector<int>& pages);
 
+// bad_input, naming it, for what needs the host within a step, so that a captured one (step_graph.h) cannot
+// follow it: a window, or lists that serve several steps.
+void check_for_capture(const Policy&, int n_layers);
+
 // Smallest k of the layers that do not attend to all, or not at every step; a step is active where it sees more pages.
 // 0: none is sparse.
 int smallest_k(const Policy&);

@@ -1,38 +1,41 @@
 #include "decode/scored_rows.h"
 
-#include <algorithm>
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include "decode/layer_tensors.h"
 
 namespace deltacal::decode {
 
 void score_rows(const LayerView& view, std::span<const int> rows, bool group_mass, ScoredRows& out,
                 PageScore page) {
-  const size_t n = rows.size(), row_size = size_t(view.n_heads) * view.head_dim;
-  std::vector<float> q(n * row_size);           // [n, n_heads, head_dim]
-  std::vector<int32_t> length(n), sequence(n);  // [n]
-  for (size_t i = 0; i < n; ++i) {
-    std::copy_n(view.q + rows[i] * row_size, row_size, &q[i * row_size]);
-    length[i] = view.position[rows[i]] + 1;
-    sequence[i] = view.sequence[rows[i]];
+  const c10::InferenceMode inference;
+  const at::Tensor& q = view.tensors->q;  // [n_rows, H d]
+  const at::Tensor index =
+      at::from_blob(const_cast<int*>(rows.data()), {std::ssize(rows)}, at::TensorOptions(at::kInt))
+          .to(q.device());
+  std::vector<int32_t> length, sequence;  // [n]
+  for (const int row : rows) {
+    length.push_back(view.position[row] + 1);
+    sequence.push_back(view.sequence[row]);
   }
-  out.n_pages = pages_for(*std::max_element(length.begin(), length.end()));
-  out.score.resize(n * out.n_pages);
-  out.mass.resize(n * out.n_pages);
-  out.group_mass.resize(group_mass ? n * view.kv.n_kv_heads * out.n_pages : 0);
+  view.tensors->engine->score(view.layer, q.index_select(0, index), length, sequence, group_mass, page, out);
+}
 
-  kernels::page_score::Params p;
-  p.n_rows = static_cast<int>(n);
-  p.n_heads = view.n_heads;
-  p.scale = view.scale;
-  p.q = q.data();
-  p.kv = view.kv;
-  p.sequence = sequence.data();
-  p.length = length.data();
-  p.page = kernel_page(page);
-  p.out_pages = out.n_pages;
-  p.score = out.score.data();
-  p.mass = out.mass.data();
-  p.group_mass = group_mass ? out.group_mass.data() : nullptr;
-  kernels::page_score::cpu(p);
+void score_query(const LayerView& view, const float* q, int position, int sequence, ScoredRows& out,
+                 PageScore page) {
+  const c10::InferenceMode inference;
+  const at::Tensor& like = view.tensors->q;
+  const at::Tensor row =
+      at::from_blob(const_cast<float*>(q), {1, like.size(1)}, at::TensorOptions(at::kFloat))
+          .to(like.options());
+  const int32_t length = position + 1, of = sequence;
+  view.tensors->engine->score(view.layer, row, {&length, 1}, {&of, 1}, false, page, out);
+}
+
+void value_rows(const model::Model& model, KvCache& cache, int layer, const ValueRows& rows) {
+  const c10::InferenceMode inference;
+  engine_for(model, cache, full_policy(model.info().n_layers))->value(layer, rows);
 }
 
 }  // namespace deltacal::decode

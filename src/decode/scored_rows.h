@@ -21,8 +21,25 @@ struct ScoredRows {
   std::vector<float> group_mass;  // [n_rows, n_kv_heads, n_pages]; empty unless asked for
 };
 
+// Rows of sequence 0 whose page masses and page values are wanted (kernels/page_value), in host memory.
+struct ValueRows {
+  int n_gradients = 1;
+  std::span<const int32_t> length;  // [n_rows] keys each row sees
+  const float* q = nullptr;         // [n_rows, n_heads, head_dim] after rotary embedding
+  const float* gradient = nullptr;  // [n_gradients, n_rows, n_heads, head_dim]
+  int out_pages = 0;                // row length of the outputs, >= pages of the longest row
+  float* mass = nullptr;            // [n_rows, n_heads, out_pages]
+  float* value = nullptr;           // [n_gradients, n_rows, n_heads, out_pages]
+};
+
+// Of one layer, from the keys and values that a pass left in the cache.
+void value_rows(const model::Model&, KvCache&, int layer, const ValueRows&);
+
 // `rows`: indices into the view, not empty. The memory of `out` is used again.
 void score_rows(const LayerView&, std::span<const int> rows, bool group_mass, ScoredRows& out,
                 PageScore page = PageScore::sum);
+// The same of a query [n_heads, head_dim] of the layer, in host memory, at `position` of `sequence`.
+void score_query(const LayerView&, const float* q, int position, int sequence, ScoredRows& out,
+                 PageScore page);
 
 }  // namespace deltacal::decode

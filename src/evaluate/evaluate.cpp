@@ -18,7 +18,8 @@ class HiddenKeeper : public decode::Observer {
   void keep(int layer) { wanted_[layer] = true; }
   const float* of(int layer) const { return kept_[layer].data(); }  // [n_rows, n_embd]
   void layer(const decode::LayerView& view) override {
-    if (wanted_[view.layer]) kept_[view.layer].assign(view.hidden, view.hidden + size_t(view.n_rows) * size_t(n_embd_));
+    if (wanted_[view.layer])
+      kept_[view.layer].assign(view.hidden(), view.hidden() + size_t(view.n_rows) * size_t(n_embd_));
   }
 
  private:

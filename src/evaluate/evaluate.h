@@ -40,7 +40,7 @@ struct SampleScores {
 };
 
 struct EvaluateOptions {
-  int chunk = 512;        // positions of one forward pass
+  int chunk = 0;          // positions of one forward pass; 0: as suits the device
   int recall_steps = 64;  // steps a sample, spread evenly, on which on-policy recall is measured; 0: none
 };
 

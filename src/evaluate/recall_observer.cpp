@@ -10,7 +10,7 @@ RecallObserver::RecallObserver(int n_layers, std::vector<int32_t> steps)
     : steps_(std::move(steps)), sum_(n_layers), n_(n_layers) {}
 
 void RecallObserver::layer(const decode::LayerView& view) {
-  if (!view.list) return;
+  if (view.list_length.empty()) return;
   std::vector<int> rows;  // that are measured and do not attend to everything
   for (int r = 0; r < view.n_rows; ++r)
     if (view.list_length[r] >= 0 && std::binary_search(steps_.begin(), steps_.end(), view.position[r]))
@@ -20,7 +20,7 @@ void RecallObserver::layer(const decode::LayerView& view) {
   decode::ScoredRows scored;
   decode::score_rows(view, rows, false, scored);
   for (size_t i = 0; i < rows.size(); ++i) {
-    const int32_t* list = view.list + size_t(rows[i]) * view.list_stride;
+    const int32_t* list = view.list() + size_t(rows[i]) * view.list_stride;
     double kept = 0;
     for (int j = 0; j < view.list_length[rows[i]]; ++j) kept += scored.mass[i * scored.n_pages + list[j]];
     sum_[view.layer] += kept;

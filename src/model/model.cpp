@@ -64,7 +64,12 @@ bool cpu_multiplies_bf16() { return __builtin_cpu_supports("avx512bf16"); }
 
 }  // namespace
 
-Dtype choose_dtype(const std::string& name) {
+Dtype choose_dtype(const std::string& name, Device device) {
+  if (device == Device::cuda) {
+    if (name == "auto" || name == "bf16") return Dtype::bf16;
+    if (name == "f32")
+      throw bad_input("--dtype f32: there are no CUDA kernels for it; use bf16, or --device cpu");
+  }
   if (name == "f32") return Dtype::f32;
   if (name == "auto") return cpu_multiplies_bf16() ? Dtype::bf16 : Dtype::f32;
   if (name == "bf16") {
@@ -101,11 +106,17 @@ void settle_vector_math() {
 
 }  // namespace
 
+const at::Tensor& Weights::output_16() const {
+  const c10::NoGradGuard no_grad;
+  if (!output_16_.defined()) output_16_ = output.to(at::kBFloat16);
+  return output_16_;
+}
+
 Model::Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;
 
-Model Model::load(const std::string& path, Dtype dtype, const Header& header) {
+Model Model::load(const std::string& path, Dtype dtype, const Header& header, Device device) {
   const c10::NoGradGuard no_grad;  // not inference mode: the sensitivity pass differentiates through these weights
   settle_vector_math();
   const Gguf file(path);
@@ -121,7 +132,28 @@ Model Model::load(const std::string& path, Dtype dtype, const Header& header) {
     w.layers.push_back(layer_of(file, layer, model.description_.qkv_bias, dtype));
   w.output_norm = vector_of(file, "output_norm.weight");
   w.output = model.description_.tied_output ? w.embedding : matrix_of(file, {"output.weight"}, Dtype::f32);
+  if (device == Device::cuda) model.move_to_cuda();
   return model;
+}
+
+void Model::move_to_cuda() {
+  device_ = Device::cuda;
+  const auto move = [](at::Tensor& t) {
+    if (t.defined()) t = t.to(at::kCUDA);
+  };
+  try {
+    Weights& w = *weights_;
+    move(w.embedding), move(w.output_norm);
+    for (LayerWeights& l : w.layers)
+      for (at::Tensor* t :
+           {&l.attention_norm, &l.qkv, &l.qkv_bias, &l.attention_out, &l.feed_norm, &l.gate_up, &l.down})
+        move(*t);
+    if (description_.tied_output) w.output = w.embedding;
+    move(w.output);
+  } catch (const c10::OutOfMemoryError&) {
+    throw failure("no device memory for the weights of {}: they take {:.1f} GB", info().name,
+                  1e-9 * double(weight_bytes()));
+  }
 }
 
 size_t Model::weight_bytes() const {

@@ -22,7 +22,14 @@ struct Weights {
   at::Tensor embedding;             // [V, E] f32
   std::vector<LayerWeights> layers; // [N]
   at::Tensor output_norm;           // [E]
-  at::Tensor output;                // [V, E] f32 (logits in bf16 would drown a small KL); `embedding` itself where tied
+  // [V, E] f32 (logits in bf16 would drown a small KL), in the compute dtype where random; `embedding` itself
+  // where tied
+  at::Tensor output;
+  // The same in bf16, for steps on a CUDA device, which read all of it each time: made when first asked for.
+  const at::Tensor& output_16() const;
+
+ private:
+  mutable at::Tensor output_16_;
 };
 
 }  // namespace deltacal::model

@@ -15,7 +15,7 @@ namespace deltacal::record {
 struct RecordOptions {
   StepChoice steps;
   bool group_mass = false;
-  int chunk = 512;  // positions of one forward pass in replay
+  int chunk = 0;  // positions of one forward pass in replay; 0: as suits the device
   std::optional<sensitivity::Options> sensitivity = std::nullopt;  // also the predicted KL of every edge: a backward pass of the model
 };
 

@@ -42,7 +42,12 @@ struct Qkv {
 class Backward {
  public:
   Backward(const model::Model& model, const HiddenStates& hidden, const LossOptions& loss)
-      : model_(model), d_(model.description()), hidden_(hidden), T_(hidden.n_tokens), n_(loss.n_gradients()) {
+      : model_(model),
+        d_(model.description()),
+        hidden_(hidden),
+        T_(hidden.n_tokens),
+        n_(loss.n_gradients()),
+        device_(model.weights().embedding.device()) {
     make_rotary_tables();
   }
 
@@ -51,7 +56,7 @@ class Backward {
     const int last = d_.info.n_layers - 1;
     const at::Tensor o = attention(qkv_of(last, false));
     at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(loss.seed);
-    for (int i = 0; i < n_; ++i) gradient_.push_back(at::zeros({T_, d_.n_embd}));
+    for (int i = 0; i < n_; ++i) gradient_.push_back(at::zeros({T_, d_.n_embd}, at::device(device_)));
     for (int64_t first = n_prompt_tokens; first < T_; first += logit_rows) {
       const int64_t rows = std::min(logit_rows, T_ - first);
       at::Tensor x;
@@ -69,7 +74,8 @@ class Backward {
     const Qkv qkv = qkv_of(layer, true);
     const at::Tensor o = attention(qkv);  // [T, H d]
     Tensors of_output(n_), of_input(n_);
-    for (int i = 0; i < n_; ++i) of_output[i] = at::empty_like(o), of_input[i] = at::empty({T_, d_.n_embd});
+    for (int i = 0; i < n_; ++i)
+      of_output[i] = at::empty_like(o), of_input[i] = at::empty({T_, d_.n_embd}, at::device(device_));
     for (int64_t first = 0; first < T_; first += chunk_rows) {
       const int64_t rows = std::min(chunk_rows, T_ - first);
       const at::Tensor x = leaf(input(layer, first, rows)), part = leaf(o.narrow(0, first, rows));
@@ -100,12 +106,15 @@ class Backward {
         *c++ = float(amplitude * std::cos(angle));
         *s++ = float(amplitude * std::sin(angle));
       }
+    cos_ = cos_.to(device_);
+    sin_ = sin_.to(device_);
   }
 
-  // What a layer was given, [rows, E]; a view of the captured memory.
+  // What a layer was given, [rows, E]; in host memory a view of what was captured.
   at::Tensor input(int layer, int64_t first, int64_t rows) const {
     const std::vector<float>& all = hidden_.layers[layer];
-    return at::from_blob(const_cast<float*>(all.data()) + first * d_.n_embd, {rows, d_.n_embd}, at::kFloat);
+    return at::from_blob(const_cast<float*>(all.data()) + first * d_.n_embd, {rows, d_.n_embd}, at::kFloat)
+        .to(device_);
   }
 
   const model::LayerWeights& weights(int layer) const { return model_.weights().layers[layer]; }
@@ -201,13 +210,15 @@ class Backward {
     {
       const c10::NoGradGuard no_grad;
       labels = loss.draws > 0
-                   ? at::multinomial(log_p.exp(), n_, /*replacement=*/true, generator)
+                   ? at::multinomial(log_p.exp().cpu(), n_, /*replacement=*/true, generator).to(device_)
                    : at::from_blob(const_cast<int32_t*>(ids.data()) + first + 1, {rows, 1}, at::kInt)
-                         .to(at::kLong);
+                         .to(device_, at::kLong);
     }
     for (int i = 0; i < n_; ++i) {
       const at::Tensor sum = -log_p.narrow(0, 0, rows).gather(1, labels.narrow(1, i, 1)).sum();
-      gradient_[i].narrow(0, first, x.size(0)).copy_(gradient_of({sum}, {x}, {at::ones({})})[0]);
+      gradient_[i]
+          .narrow(0, first, x.size(0))
+          .copy_(gradient_of({sum}, {x}, {at::ones({}, at::device(device_))})[0]);
     }
   }
 
@@ -216,6 +227,7 @@ class Backward {
   const HiddenStates& hidden_;
   const int64_t T_;
   const int n_;
+  const at::Device device_;
   at::Tensor cos_, sin_;  // [T, 1, d / 2]
   Tensors gradient_;      // [n] of [T, E]: d loss / d (input of the layer above)
 };
@@ -226,7 +238,7 @@ void require_finite(std::span<const float> gradient, size_t row_size, int layer,
     if (!std::isfinite(gradient[i]))
       throw failure(
           "layer {}, step {}: the gradient of the attention output is {}: the model's arithmetic overflowed. "
-          "Try --dtype f32.",
+          "Try --device cpu --dtype f32.",
           layer, steps[i / row_size % steps.size()], gradient[i]);
 }
 
@@ -239,13 +251,13 @@ void output_gradients(const model::Model& model, const HiddenStates& hidden, std
   const c10::AutoGradMode with_gradients(true);
   Backward backward(model, hidden, loss);
   backward.start(ids, n_prompt_tokens, loss);
-  const at::Tensor rows =
-      at::from_blob(const_cast<int32_t*>(steps.data()), {std::ssize(steps)}, at::kInt).to(at::kLong);
+  const at::Tensor rows = at::from_blob(const_cast<int32_t*>(steps.data()), {std::ssize(steps)}, at::kInt)
+                              .to(model.weights().embedding.device(), at::kLong);
   const size_t row_size = size_t(model.info().n_heads) * size_t(model.info().head_dim);
   for (int layer = model.info().n_layers - 1; layer >= 0; --layer) {
     Tensors of_output = backward.layer(layer);
     for (at::Tensor& g : of_output) g = g.index_select(0, rows);
-    const at::Tensor chosen = at::stack(of_output).contiguous();  // [n, S, H d]
+    const at::Tensor chosen = at::stack(of_output).contiguous().cpu();  // [n, S, H d]
     const std::span<const float> gradient(chosen.const_data_ptr<float>(), size_t(chosen.numel()));
     require_finite(gradient, row_size, layer, steps);
     use(layer, gradient);

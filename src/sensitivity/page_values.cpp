@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
 
-#include "kernels/page_value/page_value.h"
+#include "decode/scored_rows.h"
 
 namespace deltacal::sensitivity {
 
@@ -16,14 +15,14 @@ PageValues::PageValues(const model::Model& model, int n_tokens, std::span<const 
 }
 
 void PageValues::layer(const decode::LayerView& view) {
-  std::copy_n(view.hidden, size_t(view.n_rows) * size_t(hidden_.n_embd),
+  std::copy_n(view.hidden(), size_t(view.n_rows) * size_t(hidden_.n_embd),
               hidden_.layers[view.layer].begin() + int64_t(view.position.front()) * hidden_.n_embd);
   const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
   // Rows are consecutive positions of one sequence, so the recorded ones are a slice of steps_.
   const int first = view.position.front();
   for (auto step = std::ranges::lower_bound(steps_, first);
        step != steps_.end() && *step <= view.position.back(); ++step)
-    std::copy_n(view.q + size_t(*step - first) * row_size, row_size,
+    std::copy_n(view.q() + size_t(*step - first) * row_size, row_size,
                 q_[view.layer].begin() + (step - steps_.begin()) * int64_t(row_size));
 }
 
@@ -33,24 +32,20 @@ void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const
   const ModelInfo& info = model_.info();
   std::vector<int32_t> length;  // [S]
   for (const int32_t step : steps_) length.push_back(step + 1);
-  kernels::page_value::Params p;
-  p.n_rows = static_cast<int>(steps_.size());
-  p.n_heads = info.n_heads;
-  p.n_gradients = loss.n_gradients();
-  p.scale = 1.0f / std::sqrt(static_cast<float>(info.head_dim));
-  p.length = length.data();
-  p.out_pages = pages_seen(steps_.back());
-  std::vector<float> mass(steps_.size() * size_t(p.n_heads) * size_t(p.out_pages));  // [S, H, U]
-  std::vector<float> value(mass.size() * size_t(p.n_gradients));                     // [n_gradients, S, H, U]
-  p.mass = mass.data();
-  p.value = value.data();
+  decode::ValueRows rows;
+  rows.n_gradients = loss.n_gradients();
+  rows.length = length;
+  rows.out_pages = pages_seen(steps_.back());
+  std::vector<float> mass(steps_.size() * size_t(info.n_heads) * size_t(rows.out_pages));  // [S, H, U]
+  std::vector<float> value(mass.size() * size_t(rows.n_gradients));  // [n_gradients, S, H, U]
+  rows.mass = mass.data();
+  rows.value = value.data();
   output_gradients(model_, hidden_, ids, n_prompt_tokens, steps_, loss,
                    [&](int layer, std::span<const float> gradient) {
-                     p.q = q_[layer].data();
-                     p.gradient = gradient.data();
-                     p.kv = cache.layer(layer);
-                     kernels::page_value::cpu(p);
-                     use(layer, p.out_pages, mass, value);
+                     rows.q = q_[layer].data();
+                     rows.gradient = gradient.data();
+                     decode::value_rows(model_, cache, layer, rows);
+                     use(layer, rows.out_pages, mass, value);
                    });
 }
 

@@ -50,7 +50,7 @@ void Sensitivity::rank(const decode::LayerView& view, int ranking) {
   RankedLists& lists = lists_[size_t(ranking)];
   decode::ListPlan& plan = lists.plans[size_t(view.layer)];
   const int chunk = view.position.front();
-  plan.plan({{}, view.position, view.sequence, {&first_step_, 1}}, view.query);
+  plan.plan({{}, view.position, view.sequence, {&first_step_, 1}}, view.query());
   std::vector<MadeList> made;
   const auto begin = std::ranges::lower_bound(steps_, chunk);
   for (auto step = begin; step != steps_.end() && *step <= view.position.back(); ++step) {
@@ -69,10 +69,10 @@ void Sensitivity::rank(const decode::LayerView& view, int ranking) {
     lists.made_at[size_t(view.layer) * n_steps + size_t(chunk + row - first_step_)] = plan.made_at(row);
   last.t0 = plan.made_at(view.n_rows - 1);
   if (last.t0 >= chunk) {
-    const float* q = view.q + size_t(last.t0 - chunk) * row_size;
+    const float* q = view.q() + size_t(last.t0 - chunk) * row_size;
     last.q.assign(q, q + row_size);
   }
-  plan.keep(view.query);
+  plan.keep(view.query());
 }
 
 void Sensitivity::score(const decode::LayerView& view, int ranking, std::span<const MadeList> lists) {
@@ -86,13 +86,8 @@ void Sensitivity::score(const decode::LayerView& view, int ranking, std::span<co
 void Sensitivity::score_last(const decode::LayerView& view, int ranking, const MadeList& list) {
   const RankedLists::Last& last = lists_[size_t(ranking)].last[size_t(view.layer)];
   assert(last.t0 == list.t0);
-  decode::LayerView row = view;
-  const int32_t position = last.t0;
-  row.n_rows = 1;
-  row.position = {&position, 1};
-  row.sequence = view.sequence.first(1);
-  row.q = last.q.data();
-  decode::score_rows(row, std::vector{0}, false, scored_, lists_[size_t(ranking)].ranking.page);
+  decode::score_query(view, last.q.data(), last.t0, view.sequence.front(), scored_,
+                      lists_[size_t(ranking)].ranking.page);
   edges_.rank(ranking, view.layer, {&list, 1}, scored_.n_pages, scored_.score);
 }
 

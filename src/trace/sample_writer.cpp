@@ -49,8 +49,9 @@ void write_list(hid_t group, const char* name, h5::Type type, std::span<const T>
 void require_finite(std::span<const float> values, const char* what, const SampleInfo& info, int layer) {
   for (const float v : values)
     if (!(v >= 0 && std::isfinite(v)))
-      throw failure("sample {}, layer {}: a {} is {}: the model's arithmetic overflowed. Try --dtype f32.",
-                    info.id, layer, what, v);
+      throw failure(
+          "sample {}, layer {}: a {} is {}: the model's arithmetic overflowed. Try --device cpu --dtype f32.",
+          info.id, layer, what, v);
 }
 
 // Mistakes of the caller, not of the user; a trace with a hole would be worse than no trace.
@@ -196,7 +197,7 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
     if (!std::isfinite(from_half(halves[i])))
       throw failure(
           "sample {}: a page selection is predicted to change a step's loss by {} nats: the model's "
-          "arithmetic overflowed. Try --dtype f32.",
+          "arithmetic overflowed. Try --device cpu --dtype f32.",
           to.plan.info.id, delta[i]);
   to.sensitivity_steps = static_cast<int>(delta.size() / n_rows);
   for (const RankedKl& other : edges.rankings)
@@ -230,8 +231,9 @@ void SampleWriter::finish(std::span<const int32_t> token_ids, std::span<const in
   require_use(fault.empty(), info, fault);
   for (const float value : nll)
     if (!std::isfinite(value))
-      throw failure("sample {}: a loss is {}: the model's arithmetic overflowed. Try --dtype f32.", info.id,
-                    value);
+      throw failure(
+          "sample {}: a loss is {}: the model's arithmetic overflowed. Try --device cpu --dtype f32.",
+          info.id, value);
   const int n_steps = static_cast<int>(steps.size());
   require_use(to.sensitivity_steps < 0 || to.sensitivity_steps == n_steps, info,
               "its sensitivities are of other steps");

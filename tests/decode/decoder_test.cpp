@@ -134,9 +134,10 @@ test::TinyModel six_layers() {
 struct ListRecorder : decode::Observer {
   std::map<std::pair<int, int>, std::vector<int32_t>> lists;  // (layer, position)
   void layer(const decode::LayerView& view) override {
-    for (int r = 0; r < view.n_rows && view.list; ++r) {
-      const int32_t* list = view.list + size_t(r) * view.list_stride;
-      lists[{view.layer, view.position[r]}].assign(list, list + std::max(0, view.list_length[r]));
+    for (int r = 0; r < view.n_rows && view.list(); ++r) {
+      if (view.list_length[r] < 0) continue;
+      const int32_t* list = view.list() + size_t(r) * view.list_stride;
+      lists[{view.layer, view.position[r]}].assign(list, list + view.list_length[r]);
     }
   }
 };
@@ -370,4 +371,29 @@ TEST_CASE("decoder: bad input is refused with what is wrong") {
   const int32_t zero[] = {0}, outside[] = {288}, far[] = {32};
   CHECK(test::error_of([&] { decoder.forward({outside, zero, zero, zero}); }).find("288 is outside the model's vocabulary") != std::string::npos);
   CHECK(test::error_of([&] { decoder.forward({zero, far, zero, zero}); }).find("beyond the 20 positions") != std::string::npos);
+}
+
+TEST_CASE("decoder: random weights of a shape give the same finite logits from the same seed") {
+  using namespace deltacal::decode;
+  model::Description d;
+  d.info.name = "random", d.info.n_layers = 3, d.info.n_heads = 4, d.info.n_kv_heads = 2,
+  d.info.head_dim = 32, d.info.max_context = 64;
+  d.n_vocab = 300, d.n_embd = 64, d.n_ff = 96, d.rms_eps = 1e-6f, d.qkv_bias = true;
+  d.rope.dim = 32;
+  const int32_t token[] = {5, 7, 9}, position[] = {0, 1, 2}, sequence[] = {0, 0, 0}, prefilled_to[] = {0};
+  const auto run = [&](uint64_t seed) {
+    const model::Model model = model::Model::random(d, model::Dtype::f32, model::Device::cpu, seed);
+    KvCache cache(model, 1, 64);
+    Decoder decoder(model, cache, full_policy(3));
+    decoder.forward({token, position, sequence, prefilled_to});
+    const Logits logits = decoder.logits(2, 1);
+    return std::vector<float>(logits.row(0).begin(), logits.row(0).end());
+  };
+  const std::vector<float> logits = run(1);
+  double squares = 0;
+  for (const float x : logits) squares += double(x) * x / 300;
+  CHECK(squares > 0.1);
+  CHECK(squares < 10);
+  CHECK(run(1) == logits);
+  CHECK(run(2) != logits);
 }

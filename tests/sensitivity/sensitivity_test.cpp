@@ -57,8 +57,8 @@ struct Setting {
       explicit Keep(sensitivity::HiddenStates& h) : to(h) {}
       void layer(const decode::LayerView& view) override {
         to.layers.resize(std::max<size_t>(to.layers.size(), view.layer + 1));
-        to.layers[view.layer].insert(to.layers[view.layer].end(), view.hidden,
-                                     view.hidden + size_t(view.n_rows) * to.n_embd);
+        to.layers[view.layer].insert(to.layers[view.layer].end(), view.hidden(),
+                                     view.hidden() + size_t(view.n_rows) * to.n_embd);
       }
     } keep(hidden);
     decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&pass, &keep});

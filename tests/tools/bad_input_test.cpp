@@ -69,7 +69,12 @@ TEST_CASE("bad input: the command line") {
   refused(w, "profile" + w.arguments() + " --steps nine", "--steps nine");
   refused(w, "profile" + w.arguments() + " --steps 5000:6000", "leaves no step");
   refused(w, "profile" + w.arguments() + " --shard 3/2", "--shard 3/2");
-  refused(w, "profile" + w.arguments() + " --device cuda", "--device cuda");
+  refused(w, "profile" + w.arguments() + " --device cuda", "--device c");  // no device, or no kernel for f32
+  refused(w, "profile" + w.arguments() + " --device tpu", "use auto, cpu or cuda");
+  const auto traced = run_program("generate --device cpu --model " + w.model +
+                                  " --prompt x --max-new-tokens 2 --gpu-trace " + (w / "g.json"));
+  CHECK(traced.status == 2);
+  CHECK(traced.output.find("the model runs on the CPU") != std::string::npos);
   refused(w, "profile" + w.arguments() + " --chat nosuch", "nosuch");
   refused(w, "profile" + w.arguments() + " --temperature 0.7", "needs --mode decode");
   refused(w, "profile" + w.arguments() + " --resume --force", "--force");

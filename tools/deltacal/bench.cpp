@@ -1,71 +1,25 @@
 // Rates of the whole decoder, each as a ratio to something measured in the same run: the memory's read
 // bandwidth, or the plain prefill.
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <filesystem>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
+#include "bench_common.h"
 #include "bench_cost.h"
+#include "bench_device.h"
 #include "bench_memory.h"
 #include "bench_timing.h"
 #include "config/config.h"
 #include "core/error.h"
 #include "decode/decoder.h"
 #include "inputs.h"
-#include "record/record.h"
 
 namespace deltacal::tools {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-Json to_json(const Timing& t) {
-  return {{"median_s", t.median}, {"min_s", t.low}, {"max_s", t.high}};
-}
-
-// Tokens of the first sample that is long enough, or random ones.
-std::vector<int32_t> tokens_for(const BenchOptions& o, const model::Model& model, int n) {
-  if (o.data.empty()) {
-    std::mt19937_64 random(o.made.seed);
-    std::vector<int32_t> ids(n);
-    for (auto& id : ids) id = static_cast<int32_t>(random() % model.description().n_vocab);
-    return ids;
-  }
-  const auto samples = text::read_jsonl(o.data);
-  const auto data = text::tokenize(samples, o.data, &model.tokenizer(), text::ChatPreset::none,
-                                   {n, n, model.info().max_context, model.description().n_vocab, 1});
-  if (data.samples.empty()) throw bad_input("{}: no sample has {} tokens", o.data, n);
-  return data.samples[0].ids;
-}
-
-struct PrefillFigures {
-  Timing plain, recorded;
-};
-
-// Plain: all layers and the logits of every position. Recorded: the same with 256 steps written to a trace.
-PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model,
-                             const std::vector<int32_t>& ids) {
-  PrefillFigures out;
-  out.plain = time_of(o.repeats, [&] {
-    decode::KvCache cache(model, 1, static_cast<int>(ids.size()));
-    decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers));
-    decode::replay(decoder, ids, 0, [&](int, int n) { decoder.logits(0, n); });
-  });
-  const text::TokenizedSample sample{"bench", "", "bench", "", ids, 0, ""};
-  const auto folder = std::filesystem::temp_directory_path() / fmt::format("deltacal-bench-{}", ::getpid());
-  std::filesystem::create_directory(folder);
-  const std::string path = (folder / "trace.h5").string();
-  out.recorded = time_of(o.repeats, [&] {
-    trace::Writer writer(path, trace::Writer::Start::replace, model.info(), o.made, {});
-    record::record_replay(model, sample, {}, writer, 0, nullptr);
-    writer.finish();
-  });
-  std::filesystem::remove_all(folder);
-  return out;
-}
 
 struct DecodeFigures {
   std::string policy;
@@ -107,65 +61,54 @@ DecodeFigures bench_decode(const BenchOptions& o, const model::Model& model, dec
           1e-9 * bytes_of_step(model, decoder, n_steps)};
 }
 
-// The table that `calibrate --cost` reads, and the same for people.
-int bench_cost_table(const BenchOptions& o, const model::Model& model) {
-  const int most = model.info().max_context;
-  std::vector<int> contexts = o.contexts;
-  if (contexts.empty()) {
-    for (const int context : {1, 64, 256, 1024, 2048, 4096, 8192})
-      if (context <= most) contexts.push_back(context);
-    if (contexts.back() < std::min(most, 8192)) contexts.push_back(most);
+// What the cost table is measured at, checked and in order.
+void settle_grid(BenchOptions& o, const model::Description& d, model::Device device) {
+  const int most = d.info.max_context, usual = device == model::Device::cuda ? 32768 : 8192;
+  if (o.contexts.empty()) {
+    for (const int context : {1, 64, 256, 1024, 2048, 4096, 8192, 16384, 32768})
+      if (context <= std::min(most, usual)) o.contexts.push_back(context);
+    if (o.contexts.back() < std::min(most, usual)) o.contexts.push_back(most);
   }
-  std::vector<int> k_pages = o.k_pages;
-  for (std::vector<int>* values : {&contexts, &k_pages}) {
+  for (std::vector<int>* values : {&o.contexts, &o.k_pages}) {
     std::sort(values->begin(), values->end());
     values->erase(std::unique(values->begin(), values->end()), values->end());
   }
-  if (contexts.front() < 1 || contexts.back() > most)
-    throw bad_input("--contexts {}: at least 1, at most the model's context of {}", fmt::join(contexts, ","),
-                    most);
-  if (k_pages.empty() || k_pages.front() < 1)
-    throw bad_input("--k-pages {}: at least 1 page", fmt::join(k_pages, ","));
-  const calib::CostTable table =
-      measure_costs(model, tokens_for(o, model, contexts.back()), contexts, k_pages, o.repeats);
-  calib::write_cost_table(table, o.cost_table, o.existing(), o.made);
-  fmt::print("{}; medians of {}, in microseconds: one layer's attention, and the rest of the step\n\n",
-             table.device, o.repeats);
-  fmt::print("| context | full | delta | sparse {} pages | other |\n|---|---|---|---|---|\n",
-             fmt::join(k_pages, ", "));
-  for (size_t c = 0; c < contexts.size(); ++c) {
-    std::vector<std::string> sparse;
-    for (const double ms : table.sparse_ms[c]) sparse.push_back(fmt::format("{:.0f}", 1e3 * ms));
-    fmt::print("| {} | {:.0f} | {:.0f} | {} | {:.0f} |\n", contexts[c], 1e3 * table.full_ms[c],
-               1e3 * table.delta_ms[c], fmt::join(sparse, ", "), 1e3 * table.other_ms[c]);
-  }
-  fmt::print("\ncost table {}\n", o.cost_table);
-  return 0;
+  if (o.contexts.front() < 1 || o.contexts.back() > most)
+    throw bad_input("--contexts {}: at least 1, at most the model's context of {}",
+                    fmt::join(o.contexts, ","), most);
+  if (o.k_pages.empty() || o.k_pages.front() < 1)
+    throw bad_input("--k-pages {}: at least 1 page", fmt::join(o.k_pages, ","));
 }
 
-}  // namespace
-
-int bench(const BenchOptions& o) {
-  for (const std::string& path : {o.out, o.cost_table})
-    if (!path.empty()) require_free_output(path, o.existing());
-  std::optional<config::Config> config;
-  if (!o.config.empty()) config = config::read(o.config);
-  const model::Model model = load_model(o);
-  if (config) {
-    const std::string warning = config::check_model(*config, o.config, model.info());
-    if (!warning.empty()) fmt::print(stderr, "warning: {}\n", warning);
-  }
-  if (!o.cost_table.empty()) return bench_cost_table(o, model);
-  if (o.prefill_tokens > model.info().max_context)
-    throw bad_input("--prefill-tokens {}: the model's context is {}", o.prefill_tokens,
-                    model.info().max_context);
+void check_contexts(const BenchOptions& o, const ModelInfo& info) {
+  if (o.prefill_tokens > info.max_context)
+    throw bad_input("--prefill-tokens {}: the model's context is {}", o.prefill_tokens, info.max_context);
   for (const int context : o.contexts)
-    if (context > model.info().max_context || context < o.decode_steps)
+    if (context > info.max_context || context < o.decode_steps)
       throw bad_input("--contexts {}: at least --decode-steps {}, at most the model's context of {}", context,
-                      o.decode_steps, model.info().max_context);
+                      o.decode_steps, info.max_context);
+}
 
+// Random weights that do not fit are refused before they are made: a CPU without memory swaps for hours.
+void check_host_memory(const model::Description& d, model::Dtype dtype) {
+  const double needed = double(model::Model::random_bytes(d, dtype)),
+               there = double(::sysconf(_SC_PHYS_PAGES)) * double(::sysconf(_SC_PAGESIZE));
+  if (needed > 0.8 * there)
+    throw bad_input(
+        "random weights of {} take {:.1f} GB, the machine has {:.1f}: use --device cuda where one is, or "
+        "another shape",
+        d.info.name, 1e-9 * needed, 1e-9 * there);
+}
+
+int bench_on_cpu(const BenchOptions& o, const Inputs& in, const std::optional<config::Config>& config) {
+  if (!o.shape.empty()) check_host_memory(in.header.description, in.dtype);
+  const model::Model model = o.shape.empty() ? load_model(o, in) : random_model(in, o.made.seed);
+  if (!o.cost_table.empty())
+    return write_cost_table(
+        o, measure_costs(model, tokens_for(o, model, o.contexts.back()), o.contexts, o.k_pages, o.repeats));
   const MemoryBandwidth memory = measure_memory(o.repeats);
-  const PrefillFigures prefill = bench_prefill(o, model, tokens_for(o, model, o.prefill_tokens));
+  const PrefillFigures prefill =
+      bench_prefill(model, tokens_for(o, model, o.prefill_tokens), o.repeats, o.made);
 
   const int longest = o.contexts.empty() ? 0 : *std::max_element(o.contexts.begin(), o.contexts.end());
   std::vector<DecodeFigures> decodes;
@@ -187,21 +130,13 @@ int bench(const BenchOptions& o) {
       {"name", model.info().name}, {"sha256", model.info().sha256}, {"dtype", model.info().dtype}};
   json["threads"] = model::n_threads();
   json["memory"] = {{"read_gb_s", memory.read}, {"copy_gb_s", memory.copy}};
-  json["prefill"] = {{"tokens", o.prefill_tokens},
-                     {"plain", to_json(prefill.plain)},
-                     {"recorded", to_json(prefill.recorded)},
-                     {"recorded_over_plain", prefill.recorded.median / prefill.plain.median}};
+  json["prefill"] = to_json(prefill, o.prefill_tokens);
   fmt::print("{} in {}, {} threads; medians of {} after a warm-up (fastest to slowest)\n\n",
              model.info().name, model.info().dtype, model::n_threads(), o.repeats);
   fmt::print("| what | figure | ratio |\n|---|---|---|\n");
   fmt::print("| memory, read | {:.1f} GB/s | |\n| memory, copy | {:.1f} GB/s | |\n", memory.read,
              memory.copy);
-  const auto rate = [&](const Timing& t) {
-    return fmt::format("{:.0f} tokens/s ({:.2f} to {:.2f} s)", o.prefill_tokens / t.median, t.low, t.high);
-  };
-  fmt::print("| prefill of {} tokens | {} | |\n", o.prefill_tokens, rate(prefill.plain));
-  fmt::print("| the same, 256 steps recorded to a trace | {} | {:.2f} times the plain prefill's time |\n",
-             rate(prefill.recorded), prefill.recorded.median / prefill.plain.median);
+  print(prefill, o.prefill_tokens);
   json["decode"] = Json::array();
   double full_step = 0;
   for (const auto& d : decodes) {
@@ -219,8 +154,39 @@ int bench(const BenchOptions& o) {
         100 * achieved / memory.read,
         d.policy == "full" ? "" : fmt::format(", {:.2f} times full", full_step / d.step.median));
   }
-  if (!o.out.empty()) write_file_atomically(o.out, json.dump(1) + "\n", o.existing());
+  write_bench(o, json);
   return 0;
+}
+
+}  // namespace
+
+int bench(const BenchOptions& given) {
+  BenchOptions o = given;
+  for (const std::string& path : {o.out, o.csv, o.cost_table})
+    if (!path.empty()) require_free_output(path, o.existing());
+  std::optional<config::Config> config;
+  if (!o.config.empty()) config = config::read(o.config);
+  const Inputs in = o.shape.empty() ? read_head(o) : read_head_of_shape(o, o.shape);
+  const model::Description& d = in.header.description;
+  const bool on_device = in.device == model::Device::cuda;
+  if (on_device && !o.of_cpu.empty())
+    throw bad_input("{} is for the CPU: on a CUDA device give --batch ROWSxCONTEXT, or --device cpu",
+                    o.of_cpu[0]);
+  if (!on_device && !o.of_device.empty())
+    throw bad_input("{} needs a CUDA device: the CPU decodes one sequence at a time, at --contexts",
+                    o.of_device[0]);
+  if (o.repeats == 0) o.repeats = on_device ? 20 : 3;
+  if (config) {
+    const std::string warning = config::check_model(*config, o.config, d.info);
+    if (!warning.empty()) fmt::print(stderr, "warning: {}\n", warning);
+  }
+  if (on_device) o.contexts = o.cost_table.empty() ? std::vector<int>{} : o.contexts;
+  if (!o.cost_table.empty())
+    settle_grid(o, d, in.device);
+  else
+    check_contexts(o, d.info);
+  if (on_device) return bench_on_device(o, in, config, parse_batches(o.batches, d.info.max_context));
+  return bench_on_cpu(o, in, config);
 }
 
 }  // namespace deltacal::tools

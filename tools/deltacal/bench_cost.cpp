@@ -48,7 +48,7 @@ class Queries : public decode::Observer {
  public:
   void layer(const decode::LayerView& view) override {
     if (view.layer == 0) q_.clear();
-    q_.emplace_back(view.q, view.q + size_t(view.n_heads) * view.head_dim);
+    q_.emplace_back(view.q(), view.q() + size_t(view.n_heads) * view.head_dim);
   }
   const float* of(int layer) const { return q_[layer].data(); }
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <chrono>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 namespace deltacal::tools {
@@ -9,6 +10,15 @@ namespace deltacal::tools {
 struct Timing {
   double median = 0, low = 0, high = 0;  // seconds; the fastest and the slowest
 };
+
+inline Timing timing_of(std::vector<double> seconds) {
+  std::sort(seconds.begin(), seconds.end());
+  return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
+}
+
+inline nlohmann::ordered_json to_json(const Timing& t) {
+  return {{"median_s", t.median}, {"min_s", t.low}, {"max_s", t.high}};
+}
 
 // `before` is called ahead of each call of `work` and is not counted.
 template <class Before, class Work>
@@ -22,8 +32,7 @@ Timing time_of(int repeats, Before before, Work work) {
     work();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
-  std::sort(seconds.begin(), seconds.end());
-  return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
+  return timing_of(std::move(seconds));
 }
 
 template <class Work>

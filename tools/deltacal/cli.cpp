@@ -9,6 +9,8 @@
 
 #include "config/export.h"
 #include "core/error.h"
+#include "model/device.h"
+#include "model/shape.h"
 #include "options.h"
 #include "shell.h"
 
@@ -45,7 +47,7 @@ void add_output(CLI::App* app, Output& o, const char* what) {
 }
 void add_model(CLI::App* app, ModelOptions& o, bool required = true) {
   app->add_option("--model", o.model, "model file (GGUF)")->required(required);
-  app->add_option("--device", o.device, "auto or cpu")->capture_default_str();
+  app->add_option("--device", o.device, "auto, cpu or cuda")->capture_default_str();
   app->add_option("--dtype", o.dtype, "auto, f32 or bf16: linear layers and KV cache")->capture_default_str();
   app->add_option("--threads", o.threads, "threads; 0: all")
       ->capture_default_str()
@@ -337,6 +339,8 @@ void add_generate(CLI::App& app, GenerateOptions& o) {
   c->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   add_sampling(c, o);
   c->add_flag("--stats", o.stats, "tokens a second and pages attended, on stderr");
+  c->add_option("--gpu-trace", o.gpu_trace,
+                "Chrome trace (JSON) of the CUDA device's work by layer and phase, with a table on stderr");
   add_seed(c, o.made);
   c->footer(
       "Example: deltacal generate --model m.gguf --config delta_config.json --prompt 'What is 12 * 13?' "
@@ -371,18 +375,34 @@ void add_export(CLI::App& app, ExportOptions& o) {
 void add_bench(CLI::App& app, BenchOptions& o) {
   CLI::App* c = app.add_subcommand(
       "bench", "prefill, recording and decode rates, as ratios to bandwidth and full attention");
-  add_model(c, o);
+  add_model(c, o, false);
+  c->add_option("--shape", o.shape,
+                fmt::format("instead of a model: random weights of {}, or of a file of that form",
+                            fmt::join(model::shape_names(), ", ")))
+      ->excludes("--model");
   auto* table = c->add_option("--cost-table", o.cost_table,
                               "instead: times of a step's parts, for calibrate --budget ms=T --cost (JSON)");
   c->add_option("--out", o.out, "also write the figures as JSON")->excludes(table);
+  c->add_option("--csv", o.csv, "also write the figures as comma-separated values")->excludes(table);
   c->add_flag("--force", o.force, "replace an existing output");
   c->add_option("--config", o.config, "also decode under this config")->excludes(table);
   c->add_option("--data", o.data,
                 "take tokens from this file's first sample that is long enough; without: random tokens");
+  auto* batches =
+      c->add_option(
+           "--batch", o.batches,
+           "on a CUDA device: sequences of a step and positions that each sees, ROWSxCONTEXT; again for "
+           "others (default: 32x32768, 8x8192, 1x32768)")
+          ->excludes(table);
+  auto* rows = c->add_option("--rows", o.rows, "on a CUDA device: sequences of a step of the cost table")
+                   ->needs(table)
+                   ->capture_default_str()
+                   ->check(CLI::Range(1, 4096));
   auto* contexts =
-      c->add_option("--contexts", o.contexts,
-                    "context lengths of the decode rates; of the cost table (default: 1 to 8192, as far "
-                    "as the model goes)")
+      c->add_option(
+           "--contexts", o.contexts,
+           "context lengths of the decode rates on the CPU; of the cost table (default: 1 to 8192, on a CUDA "
+           "device to 32768, as far as the model goes)")
           ->delimiter(',')
           ->capture_default_str();
   c->add_option("--k-pages", o.k_pages, "pages of the sparse layers in the cost table")
@@ -393,18 +413,32 @@ void add_bench(CLI::App& app, BenchOptions& o) {
       ->excludes(table)
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  c->add_option("--repeats", o.repeats, "counted repeats after one warm-up; medians are printed")
-      ->capture_default_str()
+  c->add_option("--repeats", o.repeats,
+                "counted repeats after a warm-up; medians are printed (default: 3, on a CUDA device 20)")
       ->check(CLI::PositiveNumber);
-  c->add_option("--decode-steps", o.decode_steps, "steps a decode rate is taken over")
-      ->excludes(table)
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  auto* steps =
+      c->add_option("--decode-steps", o.decode_steps, "steps a decode rate on the CPU is taken over")
+          ->excludes(table)
+          ->capture_default_str()
+          ->check(CLI::PositiveNumber);
   add_seed(c, o.made);
-  c->callback([&o, contexts] {
+  c->callback([&o, c, contexts, steps, batches, rows] {
+    if (o.model.empty() && o.shape.empty()) throw CLI::RequiredError("--model or --shape");
+    if (!o.shape.empty())
+      refuse_given(options_of(c, {"--data"}),
+                   "random weights of a --shape have no tokenizer: they run on random tokens");
     if (!o.cost_table.empty() && contexts->count() == 0) o.contexts.clear();
+    const auto note = [](std::vector<std::string>& to, const CLI::Option* option) {
+      if (option->count() > 0) to.push_back(option->get_name());
+    };
+    if (o.cost_table.empty()) note(o.of_cpu, contexts);
+    note(o.of_cpu, steps);
+    note(o.of_device, batches);
+    note(o.of_device, rows);
   });
-  c->footer("Example: deltacal bench --model m.gguf --config delta_config.json");
+  c->footer(
+      "Example: deltacal bench --model m.gguf --config delta_config.json\n"
+      "On a CUDA device: deltacal bench --shape qwen2.5-7b --batch 32x32768 --out bench.json");
 }
 void add_run(CLI::App& app, RunOptions& o) {
   CLI::App* c = app.add_subcommand(
@@ -545,7 +579,7 @@ int command_line(int argc, char** argv) {
       {"run", [&] { return run(run_options); }}};
   try {
     for (const auto& [name, command] : commands)
-      if (app.got_subcommand(name)) return command();
+      if (app.got_subcommand(name)) return model::with_clear_errors(command);
   } catch (const Error& e) {
     std::fprintf(stderr, "deltacal: %s\n", e.what());
     return static_cast<int>(e.status());

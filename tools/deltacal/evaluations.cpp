@@ -17,6 +17,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "core/provenance.h"
+#include "decode/decoder.h"
 #include "decode/kv_cache.h"
 #include "decode/policy.h"
 #include "evaluate/evaluate.h"
@@ -26,7 +27,6 @@ namespace deltacal::tools {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr int chunk = 512;  // positions of one forward pass
 constexpr size_t most_together =
     12;  // schedules that go through a sample together, each with a cache of its own
 constexpr double cache_bytes_most = 8e9;  // of all that run at the same time
@@ -65,9 +65,10 @@ struct Evaluations::File {
 
   File(std::string path_, const model::Model& model, std::map<Key, SampleLoss>& known)
       : path(std::move(path_)) {
-    const Json head{{"format", "deltacal-evaluations"},       {"schema_version", 1},
-                    {"tool_version", tool_version},           {"model_sha256", model.info().sha256},
-                    {"dtype", model::name_of(model.dtype())}, {"chunk", chunk}};
+    Json head{{"format", "deltacal-evaluations"},       {"schema_version", 1},
+              {"tool_version", tool_version},           {"model_sha256", model.info().sha256},
+              {"dtype", model::name_of(model.dtype())}, {"chunk", decode::replay_chunk(model.device())}};
+    if (model.device() == model::Device::cuda) head["device"] = model::name_of(model.device());
     descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (descriptor < 0) throw failure("cannot open {}: {}", path, std::strerror(errno));
     if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
@@ -109,7 +110,7 @@ struct Evaluations::File {
 
   [[noreturn]] void refuse() const {
     throw bad_input(
-        "{} holds runs of another model, dtype or version, or is another kind of file: give another "
+        "{} holds runs of another model, device, dtype or version, or is another kind of file: give another "
         "--evaluations",
         path);
   }
@@ -161,8 +162,8 @@ size_t Evaluations::batch_size() const {
   for (const auto& s : samples_) longest = std::max(longest, s.ids.size());
   const double cache =
       double(longest) * double(decode::KvCache::bytes_per_position(model_.info(), model_.dtype()));
-  const double room =
-      cache_bytes_most / (cache * double(workers_for(samples_.size()))) - 1;  // one is full attention's
+  const double room = cache_bytes_most / (cache * double(workers_for(samples_.size(), model_.device()))) -
+                      1;  // one is full attention's
   return room < 1 ? 1 : std::min(most_together, static_cast<size_t>(room));
 }
 
@@ -182,7 +183,7 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       progress.advance(double(positions) * double(schedules.size()));
     };
     const auto start = std::chrono::steady_clock::now();
-    const auto scores = evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {chunk, 0}, advance);
+    const auto scores = evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {0, 0}, advance);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     const size_t n_steps = scores.nll_full.size(), n_scored = n_steps - 1;  // the last step has no next token
     const double full = mean(scores.nll_full, n_scored);
@@ -193,8 +194,9 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
                             double(scores.policies[i].attended) / double(scores.positions)};
       if (!std::isfinite(loss.nll_gap) || !std::isfinite(loss.kl))
         throw failure(
-            "sample {}: the loss under {} is {}: the model's arithmetic overflowed. Try --dtype f32.", of.id,
-            config::describe(schedules[i]), loss.nll_gap);
+            "sample {}: the loss under {} is {}: the model's arithmetic overflowed. Try --device cpu --dtype "
+            "f32.",
+            of.id, config::describe(schedules[i]), loss.nll_gap);
       file_->append({{"schedule", key_of(schedules[i])},
                      {"sample", of.sha256},
                      {"n_prompt_tokens", of.n_prompt_tokens},
@@ -207,7 +209,7 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       ++n_run_;
     }
   };
-  side_by_side(jobs.size(), [&](size_t i) { run_one(jobs[i].first, jobs[i].second); });
+  side_by_side(jobs.size(), model_.device(), [&](size_t i) { run_one(jobs[i].first, jobs[i].second); });
 }
 
 }  // namespace deltacal::tools

@@ -6,6 +6,7 @@
 
 #include "config/config.h"
 #include "core/error.h"
+#include "gpu_trace_output.h"
 #include "inputs.h"
 #include "text/utf8_stream.h"
 
@@ -46,7 +47,8 @@ int generate(const GenerateOptions& o) {
         n_prompt, o.max_new_tokens, model.info().max_context);
 
   decode::KvCache cache(model, 1, n_prompt + o.max_new_tokens);
-  decode::Decoder decoder(model, cache, policy);
+  GpuTraceOutput trace(o.gpu_trace, model);
+  decode::Decoder decoder(model, cache, policy, {}, trace.session());
   decode::GenerateOptions options = decode_options_checked;
   options.stops = [&](int32_t id) { return tokenizer.ends_generation(id); };
 
@@ -67,8 +69,10 @@ int generate(const GenerateOptions& o) {
   std::fputc('\n', stdout);
   if (std::fflush(stdout) != 0) throw failure("cannot write to standard output");
 
+  const double seconds = seconds_since(start);
+  trace.finish();
   if (o.stats) {
-    const double decode_seconds = seconds_since(start) - prefill_seconds;
+    const double decode_seconds = seconds - prefill_seconds;
     long long attended = 0, all = 0, lists = 0;
     for (const auto& layer : decoder.reads()) attended += layer.attended, lists += layer.lists;
     for (int t = n_prompt; t < n_prompt + static_cast<int>(generated.size()); ++t)

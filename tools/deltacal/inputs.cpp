@@ -4,17 +4,28 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "decode/decoder.h"
+#include "model/shape.h"
 
 namespace deltacal::tools {
 namespace {
 
-model::Dtype choose(const ModelOptions& o) {
-  if (o.device == "cuda")
-    throw bad_input("--device cuda: this build of deltacal has no CUDA support; use --device cpu or auto");
-  if (o.device != "auto" && o.device != "cpu")
-    throw bad_input("--device {}: unknown; use auto or cpu", o.device);
+void choose(const ModelOptions& o, Inputs& in) {
+  // f32 is the CPU's alone, so `auto` need not look further.
+  in.device = model::choose_device(o.device == "auto" && o.dtype == "f32" ? "cpu" : o.device);
   model::set_threads(o.threads);
-  return model::choose_dtype(o.dtype);
+  in.dtype = model::choose_dtype(o.dtype, in.device);
+}
+
+// `auto` takes the CPU for a model that cannot run on the device.
+void settle_device(const ModelOptions& o, Inputs& in) {
+  if (in.device == model::Device::cpu) return;
+  const std::string why = decode::why_not_on_cuda(in.header.description.info);
+  if (why.empty()) return;
+  if (o.device == "cuda") throw bad_input("--device cuda: {}: use --device cpu", why);
+  fmt::print(stderr, "not on the CUDA device: {}\n", why);
+  in.device = model::Device::cpu;
+  in.dtype = model::choose_dtype(o.dtype);
 }
 
 text::TokenizedData prompts(const std::vector<text::Sample>& samples, const DataOptions& o,
@@ -86,11 +97,12 @@ calib::CalibrationSample to_record(const trace::SampleInfo& s) {
 
 Inputs read_inputs(const ModelOptions& m, const DataOptions& d, bool prompts_only) {
   Inputs in;
-  in.dtype = choose(m);
+  choose(m, in);
   auto samples = text::read_jsonl(d.data);
   if (!d.task.empty())
     for (auto& s : samples) s.task = d.task;
   in.header = model::read_header(m.model);
+  settle_device(m, in);
   const text::Tokenizer tokenizer(in.header.vocabulary);
   const text::ChatPreset preset = text::choose_preset(d.chat, in.header.vocabulary);
   in.chat = text::name_of(preset);
@@ -111,19 +123,48 @@ Inputs read_inputs(const ModelOptions& m, const DataOptions& d, bool prompts_onl
   return in;
 }
 
-model::Model load_model(const ModelOptions& o, const Inputs& in) {
+Inputs read_head(const ModelOptions& o) {
+  Inputs in;
+  choose(o, in);
+  in.header = model::read_header(o.model);
+  settle_device(o, in);
+  return in;
+}
+
+Inputs read_head_of_shape(const ModelOptions& o, const std::string& name) {
+  const model::Shape shape = model::read_shape(name);
+  Inputs in;
+  choose(o, in);
+  in.header.description = shape.description;
+  settle_device(o, in);
+  if (!shape.left_out.empty())
+    fmt::print(stderr, "{}: left out are {}\n", shape.description.info.name, shape.left_out);
+  return in;
+}
+
+namespace {
+void say_what_runs(const Inputs& in, const char* weights) {
   const ModelInfo& info = in.header.description.info;
-  fmt::print(stderr, "{}: {} layers, {} query and {} key/value heads, on the CPU in {} with {} threads\n",
-             info.name, info.n_layers, info.n_heads, info.n_kv_heads, model::name_of(in.dtype),
-             model::n_threads());
-  return model::Model::load(o.model, in.dtype, in.header);
+  const std::string where = in.device == model::Device::cuda
+                                ? "on a CUDA device"
+                                : fmt::format("on the CPU with {} threads", model::n_threads());
+  fmt::print(stderr, "{}{}: {} layers, {} query and {} key/value heads, {} in {}\n", info.name, weights,
+             info.n_layers, info.n_heads, info.n_kv_heads, where, model::name_of(in.dtype));
+}
+}  // namespace
+
+model::Model load_model(const ModelOptions& o, const Inputs& in) {
+  say_what_runs(in, "");
+  return model::Model::load(o.model, in.dtype, in.header, in.device);
 }
 
 model::Model load_model(const ModelOptions& o) {
-  Inputs in;
-  in.dtype = choose(o);
-  in.header = model::read_header(o.model);
-  return load_model(o, in);
+  return load_model(o, read_head(o));
+}
+
+model::Model random_model(const Inputs& in, uint64_t seed) {
+  say_what_runs(in, ", random weights");
+  return model::Model::random(in.header.description, in.dtype, in.device, seed);
 }
 
 double forward_flops(const model::Description& d, const std::vector<int>& lengths) {

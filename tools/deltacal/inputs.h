@@ -13,6 +13,7 @@ namespace deltacal::tools {
 
 struct Inputs {
   model::Header header;
+  model::Device device = model::Device::cpu;
   model::Dtype dtype = model::Dtype::f32;
   text::TokenizedData data;
   std::string chat;  // preset that was used
@@ -27,9 +28,14 @@ calib::SplitSample to_split(const trace::SampleInfo&);
 calib::CalibrationSample to_record(const text::TokenizedSample&);
 calib::CalibrationSample to_record(const trace::SampleInfo&);
 
+// Device, dtype and head of a model file, or of random weights of a shape (model/shape.h).
+Inputs read_head(const ModelOptions&);
+Inputs read_head_of_shape(const ModelOptions&, const std::string& shape);
+
 // Says on stderr what was loaded, and on which device.
 model::Model load_model(const ModelOptions&, const Inputs&);
 model::Model load_model(const ModelOptions&);
+model::Model random_model(const Inputs&, uint64_t seed);
 
 // What a pass over n_tokens costs at least: floating-point operations of the linear layers and of attention
 // over contexts of the given lengths.

@@ -19,7 +19,7 @@ struct Output {
 
 struct ModelOptions {
   std::string model;            // GGUF
-  std::string device = "auto";  // auto, cpu
+  std::string device = "auto";  // auto, cpu, cuda
   std::string dtype = "auto";   // auto, f32, bf16
   int threads = 0;              // 0: all
 };
@@ -121,6 +121,7 @@ struct ValidateOptions : ModelOptions, DataOptions, Output {
 struct GenerateOptions : ModelOptions, SamplingArguments {
   Provenance made;
   std::string config, prompt, chat = "auto", system;
+  std::string gpu_trace;  // Chrome trace to write; empty: none
   bool stats = false;
 };
 
@@ -137,11 +138,16 @@ struct ExportOptions : Output {
 
 struct BenchOptions : ModelOptions, Output {
   Provenance made;
-  std::string config, data;
+  std::string shape;  // instead of a model: random weights of a known shape
+  std::string config, data, csv;
   std::string cost_table;                           // instead of the rates: the table that calibrate reads
   std::vector<int> k_pages{4, 8, 16, 32, 64, 128};  // of the cost table
   std::vector<int> contexts{2048, 8192};  // empty: those of the cost table, as far as the model goes
-  int prefill_tokens = 2048, repeats = 3, decode_steps = 32;
+  std::vector<std::string> batches;       // "32x32768", on a CUDA device; empty: three usual ones
+  int rows = 1;                           // of the cost table, on a CUDA device
+  int prefill_tokens = 2048, decode_steps = 32;
+  int repeats = 0;                             // 0: 3, on a CUDA device 20
+  std::vector<std::string> of_cpu, of_device;  // options given that mean something on one of the two alone
 };
 
 struct RunOptions : ModelOptions, DataOptions, GridOptions {

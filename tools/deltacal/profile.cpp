@@ -45,6 +45,7 @@ nlohmann::json plan_of(const ProfileOptions& o, const Inputs& in) {
                       {"min_tokens", o.min_tokens},
                       {"chat", in.chat},
                       {"dtype", model::name_of(in.dtype)}};
+  if (in.device == model::Device::cuda) plan["device"] = model::name_of(in.device);
   if (o.sensitivity) {
     plan.update({{"sensitivity", true}, {"draws", o.draws}, {"k_pages", o.k_pages}, {"l_pages", o.l_pages}});
     if (o.draws > 0) plan["seed"] = o.made.seed;
@@ -101,14 +102,15 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
   const double cache = 1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype);
   // Forward, forward again for the backward pass, and twice the work of a forward pass for each gradient.
   const double passes = sensitivity ? 2 + 2 * sensitivity->loss.n_gradients() : 1;
-  const double seconds = passes * forward_flops(d, lengths) / model::measure_linear_rate(in.dtype);
+  const double flops = passes * forward_flops(d, lengths);
   fmt::print("would record {} samples, {:.0f} tokens, into {}\n", samples.size(), tokens, o.out);
   fmt::print("memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f} for {} positions{})\n",
              weight_gigabytes(d, in.dtype) + cache + pass + 0.5, weight_gigabytes(d, in.dtype), cache,
              longest, sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
   fmt::print("disk at most {:.2f} GB before compression\n", 1e-9 * trace);
-  fmt::print("time at least {:.0f} s{}\n", seconds,
-             o.mode == "decode" ? ", several times that token by token" : "");
+  if (in.device == model::Device::cpu)
+    fmt::print("time at least {:.0f} s{}\n", flops / model::measure_linear_rate(in.dtype),
+               o.mode == "decode" ? ", several times that token by token" : "");
 }
 
 }  // namespace

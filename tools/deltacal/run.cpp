@@ -374,8 +374,9 @@ void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts
                         double(decode::KvCache::bytes_per_position(d.info, in.dtype));
   fmt::print("would calibrate on {} samples and validate on {}, into {}\n", parts.calibration.size(),
              parts.validation.size(), o.out_dir);
-  fmt::print("memory about {:.1f} GB, time at least {:.0f} s\n", weight_gigabytes(d, in.dtype) + caches + 1,
-             flops / model::measure_linear_rate(in.dtype));
+  fmt::print("memory about {:.1f} GB\n", weight_gigabytes(d, in.dtype) + caches + 1);
+  if (in.device == model::Device::cpu)
+    fmt::print("time at least {:.0f} s\n", flops / model::measure_linear_rate(in.dtype));
 }
 
 }  // namespace

@@ -16,13 +16,14 @@ constexpr int threads_each = 4;  // a teacher-forced pass of 512 rows gains litt
 
 }  // namespace
 
-size_t workers_for(size_t n) {
-  return std::min<size_t>(std::max(1, model::n_threads() / threads_each), std::max<size_t>(n, 1));
+size_t workers_for(size_t n, model::Device device) {
+  const int most = device == model::Device::cuda ? 2 : std::max(1, model::n_threads() / threads_each);
+  return std::min<size_t>(size_t(most), std::max<size_t>(n, 1));
 }
 
-void side_by_side(size_t n, const std::function<void(size_t)>& work) {
+void side_by_side(size_t n, model::Device device, const std::function<void(size_t)>& work) {
   const int n_threads = model::n_threads();
-  const size_t n_workers = workers_for(n);
+  const size_t n_workers = workers_for(n, device);
   if (n_workers <= 1) {
     for (size_t i = 0; i < n; ++i) work(i);
     return;
@@ -31,7 +32,7 @@ void side_by_side(size_t n, const std::function<void(size_t)>& work) {
   std::mutex mutex;
   std::exception_ptr error;
   const auto worker = [&] {
-    model::set_threads(n_threads / static_cast<int>(n_workers));
+    model::set_threads(std::max(1, n_threads / static_cast<int>(n_workers)));
     for (size_t i = next++; i < n; i = next++) {
       try {
         work(i);

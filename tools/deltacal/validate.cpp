@@ -78,10 +78,10 @@ std::vector<config::StepRange> ranges_of(const std::vector<text::TokenizedSample
 long long measured(const config::Schedule& schedule, const std::vector<text::TokenizedSample>& samples,
                    const model::Model& model) {
   std::vector<long long> attended(samples.size());
-  side_by_side(samples.size(), [&](size_t i) {
+  side_by_side(samples.size(), model.device(), [&](size_t i) {
     const auto& s = samples[i];
     const auto scores = evaluate::evaluate(model, s.ids, s.n_prompt_tokens,
-                                           {{"", decode::delta_policy(schedule)}}, {512, 0}, nullptr);
+                                           {{"", decode::delta_policy(schedule)}}, {0, 0}, nullptr);
     attended[i] = scores.policies[0].attended;
   });
   return std::accumulate(attended.begin(), attended.end(), 0LL);
@@ -148,11 +148,13 @@ void print_plan(const ValidateOptions& o, const Inputs& in, size_t n_policies) {
   const model::Description& d = in.header.description;
   const int longest = *std::max_element(lengths.begin(), lengths.end());
   const double caches = 1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype) *
-                        double(n_policies + 1) * double(workers_for(lengths.size()));
+                        double(n_policies + 1) * double(workers_for(lengths.size(), in.device));
   fmt::print("would run {} samples under full attention and {} policies, into {}\n", lengths.size(),
              n_policies, o.out);
-  fmt::print("memory about {:.1f} GB, time at least {:.0f} s\n", weight_gigabytes(d, in.dtype) + caches + 1,
-             forward_flops(d, lengths) * double(n_policies + 1) / model::measure_linear_rate(in.dtype));
+  fmt::print("memory about {:.1f} GB\n", weight_gigabytes(d, in.dtype) + caches + 1);
+  if (in.device == model::Device::cpu)
+    fmt::print("time at least {:.0f} s\n",
+               forward_flops(d, lengths) * double(n_policies + 1) / model::measure_linear_rate(in.dtype));
 }
 
 }  // namespace
@@ -192,10 +194,10 @@ int validate(const ValidateOptions& o) {
       progress.advance(n);
     };
     evaluation.samples.resize(in.data.samples.size());
-    side_by_side(in.data.samples.size(), [&](size_t i) {
+    side_by_side(in.data.samples.size(), model.device(), [&](size_t i) {
       const auto& s = in.data.samples[i];
       evaluation.samples[i] = to_evaluated(
-          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {512, o.recall_steps}, advance));
+          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {0, o.recall_steps}, advance));
     });
   }
 

@@ -62,7 +62,8 @@ struct Call {
       p.list = l.get(), p.list_stride = list_stride, p.k_pages = k_pages;
       p.list_length = k_pages == -1 ? ln.get() : nullptr;
     }
-    run(p, {});
+    p.early = early;
+    run(p, {nullptr, early});
     return {from_bits(cache.type(), out.read()), lse.read()};
   }
   Result on_device() {
@@ -87,6 +88,7 @@ struct Call {
   float scale;
   std::vector<int32_t> sequence, length, list, list_length;
   int list_stride = 0;
+  bool early = false;  // pages are asked for before the kernel before has ended
   std::vector<float> q;
 };
 

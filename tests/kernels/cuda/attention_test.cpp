@@ -289,7 +289,7 @@ TEST_CASE("cuda paged attention: bad parameters are refused with the field's nam
   CHECK(refused("workspace", [](Params& p) { p.workspace = nullptr; }));
   CHECK(refused("k_pages", [](Params& p) { p.k_pages = 5; }));
   CHECK(refused("list_stride", [](Params& p) { p.list_stride = 0; }));
-  CHECK(refused("logits", [&](Params& p) { p.logits.relative = some.get(); }));
+  CHECK(refused("logits", [&](Params& p) { p.logits.records = some.get(); }));
 }
 
 }  // namespace

@@ -123,16 +123,16 @@ TEST_CASE("cuda paged attention: a list that holds all pages, or none, is the ro
 }
 
 // Every unit in one block, parts of items in slots of their own.
-void require_plan(const std::vector<int>& pages, int tiles, int n_blocks, int an_sm = 2) {
+void require_plan(const std::vector<int>& pages, int tiles, int n_blocks, int n_warps = 8) {
   int total = 0, longest = 0;
   for (const int n : pages) total += n * tiles, longest = std::max(longest, n);
-  const int chunk = pa::chunk_units(total, longest, {n_blocks, an_sm}, 4);
+  const int chunk = pa::chunk_units(total, longest, n_blocks, n_warps);
   REQUIRE(chunk >= 1);
-  REQUIRE(chunk % 4 == 0);
+  REQUIRE(chunk % n_warps == 0);
   REQUIRE(pa::divide_up(total, chunk) <= n_blocks);
-  const bool whole = longest <= 128 && chunk < longest + 4;  // short items that are not cut
+  const bool whole = longest <= 128 && chunk < longest + n_warps;  // short items that are not cut
   if (long(longest) * n_blocks <= 100L * total && !whole)
-    REQUIRE(chunk <= pa::divide_up(total, n_blocks) + 3);
+    REQUIRE(chunk <= pa::divide_up(total, n_blocks) + n_warps - 1);
   std::set<int> slots;
   int first = 0;
   for (const int n : pages) {
@@ -153,31 +153,29 @@ void require_plan(const std::vector<int>& pages, int tiles, int n_blocks, int an
 }
 
 TEST_CASE("cuda paged attention: the plan takes every page once, whatever the rows' lengths") {
-  require_plan({2048}, 4, 264);
-  require_plan({2048}, 1, 264);
-  require_plan({8192}, 1, 264);
-  require_plan(std::vector<int>(32, 2048), 4, 264);
-  require_plan(std::vector<int>(32, 64), 4, 264);
-  require_plan({512, 512, 512, 32, 512, 512, 512, 512}, 4, 264);
-  require_plan({1}, 1, 132, 1);
+  require_plan({2048}, 4, 132);
+  require_plan({2048}, 1, 132);
+  require_plan({8192}, 1, 132);
+  require_plan(std::vector<int>(32, 2048), 4, 132);
+  require_plan(std::vector<int>(32, 64), 4, 132);
+  require_plan({512, 512, 512, 32, 512, 512, 512, 512}, 4, 132);
+  require_plan({1}, 1, 108, 4);
   std::mt19937 random(1);
   for (int trial = 0; trial < 2000; ++trial) {
     std::vector<int> pages;
     const int most = 1 << (random() % 12);
     for (int r = 1 + int(random() % 40); r > 0; --r) pages.push_back(int(random() % unsigned(most + 1)));
     if (pages[0] == 0) pages[0] = 1;
-    const int an_sm = 1 + int(random() % 2);
-    require_plan(pages, 1 + int(random() % 9), an_sm * (1 + int(random() % 150)), an_sm);
+    require_plan(pages, 1 + int(random() % 9), 1 + int(random() % 300), 4 << random() % 2);
   }
 }
 
 TEST_CASE("cuda paged attention: short items about as many as the SMs stay whole, others are cut evenly") {
-  CHECK(pa::chunk_units(32 * 64 * 4, 64, {264, 2}, 4) == 64);
-  CHECK(pa::chunk_units(32 * 64 * 4, 64, {132, 1}, 4) == 64);
-  CHECK(pa::chunk_units(64 * 64 * 4, 64, {264, 2}, 4) == 64);
-  CHECK(pa::chunk_units(24 * 64 * 4, 64, {264, 2}, 4) == 24);
-  CHECK(pa::chunk_units(48 * 64 * 4, 64, {264, 2}, 4) == 48);
-  CHECK(pa::chunk_units(32 * 2048 * 4, 2048, {264, 2}, 4) == 996);
+  CHECK(pa::chunk_units(32 * 64 * 4, 64, 132, 8) == 64);
+  CHECK(pa::chunk_units(64 * 64 * 4, 64, 132, 8) == 128);
+  CHECK(pa::chunk_units(24 * 64 * 4, 64, 132, 8) == 48);
+  CHECK(pa::chunk_units(24 * 64 * 4, 64, 132, 4) == 48);
+  CHECK(pa::chunk_units(32 * 2048 * 4, 2048, 132, 8) == 1992);
 }
 
 }  // namespace

@@ -16,12 +16,12 @@ struct Scores {
 Scores on_device(Call& call, Page page, int out_pages, bool masses = true) {
   const size_t rows = call.length.size(), kv_heads = size_t(call.cache.host().n_kv_heads);
   const int max_pages = out_pages + 1;
-  Array<uint16_t> relative(rows * size_t(max_pages) * size_t(call.n_heads) * 16);
-  Array<float> maximum(rows * size_t(max_pages) * size_t(call.n_heads)), lse2(call.heads());
+  Array<char> records(records_bytes(int(rows), call.n_heads, int(kv_heads), max_pages));
+  Array<float> lse2(call.heads());
   Array<float> score(rows * size_t(out_pages)), mass(rows * size_t(out_pages)),
       group(rows * size_t(out_pages) * kv_heads);
   Array<int32_t> length(call.length);
-  const PageLogits logits{max_pages, relative.get(), maximum.get(), lse2.get()};
+  const PageLogits logits{max_pages, records.get(), lse2.get()};
   Workspace workspace(int(rows), call.n_heads, call.cache.kv());
   call.on_device(workspace, logits);
   Params p;
@@ -92,6 +92,42 @@ TEST_CASE("cuda page score: rows of very different length, and one token in the 
   DeviceCache cache(Type::bf16, 4, 128, {2049, 500}, 3);
   Call call(cache, 7, {0, 1, 0, 1}, {2049, 500, 17, 1}, 4);
   require_equals_reference(call);
+}
+
+TEST_CASE("cuda page score: more rows than fit the device at once, idle ones among them") {
+  NEEDS_DEVICE;
+  DeviceCache cache(Type::bf16, 1, 64, {700, 400}, 13);
+  std::vector<int> sequence;
+  std::vector<int32_t> length;
+  for (int r = 0; r < 30; ++r)
+    sequence.push_back(r % 2), length.push_back(r % 2 ? 400 - 5 * r : 700 - r * r / 2);
+  Call call(cache, 3, sequence, length, 14);
+  require_equals_reference(call);
+  const int out_pages = out_pages_of(call);
+  const Scores all = on_device(call, Page::sum, out_pages);
+  const auto same = [](float a, float b) { return std::abs(a - b) <= 1e-5f * b; };
+  for (const size_t r : {0, 9, 10, 29}) call.length[r] = 0;
+  const Scores some = on_device(call, Page::sum, out_pages);
+  for (size_t i = 0; i < all.score.size(); ++i) {
+    CAPTURE(i);
+    if (call.length[i / size_t(out_pages)] == 0) {
+      REQUIRE(std::isnan(some.score[i]));  // as the array was
+      REQUIRE(std::isnan(some.mass[i]));
+    } else {
+      REQUIRE(same(some.score[i], all.score[i]));
+      REQUIRE(same(some.mass[i], all.mass[i]));
+    }
+  }
+}
+
+TEST_CASE("cuda page score: heads so many that the rings shrink") {
+  NEEDS_DEVICE;
+  for (const auto& [kv_heads, group] : {std::pair(12, 8), {40, 3}}) {
+    CAPTURE(kv_heads, group);
+    DeviceCache cache(Type::f16, kv_heads, 64, {90}, 15);
+    Call call(cache, group, {}, {90, 33}, 16);
+    require_equals_reference(call);
+  }
 }
 
 TEST_CASE("cuda page score: logits so far apart that one key takes all") {

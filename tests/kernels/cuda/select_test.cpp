@@ -84,21 +84,23 @@ TEST_CASE("cuda select pages: equals the reference on random rows, ties and NaN 
 }
 
 TEST_CASE(
-    "cuda select pages: 8192 pages, rising, falling, equal and peaked scores, up to the whole ranking") {
+    "cuda select pages: 2048, 2049 and 8192 pages, rising, falling, equal and peaked scores, up to the whole "
+    "ranking") {
   NEEDS_DEVICE;
   std::mt19937 random(3);
-  const int pages = 8192;
-  std::vector<float> score;
-  for (int u = 0; u < pages; ++u) score.push_back(float(u));
-  for (int u = 0; u < pages; ++u) score.push_back(float(-u));
-  for (int u = 0; u < pages; ++u) score.push_back(0.5f);
-  for (int u = 0; u < pages; ++u) score.push_back(std::exp(-float(random() % 100000) / 5000));
-  for (int u = 0; u < pages; ++u) score.push_back(u % 3 ? 0.125f : 0.25f);
-  const std::vector<int32_t> length(5, pages * page_size);
-  for (const double bias : {1e-7, 0.0}) {
-    for (const auto& [k, l] : {std::pair(64, 8), {128, 4}, {512, 1}, {2000, 4}, {8192, 8}}) {
-      CAPTURE(bias, k, l);
-      REQUIRE(on_device(score, pages, length, k, l, bias) == expected(score, pages, length, k, l, bias));
+  for (const int pages : {2048, 2049, 8192}) {
+    std::vector<float> score;
+    for (int u = 0; u < pages; ++u) score.push_back(float(u));
+    for (int u = 0; u < pages; ++u) score.push_back(float(-u));
+    for (int u = 0; u < pages; ++u) score.push_back(0.5f);
+    for (int u = 0; u < pages; ++u) score.push_back(std::exp(-float(random() % 100000) / 5000));
+    for (int u = 0; u < pages; ++u) score.push_back(u % 3 ? 0.125f : 0.25f);
+    const std::vector<int32_t> length(5, pages * page_size);
+    for (const double bias : {1e-7, 0.0}) {
+      for (const auto& [k, l] : {std::pair(64, 8), {128, 4}, {512, 1}, {2000, 4}, {8192, 8}}) {
+        CAPTURE(pages, bias, k, l);
+        REQUIRE(on_device(score, pages, length, k, l, bias) == expected(score, pages, length, k, l, bias));
+      }
     }
   }
 }

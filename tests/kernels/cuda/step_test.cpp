@@ -26,8 +26,7 @@ struct Step {
         v(rows * kv_heads * head_dim),
         out(q_size()),
         sparse_out(q_size()),
-        relative(rows * max_pages * n_heads * 16),
-        maximum(rows * max_pages * n_heads),
+        records(records_bytes(int(rows), n_heads, kv_heads, max_pages)),
         lse2(rows * n_heads),
         score(rows * max_pages),
         list(rows * k_pages),
@@ -49,7 +48,8 @@ struct Step {
     paged_attention::Params p;
     p.n_rows = int(rows), p.n_heads = n_heads, p.scale = scale, p.q = q.get(), p.kv = cache.kv();
     p.length = d_length.get(), p.out = out.get(), p.workspace = workspace.get();
-    p.logits = {max_pages, relative.get(), maximum.get(), lse2.get()};
+    p.logits = {max_pages, records.get(), lse2.get()};
+    p.early = early;
     paged_attention::run(p, on);
     page_score::Params s;
     s.n_rows = int(rows), s.n_heads = n_heads, s.n_kv_heads = kv_heads, s.logits = p.logits;
@@ -60,18 +60,21 @@ struct Step {
     c.score_stride = max_pages;
     c.length = d_length.get(), c.list = list.get();
     select_pages::run(c, on);
+    p.early = false;  // the selection comes right before
     p.logits = {}, p.list = list.get(), p.list_stride = k_pages, p.k_pages = k_pages,
     p.out = sparse_out.get();
     paged_attention::run(p, on);
   }
 
+  bool early = false;  // the attention after the append asks for pages before the append has ended
   float scale = 0.3f;
   std::vector<int32_t> position;
   size_t rows;
   DeviceCache cache;
   Array<int32_t> d_position, d_length;
-  Array<uint16_t> q, k, v, out, sparse_out, relative;
-  Array<float> maximum, lse2, score;
+  Array<uint16_t> q, k, v, out, sparse_out;
+  Array<char> records;
+  Array<float> lse2, score;
   Array<int32_t> list;
   paged_attention::Workspace workspace;
 };
@@ -118,9 +121,10 @@ void require_step(Step& step, const std::vector<float>& q, const std::vector<flo
 
 TEST_CASE("cuda step: a graph replayed at growing lengths computes each step") {
   NEEDS_DEVICE;
-  for (const bool overlap : {false, true}) {
-    CAPTURE(overlap);
+  for (const auto& [overlap, early] : {std::pair(false, false), {true, false}, {true, true}}) {
+    CAPTURE(overlap, early);
     Step step({300, 0, 95, 638 - 20, 14});
+    step.early = early;
     cudaStream_t stream;
     check(cudaStreamCreate(&stream), "cudaStreamCreate");
     cudaGraph_t graph;

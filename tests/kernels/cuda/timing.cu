@@ -12,10 +12,14 @@
 #include <vector>
 
 #include "kernels/append_kv/cuda.h"
+#include "kernels/bandwidth/bandwidth.h"
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/graph.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
+#include "kernels/rms_norm/cuda.h"
 #include "kernels/select_pages/cuda.h"
+#include "kernels/swiglu/cuda.h"
 
 namespace deltacal::kernels::cuda {
 namespace {
@@ -36,21 +40,6 @@ __global__ void fill_scores(float* to, size_t n) {
     x ^= x >> 16, x *= 0x85ebca6bu, x ^= x >> 13;
     to[i] = exp2f(-float(x & 0xffff) / 4096);
   }
-}
-
-constexpr int loads = 8;
-__global__ void __launch_bounds__(512) read_all(const uint4* from, size_t n, uint32_t* never) {
-  uint32_t sum = 0;
-  const size_t step = size_t(gridDim.x) * blockDim.x;
-  for (size_t i = blockIdx.x * size_t(blockDim.x) + threadIdx.x; i + (loads - 1) * step < n;
-       i += loads * step) {
-    uint4 x[loads];
-#pragma unroll
-    for (int k = 0; k < loads; ++k) x[k] = __ldcs(from + i + k * step);
-#pragma unroll
-    for (int k = 0; k < loads; ++k) sum += x[k].x ^ x[k].y ^ x[k].z ^ x[k].w;
-  }
-  if (sum == 0x12345679u) *never = sum;
 }
 
 template <class T>
@@ -141,28 +130,26 @@ constexpr int pool_pages = 2048 * 32;  // of the 7B shape; 1.07 GB of keys, as m
 struct Table {
   Table() : keys(size_t(pool_pages) * 4 * 16 * 128), values(keys.size) {
     fill_random(keys, 1), fill_random(values, 2);
-    read_bandwidth = bandwidth();
+    read_bandwidth = measured_bandwidth();
     std::printf(
         "| what | us in a graph | us alone, cold | GB/s in a graph | of read bandwidth | to reach "
         "|\n|---|---|---|---|---|---|\n");
   }
-  double bandwidth() {
-    cudaDeviceProp device;
-    check(cudaGetDeviceProperties(&device, current_device().id), "device");
+  // Calls read keys and values by turns: between two reads of a line lie 2.1 GB of others, forty times what
+  // the second-level cache holds, and none of them asks to be kept or to leave first.
+  double measured_bandwidth() {
     Memory<uint32_t> never(1);
-    const size_t n = keys.size * 2 / 16;
+    const size_t bytes = keys.size * 2;
     double best = 0;
     for (const int blocks_an_sm : {2, 4, 8, 16})
-      best = std::max(best, double(keys.size) * 2 / timer.in_graph(4, [&](int, const Launch& on) {
-        read_all<<<unsigned(device.multiProcessorCount * blocks_an_sm), 512, 0, on.stream>>>(
-            static_cast<const uint4*>(keys.data), n, never.get());
+      best = std::max(best, double(bytes) / timer.in_graph(4, [&](int i, const Launch& on) {
+        bandwidth::read(i % 2 ? values.data : keys.data, bytes, never.get(), blocks_an_sm, on);
       }) / 1e3);
-    const double copy = 2 * double(keys.size) * 2 / timer.in_graph(4, [&](int, const Launch& on) {
-      check(cudaMemcpyAsync(values.data, keys.data, keys.size * 2, cudaMemcpyDeviceToDevice, on.stream),
-            "copy");
+    const double copy = 2 * double(bytes) / timer.in_graph(4, [&](int, const Launch& on) {
+      bandwidth::copy(values.data, keys.data, bytes, on);
     }) / 1e3;
     std::printf("%s, %d multiprocessors. Read bandwidth %.0f GB/s, copy %.0f GB/s (read and written).\n\n",
-                device.name, device.multiProcessorCount, best, copy);
+                device_name().c_str(), current_device().n_sms, best, copy);
     return best;
   }
   double row(const std::string& what, double bytes, const char* target, int calls, const Call& call) {
@@ -197,10 +184,10 @@ class Batch {
         q_(size_t(rows_) * size_t(shape.n_heads) * size_t(shape.head_dim)),
         out_(q_.size),
         length_(lengths),
+        position_(positions()),
         table_of_pages_(tables()),
         lists_(lists()),
-        relative_(size_t(rows_) * size_t(max_pages_) * size_t(shape.n_heads) * 16),
-        maximum_(relative_.size / 16),
+        records_(records_bytes(rows_, shape.n_heads, shape.n_kv_heads, max_pages_)),
         lse2_(size_t(rows_) * size_t(shape.n_heads)),
         score_(size_t(rows_) * size_t(max_pages_)),
         list_(size_t(rows_) * size_t(k_pages)),
@@ -237,10 +224,57 @@ class Batch {
     p.logits = logits();
     paged_attention::run(p, on);
   }
-  void over_list(int call, const Launch& on) const {
+  paged_attention::Params list_params(int call) const {
     paged_attention::Params p = attention(call);
     p.list = lists_.get() + size_t(call % 16) * size_t(rows_) * size_t(k_);
     p.list_stride = p.k_pages = k_;
+    return p;
+  }
+  void over_list(int call, const Launch& on) const { paged_attention::run(list_params(call), on); }
+  // Rows r .. r + n of a call.
+  paged_attention::Params part(paged_attention::Params p, int r, int n) const {
+    p.n_rows = n, p.length += r, p.kv.page_table += size_t(r) * size_t(max_pages_);
+    const size_t first = size_t(r) * size_t(shape_.n_heads) * size_t(shape_.head_dim);
+    p.q = q_.get() + first, p.out = out_.get() + first;
+    return p;
+  }
+  // The Δ-layer by `rows` rows at a time, which share the memory of their records: less of it, and it stays
+  // in the second-level cache from the attention to the scores and from one pass to the next.
+  template <int rows>
+  void delta_in_passes(int call, const Launch& on) const {
+    for (int r = 0; r < rows_; r += rows) {
+      const int n = std::min(rows, rows_ - r);
+      paged_attention::Params p = part(attention(call), r, n);
+      p.logits = logits();
+      paged_attention::run(p, on);
+      page_score::Params s;
+      s.n_rows = n, s.n_heads = shape_.n_heads, s.n_kv_heads = shape_.n_kv_heads, s.logits = logits();
+      s.length = p.length, s.out_pages = max_pages_, s.score = score_.get() + size_t(r) * size_t(max_pages_);
+      page_score::run(s, on);
+    }
+    select(call, on);
+  }
+  // As in a decode step: the append of the layer, then its attention over lists, which may ask for pages
+  // while the append still runs.
+  void append(int call, const Launch& on) const {
+    append_kv::Params p;
+    p.n_rows = rows_, p.n_heads = shape_.n_heads, p.position = position_.get(), p.kv = kv(call);
+    p.q = p.q_out = q_.get(), p.k = p.v = q_.get();
+    p.k_stride = p.v_stride = shape_.n_heads * shape_.head_dim;
+    append_kv::run(p, on);
+  }
+  template <bool early>
+  void append_and_list(int call, const Launch& on) const {
+    append(call, on);
+    paged_attention::Params p = list_params(call);
+    p.early = early;
+    paged_attention::run(p, on);
+  }
+  template <bool early>
+  void append_and_full(int call, const Launch& on) const {
+    append(call, on);
+    paged_attention::Params p = attention(call);
+    p.early = early;
     paged_attention::run(p, on);
   }
   void scores(int, const Launch& on) const {
@@ -258,11 +292,16 @@ class Batch {
   void delta(int call, const Launch& on) const {
     full_with_logits(call, on), scores(call, on), select(call, on);
   }
-  double logit_bytes() const { return double(relative_.size) * 2 + double(maximum_.size) * 4; }
+  double logit_bytes() const { return double(records_.size); }
   int n_calls() const { return std::max(n_calls_, 4); }
 
  private:
-  PageLogits logits() const { return {max_pages_, relative_.get(), maximum_.get(), lse2_.get()}; }
+  PageLogits logits() const { return {max_pages_, records_.data, lse2_.get()}; }
+  std::vector<int32_t> positions() const {
+    std::vector<int32_t> last(host_length_);
+    for (int32_t& p : last) --p;
+    return last;
+  }
   std::vector<int32_t> tables() const {
     std::vector<int32_t> order(static_cast<size_t>(pages_));
     std::iota(order.begin(), order.end(), 0);
@@ -291,15 +330,27 @@ class Batch {
   std::vector<int32_t> host_length_;
   int rows_, max_pages_, pages_, n_calls_, k_;
   Memory<uint16_t> q_, out_;
-  Memory<int32_t> length_, table_of_pages_, lists_;
-  Memory<uint16_t> relative_;
-  Memory<float> maximum_, lse2_, score_;
+  Memory<int32_t> length_, position_, table_of_pages_, lists_;
+  Memory<char> records_;
+  Memory<float> lse2_, score_;
   Memory<int32_t> list_;
   Memory<char> workspace_;
 };
 
 Call call_of(const Batch& batch, void (Batch::*method)(int, const Launch&) const) {
   return [&batch, method](int i, const Launch& on) { (batch.*method)(i, on); };
+}
+
+// What early asking for pages is worth, with the kernel that comes before it in a decode step.
+void after_append(Table& t, const Batch& b, const std::string& rows) {
+  t.row("append, " + rows, 0, "", 16, call_of(b, &Batch::append));
+  t.row("append and sparse call, " + rows, b.list_bytes(), "", 16,
+        call_of(b, &Batch::append_and_list<false>));
+  t.row("the same, pages asked for early", b.list_bytes(), "", 16, call_of(b, &Batch::append_and_list<true>));
+  t.row("append and full attention, " + rows, b.all_bytes(), "", b.n_calls(),
+        call_of(b, &Batch::append_and_full<false>));
+  t.row("the same, pages asked for early", b.all_bytes(), "", b.n_calls(),
+        call_of(b, &Batch::append_and_full<true>));
 }
 
 void append_row(Table& t) {
@@ -322,6 +373,25 @@ void append_row(Table& t) {
         [&](int, const Launch& on) { append_kv::run(p, on); });
 }
 
+// The 7B shape's.
+void norm_and_gate(Table& t, int rows) {
+  const int n = 3584, n_gate = 18944;
+  const std::string of_rows = rows == 1 ? ", 1 row" : ", " + std::to_string(rows) + " rows";
+  Memory<float> x(size_t(rows) * n), weight(n);
+  Memory<uint16_t> y(size_t(rows) * n), out(y.size), gate_up(size_t(rows) * 2 * n_gate),
+      gated(gate_up.size / 2);
+  fill_random(y, 5), fill_random(gate_up, 6);
+  rms_norm::Params norm;
+  norm.n_rows = rows, norm.n = n, norm.epsilon = 1e-6f, norm.x = x.get(), norm.y = y.get();
+  norm.weight = weight.get(), norm.out = out.get();
+  t.row("residual add and RMS norm of 3,584" + of_rows, double(rows) * n * 12, "", 16,
+        [&](int, const Launch& on) { rms_norm::run(norm, on); });
+  swiglu::Params gate;
+  gate.n_rows = rows, gate.n = n_gate, gate.gate_up = gate_up.get(), gate.out = gated.get();
+  t.row("SwiGLU of 18,944" + of_rows, double(rows) * n_gate * 6, "", 16,
+        [&](int, const Launch& on) { swiglu::run(gate, on); });
+}
+
 void run_all() {
   current_device();  // says what is wrong where there is none
   Table t;
@@ -336,8 +406,16 @@ void run_all() {
     const double delta = t.row("delta layer, 32 rows of 32K", b.all_bytes(), "1.10 times", b.n_calls(),
                                call_of(b, &Batch::delta));
     std::printf("| delta layer over plain attention | %.3f | | | | 1.10 |\n", delta / full);
+    const auto passes = [&](const char* what, void (Batch::*method)(int, const Launch&) const) {
+      const double time = t.row(what, b.all_bytes(), "1.10 times", b.n_calls(), call_of(b, method));
+      std::printf("| over plain attention | %.3f | | | | 1.10 |\n", time / full);
+    };
+    passes("delta layer, 32 rows of 32K in passes of 16", &Batch::delta_in_passes<16>);
+    passes("delta layer, 32 rows of 32K in passes of 8", &Batch::delta_in_passes<8>);
+    passes("delta layer, 32 rows of 32K in passes of 4", &Batch::delta_in_passes<4>);
     t.row("sparse call, 1,024 tokens, 32 rows", b.list_bytes(), "20 (floor 14.6)", 16,
           call_of(b, &Batch::over_list));
+    after_append(t, b, "32 rows");
   }
   double uniform = 0;
   {
@@ -346,6 +424,7 @@ void run_all() {
         t.row("paged attention, 8 rows of 8K", b.all_bytes(), "40", b.n_calls(), call_of(b, &Batch::full));
     t.row("delta layer, 8 rows of 8K", b.all_bytes(), "", b.n_calls(), call_of(b, &Batch::delta));
     t.row("sparse call, 1,024 tokens, 8 rows", b.list_bytes(), "", 16, call_of(b, &Batch::over_list));
+    after_append(t, b, "8 rows");
   }
   {
     std::vector<int32_t> lengths(8, 8192);
@@ -360,6 +439,7 @@ void run_all() {
     t.row("paged attention, 1 row of 32K", b.all_bytes(), "26", b.n_calls(), call_of(b, &Batch::full));
     t.row("delta layer, 1 row of 32K", b.all_bytes(), "", b.n_calls(), call_of(b, &Batch::delta));
     t.row("sparse call, 1,024 tokens, 1 row", b.list_bytes(), "", 16, call_of(b, &Batch::over_list));
+    after_append(t, b, "1 row");
   }
   {
     const Batch b(t, qwen_1_5b, std::vector<int32_t>(64, 18000), 64);
@@ -370,6 +450,7 @@ void run_all() {
           call_of(b, &Batch::over_list));
   }
   append_row(t);
+  for (const int rows : {1, 32, 4096}) norm_and_gate(t, rows);
 }
 
 }  // namespace

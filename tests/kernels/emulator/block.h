@@ -18,6 +18,9 @@ struct Order {
 };
 inline Order order;
 
+// What the kernel before writes: done, once, when a thread of a kernel first waits for that one.
+inline std::function<void()> previous_kernel;
+
 // Shared memory of the running block that the launch sized; NaN in every type when the block starts.
 char* dynamic_shared();
 constexpr size_t max_dynamic_shared = 227 * 1024;

@@ -39,6 +39,9 @@ inline Language language;
 #define gridDim emulator::language.grid
 #define blockDim emulator::language.block
 
+struct alignas(8) int2 {
+  int x, y;
+};
 struct alignas(8) uint2 {
   unsigned x, y;
 };
@@ -51,6 +54,9 @@ struct alignas(8) float2 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+inline int2 make_int2(int x, int y) {
+  return {x, y};
+}
 inline uint2 make_uint2(unsigned x, unsigned y) {
   return {x, y};
 }
@@ -178,6 +184,10 @@ struct EmulatedSum {
   static uint32_t one(uint32_t x, int) { return x; }
   static uint32_t both(uint32_t a, uint32_t b) { return a + b; }
 };
+struct EmulatedMin {
+  static uint32_t one(uint32_t x, int) { return x; }
+  static uint32_t both(uint32_t a, uint32_t b) { return std::min(a, b); }
+};
 struct EmulatedMax {
   static uint32_t one(uint32_t x, int) { return x; }
   static uint32_t both(uint32_t a, uint32_t b) { return uint32_t(std::max(int(a), int(b))); }
@@ -190,6 +200,9 @@ inline bool __any_sync(unsigned mask, bool x) {
 }
 inline int __reduce_add_sync(unsigned mask, int x) {
   return int(emulated_vote(mask, uint32_t(x), EmulatedSum()));
+}
+inline unsigned __reduce_min_sync(unsigned mask, unsigned x) {
+  return emulated_vote(mask, x, EmulatedMin());
 }
 inline int __reduce_max_sync(unsigned mask, int x) {
   return int(emulated_vote(mask, uint32_t(x), EmulatedMax()));

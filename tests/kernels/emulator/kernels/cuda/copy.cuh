@@ -19,11 +19,14 @@ inline void arrive_expecting(uint32_t barrier, int bytes) {
 inline void wait_barrier(uint32_t barrier, uint32_t parity) {
   emulator::Block::now().wait_barrier(barrier, parity);
 }
-inline void copy_bulk_once(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+inline void copy_bulk(uint32_t to, const void* from, int bytes, uint32_t barrier) {
   void* target = emulator::shared_pointer(to);
   require_aligned_copy(target, from);
   if (bytes % 16 != 0) throw std::logic_error("emulator: a copy that is no multiple of 16 bytes");
   emulator::Block::now().copy_at(barrier, bytes, [=] { std::memcpy(target, from, size_t(bytes)); });
+}
+inline void copy_bulk_once(uint32_t to, const void* from, int bytes, uint32_t barrier) {
+  copy_bulk(to, from, bytes, barrier);
 }
 
 inline void copy_chunk(uint32_t to, const void* from) {

@@ -64,7 +64,10 @@ float lanes_max(float x) {
     x = std::fmax(x, __shfl_xor_sync(all_lanes, x, offset));
   return x;
 }
-inline void wait_for_previous() {}
+inline void wait_for_previous() {
+  if (emulator::previous_kernel) emulator::previous_kernel();
+  emulator::previous_kernel = nullptr;
+}
 inline void let_next_start() {}
 
 }  // namespace deltacal::kernels::cuda

@@ -1,0 +1,73 @@
+#include "decode/step_memory.h"
+
+#include "core/error.h"
+#include "core/pages.h"
+#include "decode/kv_cache.h"
+
+namespace deltacal::decode {
+namespace {
+
+constexpr size_t margin = size_t{1} << 30;  // cuBLAS's workspaces, what an allocator rounds up
+
+// The largest n in 0..most for which `fits(n)` holds; it holds for all below.
+template <class Fits>
+int largest(int most, Fits fits) {
+  int low = 0;
+  while (low < most) {
+    const int middle = low + (most - low + 1) / 2;
+    if (fits(middle))
+      low = middle;
+    else
+      most = middle - 1;
+  }
+  return low;
+}
+
+double gigabytes(size_t bytes) {
+  return 1e-9 * static_cast<double>(bytes);
+}
+
+}  // namespace
+
+size_t StepMemory::total() const {
+  return weights + cache + buffers + margin;
+}
+
+StepMemory step_memory(const model::Description& d, size_t weight_bytes, int n_rows, int max_positions) {
+  const ModelInfo& m = d.info;
+  const size_t pages = size_t(pages_for(max_positions)), rows = size_t(n_rows);
+  const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
+               kv_size = size_t(m.n_kv_heads) * size_t(m.head_dim);
+  // Activations; logits; scores, page table; records of 36 bytes a page and head (PageLogits).
+  const size_t of_row = size_t(d.n_embd) * 10 + (3 * q_size + 2 * kv_size) * 2 + size_t(d.n_ff) * 6 +
+                        size_t(d.n_vocab) * 4 + pages * 8 +
+                        pages * (size_t(m.n_heads) * 36 + size_t(m.n_kv_heads) * 32);
+  StepMemory need;
+  need.weights = weight_bytes;
+  need.cache = rows * pages * page_size * KvCache::bytes_per_position(m, model::Dtype::bf16);
+  need.buffers = rows * of_row;
+  return need;
+}
+
+void check_memory(const std::string& what, const model::Description& d, size_t weight_bytes, int n_rows,
+                  int max_positions, size_t free_bytes) {
+  const auto fits = [&](int rows, int positions) {
+    return step_memory(d, weight_bytes, rows, positions).total() <= free_bytes;
+  };
+  if (fits(n_rows, max_positions)) return;
+  const StepMemory need = step_memory(d, weight_bytes, n_rows, max_positions);
+  const int rows = largest(n_rows, [&](int n) { return fits(n, max_positions); });
+  const int pages = largest(pages_for(max_positions), [&](int n) { return fits(n_rows, n * page_size); });
+  std::string advice = "no batch fits beside the weights";
+  if (rows > 0 && pages > 0)
+    advice = fmt::format("{}x{} or {}x{} would fit", rows, max_positions, n_rows, pages * page_size);
+  else if (pages > 0)
+    advice = fmt::format("{}x{} would fit", n_rows, pages * page_size);
+  throw bad_input(
+      "{} needs {:.1f} GB of device memory (weights {:.1f}, KV cache {:.1f}, the rest {:.1f}), {:.1f} GB are "
+      "free: {}",
+      what, gigabytes(need.total()), gigabytes(need.weights), gigabytes(need.cache),
+      gigabytes(need.total() - need.weights - need.cache), gigabytes(free_bytes), advice);
+}
+
+}  // namespace deltacal::decode

@@ -1,0 +1,23 @@
+// What decoding steps of a batch need of a device's memory, reckoned before anything is made.
+#pragma once
+#include <cstddef>
+#include <string>
+
+#include "model/model.h"
+
+namespace deltacal::decode {
+
+struct StepMemory {
+  size_t weights = 0, cache = 0, buffers = 0;  // bytes
+  size_t total() const;                        // with a margin for the libraries' own
+};
+
+// `n_rows` sequences of `max_positions`.
+StepMemory step_memory(const model::Description&, size_t weight_bytes, int n_rows, int max_positions);
+
+// bad_input where `free_bytes` do not suffice: `what` ("--batch 32x32768"), what is needed, what is there,
+// and how many rows or positions would fit. The device's dtype is bf16.
+void check_memory(const std::string& what, const model::Description&, size_t weight_bytes, int n_rows,
+                  int max_positions, size_t free_bytes);
+
+}  // namespace deltacal::decode

@@ -1,0 +1,36 @@
+#include "decode/step_memory.h"
+
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "core/error.h"
+#include "model/shape.h"
+
+namespace deltacal::decode {
+namespace {
+
+using Catch::Matchers::ContainsSubstring;
+
+TEST_CASE("step memory: what a batch needs, and the batch that fits where it does not") {
+  const model::Description d = model::read_shape("qwen2.5-7b").description;
+  const size_t weights = model::Model::random_bytes(d, model::Dtype::bf16), gb = 1'000'000'000;
+  const StepMemory need = step_memory(d, weights, 32, 32768);
+  CHECK(1e-9 * double(need.cache) == Catch::Approx(28 * 4 * 128 * 4 * 32768e-9 * 32));
+  CHECK(need.buffers < need.cache / 50);
+  CHECK_NOTHROW(check_memory("--batch 32x32768", d, weights, 32, 32768, 140 * gb));
+  CHECK_THROWS_WITH(check_memory("--batch 64x32768", d, weights, 64, 32768, 100 * gb),
+                    ContainsSubstring("--batch 64x32768 needs 13") &&
+                        ContainsSubstring("100.0 GB are free: 4") && ContainsSubstring("x32768 or 64x2") &&
+                        ContainsSubstring("would fit"));
+  // What is said to fit does.
+  int rows = 64;
+  while (step_memory(d, weights, rows, 32768).total() > 100 * gb) --rows;
+  CHECK_THROWS_WITH(check_memory("", d, weights, 64, 32768, 100 * gb),
+                    ContainsSubstring(fmt::format("{}x32768", rows)));
+  CHECK_THROWS_WITH(check_memory("", d, weights, 1, 32768, 10 * gb), ContainsSubstring("no batch fits"));
+}
+
+}  // namespace
+}  // namespace deltacal::decode

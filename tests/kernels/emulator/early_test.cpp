@@ -1,0 +1,52 @@
+// Reading before the kernel before has ended, which only the emulator can put to the test: here that kernel
+// writes exactly when it is waited for.
+#include "../cuda/attention.h"
+#include "block.h"
+
+namespace deltacal::kernels::cuda::paged_attention {
+namespace {
+
+// The last page of every row is NaN until the kernel before is waited for.
+void write_last_pages_late(DeviceCache& cache, const std::vector<int32_t>& length) {
+  const PagedKv kv = cache.kv();
+  const std::vector<uint16_t> keys = cache.keys(), values = cache.values();
+  for (size_t r = 0; r < length.size(); ++r) {
+    const int page = cache.host().physical(int(r), pages_for(length[r]) - 1);
+    const size_t from = block_offset(kv.head_dim, page * kv.n_kv_heads),
+                 bytes = block_offset(kv.head_dim, kv.n_kv_heads) * sizeof(uint16_t);
+    std::memset(static_cast<uint16_t*>(kv.keys) + from, 0xff, bytes);
+    std::memset(static_cast<uint16_t*>(kv.values) + from, 0xff, bytes);
+  }
+  emulator::previous_kernel = [kv, keys, values] {
+    std::memcpy(kv.keys, keys.data(), keys.size() * sizeof(uint16_t));
+    std::memcpy(kv.values, values.data(), values.size() * sizeof(uint16_t));
+  };
+}
+
+TEST_CASE(
+    "cuda paged attention: of what the append before it writes nothing is read early, with and without "
+    "lists") {
+  const std::vector<int32_t> length{300, 5, 96, 97, 16};
+  for (const bool lists : {false, true}) {
+    CAPTURE(lists);
+    DeviceCache cache(Type::bf16, 2, 64, {300, 5, 96, 97, 16}, 1);
+    Call call(cache, 3, iota(5), length, 2);
+    if (lists) call.set_lists({{18, 0, 7, 5}, {}, {2, 5, 1}, {6}, {}});
+    call.early = true;
+    write_last_pages_late(cache, length);
+    require_near(Type::bf16, call.on_device(), call.expected());
+    CHECK(!emulator::previous_kernel);
+  }
+}
+
+TEST_CASE("cuda paged attention: a call of idle rows alone waits for the kernel before") {
+  DeviceCache cache(Type::bf16, 1, 64, {20}, 3);
+  Call call(cache, 3, {0, 0}, {0, 0}, 4);
+  call.early = true;
+  emulator::previous_kernel = [] {};
+  call.on_device();
+  CHECK(!emulator::previous_kernel);
+}
+
+}  // namespace
+}  // namespace deltacal::kernels::cuda::paged_attention

@@ -1,0 +1,33 @@
+// What `bench` does on either device: tokens to run on, the prefill rates, and its files.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "bench_timing.h"
+#include "calib/cost_table.h"
+#include "model/model.h"
+#include "options.h"
+
+namespace deltacal::tools {
+
+// Tokens of the first sample that is long enough, or random ones.
+std::vector<int32_t> tokens_for(const BenchOptions&, const model::Model&, int n);
+
+// Plain: all layers and the logits of every position. Recorded: the same with 256 steps written to a trace.
+struct PrefillFigures {
+  Timing plain, recorded;
+};
+PrefillFigures bench_prefill(const model::Model&, const std::vector<int32_t>& ids, int repeats,
+                             const Provenance& made);
+
+// The rows of the Markdown table, and its part of the JSON file.
+void print(const PrefillFigures&, int n_tokens);
+nlohmann::ordered_json to_json(const PrefillFigures&, int n_tokens);
+
+// --out, and the same figures as comma-separated lines with a heading: --csv; where they are asked for.
+void write_bench(const BenchOptions&, const nlohmann::ordered_json&);
+
+// --cost-table, and the same for people. Returns the exit status.
+int write_cost_table(const BenchOptions&, const calib::CostTable&);
+
+}  // namespace deltacal::tools

@@ -39,7 +39,7 @@ class Lines {
   }
   void body(const Table& table) {
     for (size_t r = 0; r < table.rows.size(); ++r) {
-      const auto* name = std::get_if<std::string>(&table.rows[r].front());
+      const auto* name = table.rows[r].empty() ? nullptr : std::get_if<std::string>(&table.rows[r].front());
       const std::string row = name ? *name : fmt::format("{}", r + 1);
       for (size_t c = name ? 1 : 0; c < table.rows[r].size(); ++c)
         add(row, table.columns[c].name, table.rows[r][c], table.columns[c].unit);

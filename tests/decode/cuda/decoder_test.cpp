@@ -10,6 +10,7 @@
 
 #include "decode/decoder.h"
 #include "decode/scored_rows.h"
+#include "device.h"
 #include "support/scratch.h"
 #include "support/tiny_model.h"
 
@@ -17,16 +18,6 @@ namespace deltacal::decode {
 namespace {
 
 using config::Role;
-
-bool has_device() {
-  try {
-    return model::choose_device("auto") == model::Device::cuda;
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-#define NEEDS_DEVICE \
-  if (!has_device()) SKIP("no CUDA device")
 
 std::vector<int32_t> random_ids(int n, int n_vocab, uint64_t seed) {
   std::mt19937_64 random(seed);

@@ -10,6 +10,7 @@
 #include <random>
 
 #include "decode/decoder.h"
+#include "device.h"
 #include "support/scratch.h"
 #include "support/tiny_model.h"
 
@@ -18,16 +19,6 @@ namespace {
 
 using config::Role;
 using Part = StepGraph::Part;
-
-bool has_device() {
-  try {
-    return model::choose_device("auto") == model::Device::cuda;
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-#define NEEDS_DEVICE \
-  if (!has_device()) SKIP("no CUDA device")
 
 // As in decoder_test.cpp: what roundings grow to through the layers. Another page, angle or mask moves
 // log-probabilities by 0.5 and more; a page that nearly ties with another falls either way.

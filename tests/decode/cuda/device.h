@@ -1,0 +1,18 @@
+// Whether the tests of the decoder on a device have one.
+#pragma once
+#include <catch2/catch_test_macros.hpp>
+
+#include "model/device.h"
+
+namespace deltacal::decode {
+
+// choose_device("auto") refuses nothing: without a device it is the CPU.
+inline bool has_device() {
+  return model::choose_device("auto") == model::Device::cuda;
+}
+
+// First line of every test that runs on it.
+#define NEEDS_DEVICE \
+  if (!deltacal::decode::has_device()) SKIP("no CUDA device")
+
+}  // namespace deltacal::decode

@@ -147,7 +147,6 @@ struct Decoder::Impl {
     view.layer = layer;
     view.n_rows = n_rows;
     view.n_heads = info().n_heads;
-    view.n_kv_heads = info().n_kv_heads;
     view.head_dim = info().head_dim;
     view.position = rows.position;
     view.sequence = rows.sequence;

@@ -32,7 +32,7 @@ struct LayerTensors;
 // projection. What hidden(), q(), query() and list() point to is in host memory and stays during the call: on
 // a CUDA device they copy, when first asked.
 struct LayerView {
-  int layer = 0, n_rows = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0;
+  int layer = 0, n_rows = 0, n_heads = 0, head_dim = 0;
   std::span<const int32_t> position;  // [n_rows]
   std::span<const int32_t> sequence;  // [n_rows]
   // Pages attended by each row of a sparse layer, or of a Δ-layer that keeps its lists; -1: all. Empty in

@@ -18,6 +18,19 @@ namespace deltacal::kernels::cuda {
 #define NEEDS_DEVICE \
   if (deltacal::kernels::cuda::device_count() == 0) SKIP("no CUDA device")
 
+// Whether a kernel's run() refuses its parameters after a change, with a message that holds `text`.
+template <class Params, class Change>
+bool refused_with(const std::string& text, Params params, Change change) {
+  change(params);
+  try {
+    run(params, Launch{});
+  } catch (const std::exception& e) {
+    CAPTURE(std::string(e.what()));
+    return std::string(e.what()).find(text) != std::string::npos;
+  }
+  return false;
+}
+
 inline constexpr Type both_types[] = {Type::bf16, Type::f16};
 
 // Largest relative error of one rounding to nearest: significands of 8 and 11 bits.

@@ -35,8 +35,13 @@ __device__ bool is_last(int* arrived, int n_parts, int* flag) {
   return last;
 }
 
+// So many registers a thread that a small block of the next kernel, which waits for this one to end, fits
+// beside one of these.
+template <int D>
+constexpr int registers = D <= 128 ? 192 : 255;
+
 template <class T, int D>
-__global__ void __launch_bounds__(Shared<D>::n_warps * 32)
+__global__ void __maxnreg__(registers<D>)
     attend(const __grid_constant__ Params p, const Workspace workspace, const int n_blocks) {
   using S = Shared<D>;
   DELTACAL_DYNAMIC_SHARED(char, shared);

@@ -23,6 +23,7 @@
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...)
+#define __maxnreg__(...)
 
 struct dim3 {
   unsigned x, y, z;

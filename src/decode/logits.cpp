@@ -13,8 +13,8 @@ Logits::~Logits() = default;
 int Logits::n_rows() const { return static_cast<int>(impl_->values.size(0)); }
 
 std::span<const float> Logits::row(int r) const {
-  if (!impl_->values.is_cpu()) impl_->values = impl_->values.cpu();
-  return {impl_->values.const_data_ptr<float>() + r * impl_->values.stride(0), size_t(impl_->values.size(1))};
+  if (!impl_->host.defined()) impl_->host = impl_->values.cpu();
+  return {impl_->host.const_data_ptr<float>() + r * impl_->host.stride(0), size_t(impl_->host.size(1))};
 }
 
 std::vector<float> nll_of(const Logits& logits, std::span<const int32_t> target) {
@@ -25,6 +25,22 @@ std::vector<float> nll_of(const Logits& logits, std::span<const int32_t> target)
                              .to(values.device(), at::kLong);
   const at::Tensor nll = (at::logsumexp(values, 1) - at::gather(values, 1, ids).squeeze(1)).cpu();
   return {nll.const_data_ptr<float>(), nll.const_data_ptr<float>() + nll.numel()};
+}
+
+Choice most_likely(const Logits& logits) {
+  const c10::InferenceMode inference;
+  const at::Tensor& values = logits.impl_->values;  // [n_rows, V]
+  const auto [largest, token] = at::max(values, 1);
+  // One copy: a double holds every token id and every f32.
+  const at::Tensor both =
+      at::stack({token.to(at::kDouble), (at::logsumexp(values, 1) - largest).to(at::kDouble)}).cpu();
+  const double* from = both.const_data_ptr<double>();
+  Choice out;
+  for (int64_t r = 0; r < values.size(0); ++r) {
+    out.token.push_back(static_cast<int32_t>(from[r]));
+    out.nll.push_back(static_cast<float>(from[values.size(0) + r]));
+  }
+  return out;
 }
 
 Agreement compare(const Logits& full, const Logits& sparse) {

@@ -13,6 +13,13 @@ struct Agreement {
   std::vector<uint8_t> top1;  // [n_rows]
 };
 
+// The most likely token of each row, the lowest id among equals, and its -log p in nats: all that a greedy
+// step brings back from a device.
+struct Choice {
+  std::vector<int32_t> token;  // [n_rows]
+  std::vector<float> nll;      // [n_rows]
+};
+
 // Logarithms of unnormalised probabilities, [n_rows, n_vocab] f32.
 class Logits {
  public:
@@ -28,12 +35,15 @@ class Logits {
   friend class StepGraph;
   friend std::vector<float> nll_of(const Logits&, std::span<const int32_t>);
   friend Agreement compare(const Logits&, const Logits&);
+  friend Choice most_likely(const Logits&);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
 // -log p(target) of the first rows, nats. target [at most n_rows].
 std::vector<float> nll_of(const Logits&, std::span<const int32_t> target);
+
+Choice most_likely(const Logits&);
 
 // Both of the same rows.
 Agreement compare(const Logits& full, const Logits& sparse);

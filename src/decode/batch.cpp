@@ -1,7 +1,5 @@
 #include "decode/batch.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <chrono>
 #include <deque>
@@ -67,6 +65,7 @@ class Batch {
     const Logits last = steps_->prefill(row, what.prompt, chunk);
     rows_[size_t(row)] = Live{sequence, n_prompt, 0, Sampler(what.sampling)};
     if (what.max_new_tokens <= 0) return leave(row);
+    const gpu_trace::Scope scope(options_.trace, -1, "next token");
     const std::pair<int, int> at[] = {{row, 0}};
     decide(last, at);
     result_.prefill_seconds +=
@@ -105,7 +104,9 @@ class Batch {
       else
         go_on.emplace_back(r.row, steps_->logits_row(r.row));
     }
-    if (!go_on.empty()) decide(steps_->logits(), go_on);
+    if (go_on.empty()) return;
+    const gpu_trace::Scope scope(options_.trace, -1, "next token");
+    decide(steps_->logits(), go_on);
   }
 
   // Whether the token that was just run was a sequence's last.
@@ -142,12 +143,11 @@ class Batch {
   Choice sampled(const Logits& logits, std::span<const std::pair<int, int>> rows) {
     Choice choice{std::vector<int32_t>(size_t(logits.n_rows()), 0), {}};
     logits.row(0);  // one copy for all threads
-    at::parallel_for(0, std::ssize(rows), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const auto& [row, of_logits] = rows[size_t(i)];
-        choice.token[size_t(of_logits)] = rows_[size_t(row)]->sampler.next(logits.row(of_logits));
-      }
-    });
+#pragma omp parallel for schedule(dynamic) if (rows.size() > 1)
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const auto& [row, of_logits] = rows[i];
+      choice.token[size_t(of_logits)] = rows_[size_t(row)]->sampler.next(logits.row(of_logits));
+    }
     choice.nll = nll_of(logits, choice.token);
     return choice;
   }

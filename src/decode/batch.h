@@ -4,7 +4,7 @@
 // the CPU, and under such a policy, passes of the Decoder.
 //
 // A sequence's own sampler decides its tokens: which others share the batch, and how many rows there are,
-// changes them by the rounding of matrix products of other sizes alone.
+// changes them by rounding alone (products of matrices of other sizes, sums in another order).
 #pragma once
 #include <functional>
 #include <span>

@@ -49,6 +49,7 @@ std::vector<Question> questions_of(const GenerateOptions& o, const text::Vocabul
   for (const text::Sample& sample : text::read_jsonl(o.data)) {
     if (o.limit > 0 && n_read++ == o.limit) break;
     Question q{sample.id, sample.task, sample.text, text::prompt_ids(sample, tokenizer, preset)};
+    if (sample.form == text::Sample::Form::input_ids) q.text = tokenizer.decode(q.ids, false);
     for (const text::Message& message : sample.messages)
       if (message.role == "user") q.text = message.content;
     questions.push_back(std::move(q));

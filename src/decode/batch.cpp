@@ -126,11 +126,7 @@ class Batch {
 
   // The next tokens of some rows. rows: (row of the cache, row of the logits).
   void decide(const Logits& logits, std::span<const std::pair<int, int>> rows) {
-    const bool greedy = std::ranges::all_of(rows, [&](const auto& at) {
-      return sequences_[size_t(rows_[size_t(at.first)]->sequence)].sampling.temperature == 0;
-    });
-    // Logits of a device stay there if they can: there are as many as words in the vocabulary.
-    const Choice choice = on_device_ && greedy ? most_likely(logits) : sampled(logits, rows);
+    const Choice choice = on_device_ ? chosen_there(logits, rows) : chosen_here(logits, rows);
     for (const auto& [row, of_logits] : rows) {
       Live& live = *rows_[size_t(row)];
       live.token = choice.token[size_t(of_logits)];
@@ -139,10 +135,10 @@ class Batch {
     }
   }
 
-  // Of each row by its own sampler; of rows that are not asked for, anything.
-  Choice sampled(const Logits& logits, std::span<const std::pair<int, int>> rows) {
+  // Each row's by its own sampler; those of rows that are not asked for mean nothing.
+  Choice chosen_here(const Logits& logits, std::span<const std::pair<int, int>> rows) {
     Choice choice{std::vector<int32_t>(size_t(logits.n_rows()), 0), {}};
-    logits.row(0);  // one copy for all threads
+    logits.row(0);  // the copy for all threads
 #pragma omp parallel for schedule(dynamic) if (rows.size() > 1)
     for (size_t i = 0; i < rows.size(); ++i) {
       const auto& [row, of_logits] = rows[i];
@@ -150,6 +146,18 @@ class Batch {
     }
     choice.nll = nll_of(logits, choice.token);
     return choice;
+  }
+  // The same on the logits' device: as many as words in the vocabulary need not come here.
+  Choice chosen_there(const Logits& logits, std::span<const std::pair<int, int>> rows) {
+    std::vector<Draw> draws(size_t(logits.n_rows()));
+    bool greedy = true;
+    for (const auto& [row, of_logits] : rows) {
+      Sampler& sampler = rows_[size_t(row)]->sampler;
+      if (sampler.options().temperature == 0) continue;
+      greedy = false;
+      draws[size_t(of_logits)] = {sampler.options(), sampler.uniform()};
+    }
+    return greedy ? most_likely(logits) : draw(logits, draws);
   }
 
   std::span<const BatchSequence> sequences_;

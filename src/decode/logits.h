@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "decode/sampling.h"
+
 namespace deltacal::decode {
 
 // KL(full || sparse) in nats, and whether both have the same most likely token, for each row.
@@ -36,6 +38,7 @@ class Logits {
   friend std::vector<float> nll_of(const Logits&, std::span<const int32_t>);
   friend Agreement compare(const Logits&, const Logits&);
   friend Choice most_likely(const Logits&);
+  friend Choice draw(const Logits&, std::span<const struct Draw>);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
@@ -44,6 +47,14 @@ class Logits {
 std::vector<float> nll_of(const Logits&, std::span<const int32_t> target);
 
 Choice most_likely(const Logits&);
+
+// What Sampler::next() of such options makes of a row when its uniform() is `uniform`, to the rounding of
+// sums, on the logits' device. draws [n_rows]
+struct Draw {
+  SamplingOptions options;
+  double uniform = 0;
+};
+Choice draw(const Logits&, std::span<const Draw> draws);
 
 // Both of the same rows.
 Agreement compare(const Logits& full, const Logits& sparse);

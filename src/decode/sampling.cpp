@@ -18,6 +18,11 @@ void check(const SamplingOptions& o) {
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) { check(options); }
 
+// std::uniform_real_distribution differs between standard libraries.
+double Sampler::uniform() {
+  return static_cast<double>(random_() >> 11) * 0x1p-53;
+}
+
 int32_t Sampler::next(std::span<const float> logits) {
   if (options_.temperature == 0)
     return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -55,8 +60,7 @@ int32_t Sampler::next(std::span<const float> logits) {
     ids.clear();
   }
 
-  // 53 random bits; std::uniform_real_distribution differs between standard libraries.
-  double target = nucleus * (static_cast<double>(random_() >> 11) * 0x1p-53);
+  double target = nucleus * uniform();
   for (const int32_t id : ranked) {
     target -= probability(id);
     if (target < 0) return id;

@@ -54,17 +54,20 @@ double Event::seconds_since(const Event& earlier) const {
   return 1e-3 * double(ms);
 }
 
-PinnedInts::PinnedInts(size_t n) {
+void* pinned_memory(size_t bytes) {
   void* data = nullptr;
-  check(cudaMallocHost(&data, n * sizeof(int32_t)), "cudaMallocHost");
-  data_ = static_cast<int32_t*>(data);
+  check(cudaMallocHost(&data, bytes), "cudaMallocHost");
+  return data;
 }
-PinnedInts::~PinnedInts() {
-  cudaFreeHost(data_);
+void free_pinned(void* data) {
+  cudaFreeHost(data);
 }
 
 void copy_to_device(int32_t* to, const int32_t* from, size_t n, cudaStream_t stream) {
   check(cudaMemcpyAsync(to, from, n * sizeof(int32_t), cudaMemcpyHostToDevice, stream), "cudaMemcpyAsync");
+}
+void copy_to_host(float* to, const float* from, size_t n, cudaStream_t stream) {
+  check(cudaMemcpyAsync(to, from, n * sizeof(float), cudaMemcpyDeviceToHost, stream), "cudaMemcpyAsync");
 }
 void wait_for(cudaStream_t stream) {
   check(cudaStreamSynchronize(stream), "a kernel");

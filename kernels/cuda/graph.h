@@ -22,6 +22,9 @@ class Graph {
   cudaGraphExec_t exec_ = nullptr;
 };
 
+void* pinned_memory(size_t bytes);
+void free_pinned(void*);
+
 // A place in a stream. One that was never recorded has passed.
 class Event {
  public:
@@ -38,19 +41,22 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-// Numbers in host memory of which a copy reads in the order of its stream.
-class PinnedInts {
+// Numbers in host memory that a copy reads or writes in the order of its stream.
+template <class T>
+class Pinned {
  public:
-  explicit PinnedInts(size_t n);
-  PinnedInts(const PinnedInts&) = delete;
-  ~PinnedInts();
-  int32_t* get() const { return data_; }
+  explicit Pinned(size_t n) : data_(static_cast<T*>(pinned_memory(n * sizeof(T)))) {}
+  Pinned(const Pinned&) = delete;
+  ~Pinned() { free_pinned(data_); }
+  T* get() const { return data_; }
 
  private:
-  int32_t* data_ = nullptr;
+  T* data_;
 };
+using PinnedInts = Pinned<int32_t>;
 
 void copy_to_device(int32_t* to, const int32_t* from, size_t n, cudaStream_t);
+void copy_to_host(float* to, const float* from, size_t n, cudaStream_t);
 void wait_for(cudaStream_t);
 
 // Of the current device.

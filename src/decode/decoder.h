@@ -95,18 +95,18 @@ constexpr int replay_chunk(model::Device device) {
   return device == model::Device::cuda ? 2048 : 512;
 }
 
-// Teacher-forced pass over ids[first..end) of sequence 0, in chunks; 0: as suits the device.
+// Teacher-forced pass over ids[first..end) of a sequence, in chunks; 0: as suits the device.
 // `after_chunk(first_position, n_rows)` is called after each one, while its logits can be asked for.
 template <class AfterChunk>
 void replay(Decoder& decoder, std::span<const int32_t> ids, int n_prompt_tokens, AfterChunk after_chunk,
-            int chunk = 0) {
+            int chunk = 0, int of_sequence = 0) {
   if (chunk == 0) chunk = replay_chunk(decoder.device());
   std::vector<int32_t> position, sequence;
-  const int32_t prefilled_to[] = {n_prompt_tokens};
+  const std::vector<int32_t> prefilled_to(size_t(of_sequence) + 1, n_prompt_tokens);
   for (int first = 0; first < static_cast<int>(ids.size()); first += chunk) {
     const int n = std::min<int>(chunk, static_cast<int>(ids.size()) - first);
     position.resize(n);
-    sequence.assign(n, 0);
+    sequence.assign(n, of_sequence);
     for (int i = 0; i < n; ++i) position[i] = first + i;
     decoder.forward({ids.subspan(first, n), position, sequence, prefilled_to});
     after_chunk(first, n);

@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
+#include <iterator>
+
 namespace deltacal::decode {
 
 Logits::Logits() : impl_(new Impl) {}
@@ -13,8 +16,8 @@ Logits::~Logits() = default;
 int Logits::n_rows() const { return static_cast<int>(impl_->values.size(0)); }
 
 std::span<const float> Logits::row(int r) const {
-  if (!impl_->values.is_cpu()) impl_->values = impl_->values.cpu();
-  return {impl_->values.const_data_ptr<float>() + r * impl_->values.stride(0), size_t(impl_->values.size(1))};
+  if (!impl_->host.defined()) impl_->host = impl_->values.cpu();
+  return {impl_->host.const_data_ptr<float>() + r * impl_->host.stride(0), size_t(impl_->host.size(1))};
 }
 
 std::vector<float> nll_of(const Logits& logits, std::span<const int32_t> target) {
@@ -25,6 +28,56 @@ std::vector<float> nll_of(const Logits& logits, std::span<const int32_t> target)
                              .to(values.device(), at::kLong);
   const at::Tensor nll = (at::logsumexp(values, 1) - at::gather(values, 1, ids).squeeze(1)).cpu();
   return {nll.const_data_ptr<float>(), nll.const_data_ptr<float>() + nll.numel()};
+}
+
+namespace {
+
+// token, logit [n_rows]; one copy: a double holds every token id and every f32.
+Choice choice_of(const at::Tensor& values, const at::Tensor& token, const at::Tensor& logit) {
+  const at::Tensor both =
+      at::stack({token.to(at::kDouble), (at::logsumexp(values, 1) - logit).to(at::kDouble)}).cpu();
+  const double* from = both.const_data_ptr<double>();
+  Choice out;
+  for (int64_t r = 0; r < values.size(0); ++r) {
+    out.token.push_back(static_cast<int32_t>(from[r]));
+    out.nll.push_back(static_cast<float>(from[values.size(0) + r]));
+  }
+  return out;
+}
+
+}  // namespace
+
+Choice most_likely(const Logits& logits) {
+  const c10::InferenceMode inference;
+  const at::Tensor& values = logits.impl_->values;  // [n_rows, V]
+  const auto [largest, token] = at::max(values, 1);
+  return choice_of(values, token, largest);
+}
+
+Choice draw(const Logits& logits, std::span<const Draw> draws) {
+  const c10::InferenceMode inference;
+  const at::Tensor& values = logits.impl_->values;  // [n_rows, V]
+  const int64_t n_rows = std::ssize(draws), n_vocab = values.size(1);
+  std::vector<double> numbers;  // [4, n_rows]
+  const auto add = [&](const auto& of) { std::ranges::transform(draws, std::back_inserter(numbers), of); };
+  add([](const Draw& d) { return d.options.temperature > 0 ? double(d.options.temperature) : 1.0; });
+  add([&](const Draw& d) { return d.options.top_k > 0 ? double(d.options.top_k) : double(n_vocab); });
+  add([](const Draw& d) { return double(d.options.top_p); });
+  add([](const Draw& d) { return d.options.temperature > 0 ? d.uniform : 0.0; });  // 0: the most likely
+  const at::Tensor of_rows = at::from_blob(numbers.data(), {4, n_rows, 1}, at::kDouble).to(values.device());
+
+  const auto [sorted, ids] =
+      at::sort(values, /*stable=*/true, 1, /*descending=*/true);  // equals: lower id first
+  const at::Tensor rank = at::arange(n_vocab, of_rows.options()).unsqueeze(0);
+  const at::Tensor p = at::exp((sorted.to(at::kDouble) - sorted.narrow(1, 0, 1)) / of_rows[0])
+                           .mul_(rank < of_rows[1]);  // [n_rows, V]
+  const at::Tensor sums = at::cumsum(p, 1);
+  const auto passed = [&](const at::Tensor& whether) {  // how many of a row's sums are; [n_rows, 1]
+    return whether.sum(1, /*keepdim=*/true).clamp_max_(n_vocab - 1);
+  };
+  const at::Tensor last = passed(sums < of_rows[2] * sums.narrow(1, n_vocab - 1, 1)),  // of the nucleus
+      place = at::minimum(passed(sums <= at::gather(sums, 1, last) * of_rows[3]), last);
+  return choice_of(values, at::gather(ids, 1, place).squeeze(1), at::gather(sorted, 1, place).squeeze(1));
 }
 
 Agreement compare(const Logits& full, const Logits& sparse) {

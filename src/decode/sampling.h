@@ -21,6 +21,9 @@ class Sampler {
   explicit Sampler(const SamplingOptions&);
   // logits [n_vocab]. Greedy: the lowest id among the most likely. The order of filters is top_k, temperature, top_p.
   int32_t next(std::span<const float> logits);
+  // The number in 0..1, of 53 random bits, that decides a draw, for who draws elsewhere (draw() in logits.h).
+  double uniform();
+  const SamplingOptions& options() const { return options_; }
 
  private:
   SamplingOptions options_;

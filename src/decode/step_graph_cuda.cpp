@@ -9,7 +9,9 @@
 #include "decode/logits_tensor.h"
 #include "decode/scored_rows.h"
 #include "decode/step_graph.h"
+#include "decode/step_inputs.h"
 #include "decode/step_memory.h"
+#include "decode/step_recording.h"
 #include "kernels/cuda/graph.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
@@ -84,31 +86,23 @@ struct StepGraph::Impl {
   int n_rows;
   Part part;
   gpu_trace::Session* session;
+  Maps maps;
 
   c10::Stream stream;
   gpu::Launch on;
   Buffers b = {};
   at::Tensor frequencies = {};
-  // In one array, for one upload: token, position and length [n_rows] each, then the page table [n_rows,
-  // max_pages]
-  at::Tensor inputs = {};
-  // Two, so that a step's can be filled while the last one's are read.
-  static constexpr int n_slots = 2;
-  std::vector<std::unique_ptr<gpu::PinnedInts>> pinned = {};
-  gpu::Event uploaded[n_slots] = {};
+  std::unique_ptr<StepInputs> inputs = {};
   gpu::Event earlier = {}, finished = {}, timed_from = gpu::Event(true), timed_to = gpu::Event(true);
-  long long n_steps = 0, table_version = -1;  // of the cache's table as uploaded last
-  gpu::Graph graph = {};
+  gpu::Graph graph = {}, recorded_graph = {};
+  std::unique_ptr<StepRecording> recording = {};
+  bool last_recorded = false;
 
   const ModelInfo& info() const { return model.info(); }
   const model::Description& description() const { return model.description(); }
   const model::Weights& weights() const { return model.weights(); }
-  const int32_t* input(int which) const {
-    return inputs.const_data_ptr<int32_t>() + size_t(which) * size_t(n_rows);
-  }
-  const int32_t* position() const { return input(1); }
-  const int32_t* length() const { return input(2); }
-  gpu::PagedKv pages(int layer) const { return pages_of(cache, info(), layer, input(3)); }
+  const int32_t* length() const { return inputs->length(); }
+  gpu::PagedKv pages(int layer) const { return pages_of(cache, info(), layer, inputs->page_table()); }
 
   void allocate() {
     const int64_t R = n_rows, E = description().n_embd, F = description().n_ff, P = cache.max_pages(),
@@ -124,12 +118,13 @@ struct StepGraph::Impl {
     b.gated = made({R, F}, at::kBFloat16);
     b.down = made({R, E}, at::kBFloat16);
     b.logits = made({R, description().n_vocab}, at::kFloat);
-    if (std::ranges::any_of(policy.layers, needs_scores)) {
+    const bool ranks = std::ranges::any_of(policy.layers, needs_scores);
+    if (ranks || maps != Maps::none) {
       b.records =
           made({int64_t(gpu::records_bytes(n_rows, info().n_heads, info().n_kv_heads, int(P)))}, at::kByte);
       b.lse2 = made({R, info().n_heads}, at::kFloat);
-      b.score = made({R, P}, at::kFloat);
     }
+    if (ranks) b.score = made({R, P}, at::kFloat);
     if (const int k = longest_list(policy); k > 0) b.list = made({R, k}, at::kInt);
     // What a part leaves out is numbers all the same.
     for (const at::Tensor* t : {&b.x, &b.qkv, &b.attended}) at::Tensor(*t).zero_();
@@ -159,13 +154,13 @@ struct StepGraph::Impl {
 
   void append(int layer, const model::LayerWeights& w) const {
     gpu::append_kv::Params p = append_params(description(), frequencies, n_rows, b.qkv, b.q);
-    p.position = position();
+    p.position = inputs->position();
     if (w.qkv_bias.defined()) p.bias = w.qkv_bias.const_data_ptr<float>();
     p.kv = pages(layer);
     gpu::append_kv::run(p, on);
   }
 
-  void attend(int layer) const {
+  void attend(int layer, bool recorded) const {
     const LayerPolicy& own = policy.layers[size_t(layer)];
     gpu::paged_attention::Params p;
     p.n_rows = n_rows;
@@ -184,7 +179,7 @@ struct StepGraph::Impl {
       p.list_stride = pages_in_list(layer);
       p.k_pages = std::min(own.k_pages, p.list_stride);
     }
-    if (needs_scores(own)) p.logits = records();
+    if (recorded || needs_scores(own)) p.logits = records();
     gpu::paged_attention::run(p, on);
   }
   gpu::PageLogits records() const {
@@ -223,7 +218,7 @@ struct StepGraph::Impl {
     gpu::select_pages::run(p, on);
   }
 
-  void enqueue() {
+  void enqueue(bool recorded) {
     const bool attention = part != Part::without_attention, others = part != Part::attention;
     const auto in_phase = [&](int layer, const char* phase, bool wanted, const auto& work) {
       if (!wanted) return;
@@ -231,7 +226,7 @@ struct StepGraph::Impl {
       work();
     };
     in_phase(-1, "embedding", others,
-             [&] { at::index_select_out(b.x, weights().embedding, 0, inputs.narrow(0, 0, n_rows)); });
+             [&] { at::index_select_out(b.x, weights().embedding, 0, inputs->tokens()); });
     for (int layer = 0; layer < info().n_layers; ++layer) {
       const model::LayerWeights& w = weights().layers[size_t(layer)];
       const LayerPolicy& own = policy.layers[size_t(layer)];
@@ -239,7 +234,8 @@ struct StepGraph::Impl {
       in_phase(layer, "linear", others, [&] { linear(b.qkv, b.normed, w.qkv); });
       in_phase(layer, "append", others, [&] { append(layer, w); });
       in_phase(layer, own.attend == Attend::list ? "sparse attention" : "attention", attention,
-               [&] { attend(layer); });
+               [&] { attend(layer, recorded); });
+      in_phase(layer, "recording", recorded, [&] { recording->score(layer, records(), length(), on); });
       in_phase(layer, "page score", attention && needs_scores(own), [&] { score(); });
       in_phase(layer, "selection", attention && own.attend == Attend::all_rank, [&] { select(own); });
       in_phase(layer, "linear", others, [&] { linear(b.projected, b.attended, w.attention_out); });
@@ -266,17 +262,25 @@ struct StepGraph::Impl {
   void capture() {
     weights().output_16();
     frequencies = frequencies_on_device(description());
-    std::vector<int32_t> idle(size_t(n_rows) * (3 + size_t(cache.max_pages())), 0);
-    std::fill_n(idle.begin() + n_rows, n_rows, -1);
-    inputs = at::from_blob(idle.data(), {std::ssize(idle)}, at::kInt).to(at::kCUDA);
+    inputs = std::make_unique<StepInputs>(cache, n_rows, description().n_vocab);
     allocate();
-    for (int slot = 0; slot < n_slots; ++slot)
-      pinned.push_back(std::make_unique<gpu::PinnedInts>(idle.size()));
+    if (maps != Maps::none)
+      recording = std::make_unique<StepRecording>(
+          info(), n_rows, cache.max_pages(), maps == Maps::heads,
+          c10::impl::VirtualGuardImpl(at::kCUDA).getNewStream(weights().embedding.device()));
     const OnStream here(stream);
     begin();
-    enqueue();
+    enqueue(false);
     gpu::wait_for(on.stream);
-    graph = gpu::Graph(on.stream, [&] { enqueue(); });
+    graph = gpu::Graph(on.stream, [&] { enqueue(false); });
+    if (maps == Maps::none) return;
+    enqueue(true);
+    gpu::wait_for(on.stream);
+    recorded_graph = gpu::Graph(on.stream, [&] { enqueue(true); });
+  }
+  void launch(bool recorded) {
+    last_recorded = recorded;
+    (recorded ? recorded_graph : graph).launch(on.stream);
   }
 
   // ---- a step ----
@@ -290,46 +294,17 @@ struct StepGraph::Impl {
     finished.record(on.stream);
     finished.hold(nullptr);
   }
-
-  void take(std::span<const int32_t> token, std::span<const int32_t> position_of_row) {
-    if (std::ssize(token) != n_rows || std::ssize(position_of_row) != n_rows)
-      throw bad_input("a step of {} tokens and {} positions: the graph has {} rows", token.size(),
-                      position_of_row.size(), n_rows);
-    for (int r = 0; r < n_rows; ++r) {
-      if (position_of_row[r] < 0) continue;
-      if (token[r] < 0 || token[r] >= description().n_vocab)
-        throw bad_input("token id {} is outside the model's vocabulary of {}", token[r],
-                        description().n_vocab);
-      cache.reserve(r, position_of_row[r] + 1);
-    }
-    const int slot = static_cast<int>(n_steps++ % n_slots);
-    uploaded[slot].wait();
-    int32_t* to = pinned[slot]->get();
-    for (int r = 0; r < n_rows; ++r) {
-      const bool idle = position_of_row[r] < 0;
-      to[r] = idle ? 0 : token[r];
-      to[n_rows + r] = idle ? -1 : position_of_row[r];
-      to[2 * n_rows + r] = idle ? 0 : position_of_row[r] + 1;
-    }
-    size_t n = 3 * size_t(n_rows);
-    if (table_version != cache.table_version()) {
-      const auto table = cache.page_table().first(size_t(n_rows) * size_t(cache.max_pages()));
-      std::ranges::copy(table, to + n);
-      n += table.size();
-      table_version = cache.table_version();
-    }
-    gpu::copy_to_device(inputs.mutable_data_ptr<int32_t>(), to, n, on.stream);
-    uploaded[slot].record(on.stream);
-  }
 };
 
 namespace {
 
 // What can be said before anything is asked of the device.
-void check(const model::Model& model, const KvCache& cache, const Policy& policy, int n_rows) {
+void check(const model::Model& model, const KvCache& cache, const Policy& policy, int n_rows, bool maps) {
   if (model.device() != model::Device::cuda)
     throw bad_input("a step as a CUDA graph: the model {} is not on a CUDA device", model.info().name);
   check_for_capture(policy, model.info().n_layers);
+  if (maps && std::ranges::count(policy.layers, Attend::list, &LayerPolicy::attend) > 0)
+    throw bad_input("page maps are recorded of layers that attend to all pages: use full attention");
   if (n_rows < 1 || n_rows > cache.n_sequences())
     throw bad_input("a step of {} rows: the KV cache has 1 to {}", n_rows, cache.n_sequences());
   if (std::ranges::any_of(policy.layers, needs_scores) && cache.max_pages() > gpu::select_pages::max_pages)
@@ -343,20 +318,21 @@ void check(const model::Model& model, const KvCache& cache, const Policy& policy
 }  // namespace
 
 StepGraph::StepGraph(const model::Model& model, KvCache& cache, Policy policy, int n_rows, Part part,
-                     gpu_trace::Session* session) {
+                     gpu_trace::Session* session, Maps maps) {
   const c10::InferenceMode inference;
-  check(model, cache, policy, n_rows);
+  check(model, cache, policy, n_rows, maps != Maps::none);
   const c10::impl::VirtualGuardImpl device(at::kCUDA);
   const c10::Stream stream = device.getNewStream(model.weights().embedding.device());
   gpu::Launch on;
   on.stream = static_cast<cudaStream_t>(device.getStreamNativeHandle(stream));
   on.overlap = true;
-  impl_.reset(new Impl{model, cache, std::move(policy), n_rows, part, session, stream, on});
+  impl_.reset(new Impl{model, cache, std::move(policy), n_rows, part, session, maps, stream, on});
   try {
     impl_->capture();
   } catch (const c10::OutOfMemoryError&) {
     const StepMemory need =
-        step_memory(model.description(), model.weight_bytes(), n_rows, cache.max_positions());
+        step_memory(model.description(), model.weight_bytes(), n_rows, cache.max_positions(),
+                    {false, maps != Maps::none, maps == Maps::heads, 0});
     throw failure(
         "no device memory for a step of {} rows ({:.1f} GB besides weights and KV cache): use fewer rows",
         n_rows, 1e-9 * double(need.buffers));
@@ -375,10 +351,14 @@ int StepGraph::n_rows() const {
   return impl_->n_rows;
 }
 
-void StepGraph::run(std::span<const int32_t> token, std::span<const int32_t> position) {
+void StepGraph::run(std::span<const int32_t> token, std::span<const int32_t> position, bool recorded) {
+  if (recorded && !impl_->recording)
+    throw failure("a step to record, and no graph that does. This is a mistake in deltacal.");
   impl_->begin();
-  impl_->take(token, position);
-  impl_->graph.launch(impl_->on.stream);
+  impl_->inputs->take(token, position, impl_->on.stream);
+  if (recorded) impl_->recording->before(impl_->on.stream);
+  impl_->launch(recorded);
+  if (recorded) impl_->recording->after(impl_->on.stream);
   impl_->end();
 }
 
@@ -389,8 +369,12 @@ Logits StepGraph::logits() const {
   return out;
 }
 
+StepMaps StepGraph::take_maps() {
+  return impl_->recording->take();
+}
+
 void StepGraph::launch() {
-  impl_->graph.launch(impl_->on.stream);
+  impl_->launch(impl_->last_recorded);
 }
 
 double StepGraph::timed_launch() {
@@ -403,6 +387,7 @@ double StepGraph::timed_launch() {
 
 void StepGraph::wait() const {
   gpu::wait_for(impl_->on.stream);
+  if (impl_->recording) impl_->recording->wait();
 }
 
 }  // namespace deltacal::decode

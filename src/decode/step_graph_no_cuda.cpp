@@ -12,15 +12,18 @@ Error no_kernels() {
 }
 }  // namespace
 
-StepGraph::StepGraph(const model::Model&, KvCache&, Policy, int, Part, gpu_trace::Session*) {
+StepGraph::StepGraph(const model::Model&, KvCache&, Policy, int, Part, gpu_trace::Session*, Maps) {
   throw no_kernels();
 }
 StepGraph::~StepGraph() = default;
 int StepGraph::n_rows() const {
   return 0;
 }
-void StepGraph::run(std::span<const int32_t>, std::span<const int32_t>) {}
+void StepGraph::run(std::span<const int32_t>, std::span<const int32_t>, bool) {}
 Logits StepGraph::logits() const {
+  return {};
+}
+StepMaps StepGraph::take_maps() {
   return {};
 }
 void StepGraph::launch() {}

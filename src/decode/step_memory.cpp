@@ -1,7 +1,10 @@
 #include "decode/step_memory.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/pages.h"
+#include "decode/decoder.h"
 #include "decode/kv_cache.h"
 
 namespace deltacal::decode {
@@ -23,6 +26,18 @@ int largest(int most, Fits fits) {
   return low;
 }
 
+// A chunk of a prompt: activations in f32 and in bf16, logits with two temporaries of their size, and keys
+// and values out of their pages.
+size_t prefill_bytes(const model::Description& d, int max_positions) {
+  const ModelInfo& m = d.info;
+  const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
+               kv_size = size_t(m.n_kv_heads) * size_t(m.head_dim);
+  const size_t of_position =
+      size_t(d.n_embd) * 16 + (q_size + 2 * kv_size) * 12 + size_t(d.n_ff) * 12 + size_t(d.n_vocab) * 12;
+  return size_t(std::min(replay_chunk(model::Device::cuda), max_positions)) * of_position +
+         size_t(max_positions) * kv_size * 8;
+}
+
 double gigabytes(size_t bytes) {
   return 1e-9 * static_cast<double>(bytes);
 }
@@ -33,7 +48,8 @@ size_t StepMemory::total() const {
   return weights + cache + buffers + margin;
 }
 
-StepMemory step_memory(const model::Description& d, size_t weight_bytes, int n_rows, int max_positions) {
+StepMemory step_memory(const model::Description& d, size_t weight_bytes, int n_rows, int max_positions,
+                       const StepUse& use) {
   const ModelInfo& m = d.info;
   const size_t pages = size_t(pages_for(max_positions)), rows = size_t(n_rows);
   const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
@@ -46,16 +62,26 @@ StepMemory step_memory(const model::Description& d, size_t weight_bytes, int n_r
   need.weights = weight_bytes;
   need.cache = rows * pages * page_size * KvCache::bytes_per_position(m, model::Dtype::bf16);
   need.buffers = rows * of_row;
+  need.buffers += use.besides;
+  if (use.prefills) need.buffers += prefill_bytes(d, max_positions);
+  if (use.records)
+    need.buffers += rows * pages * size_t(m.n_layers) * (8 + (use.group_mass ? 4 * size_t(m.n_kv_heads) : 0));
   return need;
 }
 
+int rows_that_fit(int most, const model::Description& d, size_t weight_bytes, int max_positions,
+                  size_t free_bytes, const StepUse& use) {
+  return largest(
+      most, [&](int n) { return step_memory(d, weight_bytes, n, max_positions, use).total() <= free_bytes; });
+}
+
 void check_memory(const std::string& what, const model::Description& d, size_t weight_bytes, int n_rows,
-                  int max_positions, size_t free_bytes) {
+                  int max_positions, size_t free_bytes, const StepUse& use) {
   const auto fits = [&](int rows, int positions) {
-    return step_memory(d, weight_bytes, rows, positions).total() <= free_bytes;
+    return step_memory(d, weight_bytes, rows, positions, use).total() <= free_bytes;
   };
   if (fits(n_rows, max_positions)) return;
-  const StepMemory need = step_memory(d, weight_bytes, n_rows, max_positions);
+  const StepMemory need = step_memory(d, weight_bytes, n_rows, max_positions, use);
   const int rows = largest(n_rows, [&](int n) { return fits(n, max_positions); });
   const int pages = largest(pages_for(max_positions), [&](int n) { return fits(n_rows, n * page_size); });
   std::string advice = "no batch fits beside the weights";

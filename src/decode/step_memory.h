@@ -12,12 +12,25 @@ struct StepMemory {
   size_t total() const;                        // with a margin for the libraries' own
 };
 
+// What else is done there.
+struct StepUse {
+  bool prefills = false;    // prompts, and asks for their logits
+  bool records = false;     // page maps of every layer
+  bool group_mass = false;  // of each key/value head too
+  size_t besides = 0;       // bytes of anything else
+};
+
 // `n_rows` sequences of `max_positions`.
-StepMemory step_memory(const model::Description&, size_t weight_bytes, int n_rows, int max_positions);
+StepMemory step_memory(const model::Description&, size_t weight_bytes, int n_rows, int max_positions,
+                       const StepUse& = {});
+
+// The most rows that fit into `free_bytes`, up to `most`; 0 where not even one does.
+int rows_that_fit(int most, const model::Description&, size_t weight_bytes, int max_positions,
+                  size_t free_bytes, const StepUse&);
 
 // bad_input where `free_bytes` do not suffice: `what` ("--batch 32x32768"), what is needed, what is there,
 // and how many rows or positions would fit. The device's dtype is bf16.
 void check_memory(const std::string& what, const model::Description&, size_t weight_bytes, int n_rows,
-                  int max_positions, size_t free_bytes);
+                  int max_positions, size_t free_bytes, const StepUse& = {});
 
 }  // namespace deltacal::decode

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <optional>
+#include <span>
 
 #include "decode/sampling.h"
 #include "model/model.h"
@@ -27,14 +28,21 @@ void record_replay(const model::Model&, const text::TokenizedSample&, const Reco
 
 struct DecodeOptions {
   int max_new_tokens = 1024;
-  decode::SamplingOptions sampling;
+  decode::SamplingOptions sampling;  // a sample's own seed is the one given plus its index
+  int n_rows = 1;
 };
 // Throws bad_input if the prompt and the new tokens do not fit the model's context.
 void check_context(const text::TokenizedSample&, const DecodeOptions&, const ModelInfo&);
 
-// The model's own continuation of the sample's prompt (its first n_prompt_tokens ids), token by token. Which steps are
-// recorded follows from max_new_tokens; a continuation that ends before the first of them is not written: false.
-bool record_decode(const model::Model&, const text::TokenizedSample&, const RecordOptions&, const DecodeOptions&,
-                   trace::Writer&, int index, const Advance&);
+struct Prompt {
+  const text::TokenizedSample* sample = nullptr;  // its first n_prompt_tokens ids
+  int index = 0;                                  // in the trace
+};
+
+// The model's own continuations of prompts, n_rows at once (decode/batch.h). Which steps are recorded follows
+// from max_new_tokens. Returns for each prompt whether it was written: not a continuation that ends before
+// the first step to record.
+std::vector<bool> record_decode(const model::Model&, std::span<const Prompt>, const RecordOptions&,
+                                const DecodeOptions&, trace::Writer&, const Advance&);
 
 }  // namespace deltacal::record

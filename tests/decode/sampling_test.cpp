@@ -1,8 +1,11 @@
 #include "decode/sampling.h"
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <map>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #include "support/scratch.h"
@@ -46,6 +49,36 @@ TEST_CASE("sampling: top-k and top-p keep the most likely tokens only") {
   CHECK((nucleus.size() == 3 && !nucleus.contains(1)));
   const auto tiny = shares({1, 0, 1e-6f, 1}, logits, 100);
   CHECK((tiny.size() == 1 && tiny.contains(0)));
+}
+
+TEST_CASE("sampling: a draw is where the sum of the sorted probabilities passes it") {
+  std::vector<float> many(500);
+  for (size_t i = 0; i < many.size(); ++i) many[i] = float((i * 7919) % 97) * 0.11f;  // with equals
+  for (const auto& [temperature, top_k, top_p] : {std::tuple{0.7f, 0, 1.0f},
+                                                  {1.3f, 0, 0.9f},
+                                                  {2.0f, 40, 1.0f},
+                                                  {1.0f, 40, 0.5f},
+                                                  {1.0f, 1000, 0.999f}}) {
+    Sampler sampler({temperature, top_k, top_p, 42});
+    std::mt19937_64 random(42);
+    std::vector<int> ids(many.size());
+    std::iota(ids.begin(), ids.end(), 0);
+    std::ranges::stable_sort(ids, [&](int a, int b) { return many[size_t(a)] > many[size_t(b)]; });
+    if (top_k > 0 && top_k < int(ids.size())) ids.resize(size_t(top_k));
+    const auto p = [&, t = temperature](int id) {
+      return std::exp((double(many[size_t(id)]) - many[size_t(ids[0])]) / t);
+    };
+    double total = 0, kept = 0;
+    for (const int id : ids) total += p(id);
+    size_t n = 0;
+    while (n < ids.size() && (n == 0 || kept < top_p * total)) kept += p(ids[n++]);
+    for (int draw = 0; draw < 200; ++draw) {
+      double target = kept * (double(random() >> 11) * 0x1p-53);
+      size_t i = 0;
+      while (i + 1 < n && (target -= p(ids[i])) >= 0) ++i;
+      CHECK(sampler.next(many) == ids[i]);
+    }
+  }
 }
 
 TEST_CASE("sampling: a seed repeats the same tokens") {

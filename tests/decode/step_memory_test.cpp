@@ -32,5 +32,25 @@ TEST_CASE("step memory: what a batch needs, and the batch that fits where it doe
   CHECK_THROWS_WITH(check_memory("", d, weights, 1, 32768, 10 * gb), ContainsSubstring("no batch fits"));
 }
 
+TEST_CASE("step memory: prompts and recorded maps count, and as many rows as fit are found") {
+  const model::Description d = model::read_shape("qwen2.5-7b").description;
+  const size_t weights = model::Model::random_bytes(d, model::Dtype::bf16), gb = 1'000'000'000;
+  const auto buffers = [&](const StepUse& use) { return step_memory(d, weights, 32, 32768, use).buffers; };
+  // Score and mass of 28 layers, 32 rows and 2048 pages; with heads four masses more.
+  CHECK(buffers({false, true, false, 0}) - buffers({}) == size_t{28} * 32 * 2048 * 8);
+  CHECK(buffers({false, true, true, 0}) - buffers({}) == size_t{28} * 32 * 2048 * 24);
+  CHECK(buffers({false, false, false, 123}) - buffers({}) == 123);
+  // Logits of a chunk of 2048 positions, and their temporaries.
+  CHECK(buffers({true, false, false, 0}) - buffers({}) > size_t{3} * 2048 * 152064 * 4);
+  const StepUse use{true, true, false, 0};
+  const int n = rows_that_fit(64, d, weights, 32768, 100 * gb, use);
+  REQUIRE((n > 20 && n < 64));
+  CHECK_NOTHROW(check_memory("", d, weights, n, 32768, 100 * gb, use));
+  CHECK_THROWS_WITH(check_memory("", d, weights, n + 1, 32768, 100 * gb, use),
+                    ContainsSubstring(fmt::format("{}x32768", n)));
+  CHECK(rows_that_fit(8, d, weights, 32768, 100 * gb, use) == 8);
+  CHECK(rows_that_fit(8, d, weights, 32768, 10 * gb, use) == 0);
+}
+
 }  // namespace
 }  // namespace deltacal::decode

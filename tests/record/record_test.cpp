@@ -39,6 +39,14 @@ void record_sample(const std::string& path, const model::Model& model, const tex
   writer.finish();
 }
 
+// Of one prompt; whether it was written.
+bool record_continuation(const model::Model& model, const text::TokenizedSample& sample,
+                         const record::RecordOptions& options, const record::DecodeOptions& decoding,
+                         trace::Writer& writer) {
+  const record::Prompt prompt[] = {{&sample, 0}};
+  return record::record_decode(model, prompt, options, decoding, writer, nullptr)[0];
+}
+
 double worst_difference(const std::vector<float>& a, const std::vector<float>& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0;
@@ -135,7 +143,8 @@ TEST_CASE("recording: replay and decode write the same trace of the same tokens"
     const std::string name = model::name_of(dtype);
     {
       trace::Writer writer = new_trace(scratch / (name + "d.h5"), model);
-      record::record_decode(model, sample_of(letters(40), 40), {record::parse_steps("50:120"), true, 512}, {100, {}}, writer, 0, nullptr);
+      record_continuation(model, sample_of(letters(40), 40), {record::parse_steps("50:120"), true, 512},
+                          {100, {}}, writer);
       writer.finish();
     }
     const trace::Reader decoded(scratch / (name + "d.h5"));
@@ -161,8 +170,8 @@ TEST_CASE("recording: decoding that ends early leaves a sound, shorter sample") 
   const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::f32);
   trace::Writer writer = new_trace(scratch / "t.h5", model);
   // Sampling at a high temperature meets one of the 3 end tokens of 288 soon.
-  record::record_decode(model, sample_of(letters(30), 30), {record::parse_steps("all"), false, 512},
-                        {400, {100.0f, 0, 1.0f, 11}}, writer, 0, nullptr);
+  record_continuation(model, sample_of(letters(30), 30), {record::parse_steps("all"), false, 512},
+                      {400, {100.0f, 0, 1.0f, 11}}, writer);
   writer.finish();
   const trace::Reader trace(scratch / "t.h5");
   const int T = trace.info(0).n_tokens;
@@ -174,6 +183,52 @@ TEST_CASE("recording: decoding that ends early leaves a sound, shorter sample") 
   double sum = 0;
   for (const float m : maps.mass) sum += m;
   CHECK(std::abs(sum - 1) < maps.n_pages * half_tolerance);
+}
+
+TEST_CASE("recording: many continuations at once write the traces of each by itself, to its place") {
+  const test::Scratch scratch;
+  test::write_tiny_model({}, scratch / "m.gguf");
+  const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::f32);
+  std::vector<text::TokenizedSample> samples;
+  for (const int n : {30, 1, 200, 64, 17, 90}) samples.push_back(sample_of(letters(n), n));
+  std::vector<record::Prompt> prompts;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    samples[i].id = "s" + std::to_string(i);
+    prompts.push_back({&samples[i], int(i)});
+  }
+  // At this temperature some end early: before the first step to record, or between bursts.
+  record::RecordOptions options{record::parse_steps("64"), true, 512,
+                                sensitivity::Options{{{2, 1}, {4, 2}}, {}}};
+  std::vector<std::vector<bool>> written;
+  for (const int n_rows : {1, 2, 4}) {
+    trace::Writer writer = new_trace(scratch / (std::to_string(n_rows) + ".h5"), model);
+    written.push_back(
+        record::record_decode(model, prompts, options, {160, {60.0f, 0, 1.0f, 4}, n_rows}, writer, nullptr));
+    writer.finish();
+  }
+  CHECK(written[0] == written[1]);
+  CHECK(written[0] == written[2]);
+  const auto n_written = std::ranges::count(written[0], true);
+  REQUIRE((n_written >= 2 && n_written < int(samples.size())));
+  const trace::Reader one(scratch / "1.h5");
+  for (const char* name : {"2.h5", "4.h5"}) {
+    const trace::Reader many(scratch / name);
+    REQUIRE(many.n_samples() == one.n_samples());
+    for (int i = 0; i < one.n_samples(); ++i) {
+      CHECK(many.info(i).id == one.info(i).id);
+      REQUIRE(many.token_ids(i) == one.token_ids(i));
+      REQUIRE(many.steps(i) == one.steps(i));
+      CHECK(many.burst(i) == one.burst(i));
+      const int n = int(one.steps(i).size());
+      const auto a = one.pages(i, 0, 4, 0, n), b = many.pages(i, 0, 4, 0, n);
+      CHECK(worst_difference(a.score, b.score) < 1e-4);
+      CHECK(worst_difference(a.mass, b.mass) < 1e-4 + half_tolerance);
+      CHECK(worst_difference(one.group_mass(i, 0, 4, 0, n), many.group_mass(i, 0, 4, 0, n)) <
+            1e-4 + half_tolerance);
+      CHECK(worst_difference(one.nll(i), many.nll(i)) < 1e-3);
+      CHECK(many.has_sensitivity(i));
+    }
+  }
 }
 
 TEST_CASE("recording: the mass of heads averages to the mass of the layer") {
@@ -199,7 +254,8 @@ TEST_CASE("recording: sensitivities of a continuation equal those of its replay,
   record::RecordOptions options{record::parse_steps("64"), false, 64, sensitivity::Options{{{2, 1}, {4, 2}}, {}}};
   {
     trace::Writer writer = new_trace(scratch / "d.h5", model);
-    REQUIRE(record::record_decode(model, sample_of(letters(40), 40), options, {120, {1.0f, 0, 1.0f, 3}}, writer, 0, nullptr));
+    REQUIRE(
+        record_continuation(model, sample_of(letters(40), 40), options, {120, {1.0f, 0, 1.0f, 3}}, writer));
     writer.finish();
   }
   const trace::Reader decoded(scratch / "d.h5");

@@ -67,9 +67,9 @@ decode::Policy one_delta(int n_layers, const decode::LayerPolicy& delta) {
 }
 
 // Each row at the last position of its context.
-void run(StepGraph& graph, int context) {
+void run(StepGraph& graph, int context, bool recorded = false) {
   const std::vector<int32_t> token(graph.n_rows(), 1), position(graph.n_rows(), context - 1);
-  graph.run(token, position);
+  graph.run(token, position, recorded);
 }
 
 // Device time of the graph's launches.
@@ -82,15 +82,27 @@ Timing time_of(StepGraph& graph, int context, int repeats) {
   return timing_of(std::move(seconds));
 }
 
-// Seconds a step of steps that follow one another, uploads included, by the host's clock.
-double wall_of(StepGraph& graph, int context, int repeats) {
+// Seconds of n steps that follow one another, uploads included, by the host's clock; of one in `every` page
+// maps are recorded and brought to the host (0: of none).
+double wall_of(StepGraph& graph, int context, int n, int every) {
   run(graph, context);
   graph.wait();
-  const int n = std::max(repeats, 20);
+  bool waiting = false;  // maps are: they are taken while the next step runs
   const auto start = std::chrono::steady_clock::now();
-  for (int i = 0; i < n; ++i) run(graph, context);
+  for (int i = 0; i < n; ++i) {
+    const bool recorded = every > 0 && i % every == 0;
+    run(graph, context, recorded);
+    if (waiting) graph.take_maps();
+    waiting = recorded;
+  }
   graph.wait();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / n;
+  if (waiting) graph.take_maps();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+// Seconds a step.
+double wall_of(StepGraph& graph, int context, int repeats) {
+  const int n = std::max(repeats, 20);
+  return wall_of(graph, context, n, 0) / n;
 }
 
 std::string in_words(const Batch& batch) {
@@ -111,10 +123,12 @@ class Bench {
     decode::KvCache cache(model_, batch.rows, batch.context);
     cache.fill_random(o_.made.seed);
     for (const auto& p : policies) step(batch, cache, p);
+    recording(batch, cache);
     layers(batch, cache, first_delta(policies.back().policy));
   }
   const Json& steps() const { return steps_; }
   const Json& of_layers() const { return layers_; }
+  const Json& recordings() const { return recordings_; }
 
  private:
   int n_layers() const { return model_.info().n_layers; }
@@ -144,6 +158,31 @@ class Bench {
         p.name, in_words(batch), 1e3 * time.median, 1e3 * time.low, 1e3 * time.high, 1e3 * wall,
         time.median / floor, 1e3 * floor,
         full ? "" : fmt::format(", {:.2f} times as fast as full", full_step_ / time.median));
+    std::fflush(stdout);
+  }
+
+  // Steps of which every 16th is recorded against plain ones, by turns.
+  void recording(const Batch& batch, decode::KvCache& cache) {
+    constexpr int every = 16;
+    StepGraph graph(model_, cache, decode::full_policy(n_layers()), batch.rows, StepGraph::Part::step,
+                    nullptr, StepGraph::Maps::layers);
+    std::vector<double> plain, recorded;
+    for (int i = 0; i < o_.repeats; ++i) {
+      plain.push_back(wall_of(graph, batch.context, every, 0) / every);
+      recorded.push_back(wall_of(graph, batch.context, every, every) / every);
+    }
+    const Timing of_plain = timing_of(std::move(plain)), of_recorded = timing_of(std::move(recorded));
+    recordings_.push_back({{"rows", batch.rows},
+                           {"context", batch.context},
+                           {"every", every},
+                           {"plain_step", to_json(of_plain)},
+                           {"step", to_json(of_recorded)},
+                           {"over_plain", of_recorded.median / of_plain.median}});
+    fmt::print(
+        "| decode step, full, {}, every {}th step recorded | {:.3f} ms ({:.3f} to {:.3f}) | {:.3f} times the "
+        "plain step of {:.3f} ms |\n",
+        in_words(batch), every, 1e3 * of_recorded.median, 1e3 * of_recorded.low, 1e3 * of_recorded.high,
+        of_recorded.median / of_plain.median, 1e3 * of_plain.median);
     std::fflush(stdout);
   }
 
@@ -207,18 +246,15 @@ class Bench {
   const model::Model& model_;
   double read_gb_s_;
   double full_step_ = 0;
-  Json steps_ = Json::array(), layers_ = Json::array();
+  Json steps_ = Json::array(), layers_ = Json::array(), recordings_ = Json::array();
 };
 
 model::Model made_or_loaded(const BenchOptions& o, const Inputs& in) {
   return o.shape.empty() ? load_model(o, in) : random_model(in, o.made.seed);
 }
 
-// A file's output layer is there in f32 as well.
 size_t weight_bytes_of(const BenchOptions& o, const model::Description& d) {
-  const bool twice = o.shape.empty() && !d.tied_output;
-  return model::Model::random_bytes(d, model::Dtype::bf16) +
-         (twice ? size_t{4} * size_t(d.n_vocab) * size_t(d.n_embd) : 0);
+  return o.shape.empty() ? device_weight_bytes(d) : model::Model::random_bytes(d, model::Dtype::bf16);
 }
 
 int bench_cost_table(const BenchOptions& o, const Inputs& in) {
@@ -261,7 +297,7 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
   const decode::DeviceInfo device = decode::device_info();
   for (const Batch& b : batches)
     decode::check_memory(fmt::format("--batch {}x{}", b.rows, b.context), d, weight_bytes_of(o, d), b.rows,
-                         b.context, device.free_bytes);
+                         b.context, device.free_bytes, {false, true, false, 0});
   const model::Model model = made_or_loaded(o, in);
 
   const decode::DeviceBandwidth bandwidth = decode::measure_bandwidth(o.repeats);
@@ -290,6 +326,7 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
   json["prefill"] = to_json(prefill, o.prefill_tokens);
   json["decode"] = bench.steps();
   json["layers"] = bench.of_layers();
+  json["recording"] = bench.recordings();
   write_bench(o, json);
   return 0;
 }

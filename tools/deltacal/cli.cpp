@@ -82,6 +82,13 @@ Options add_sampling(CLI::App* app, SamplingArguments& o) {
               ->capture_default_str(),
           app->add_option("--top-k", o.top_k, "most likely tokens kept; 0: all")->capture_default_str()};
 }
+CLI::Option* add_batch(CLI::App* app, int& batch) {
+  return app
+      ->add_option("--batch", batch,
+                   "sequences decoded at once; 0: one on the CPU, on a CUDA device as many as fit, up to 32")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+}
 void add_grid(CLI::App* app, GridOptions& o) {
   app->add_option("--k-pages", o.k_pages, "grid of K, pages")->delimiter(',')->capture_default_str();
   app->add_option("--l-pages", o.l_pages, "grid of L, pages")->delimiter(',')->capture_default_str();
@@ -136,14 +143,15 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
       ->delimiter(',');
   add_grid(c, o);
   c->add_option("--shard", o.shard, "i/n: the samples i, i+n, i+2n, ...")->capture_default_str();
-  const auto sampling = add_sampling(c, o);
+  auto sampling = add_sampling(c, o);
+  sampling.push_back(add_batch(c, o.batch));
   c->callback(
       [&o, sampling, of_sensitivity = options_of(c, {"--k-pages", "--l-pages", "--rankings", "--draws"})] {
         if (!o.sensitivity)
           refuse_given(
               of_sensitivity,
               "--k-pages, --l-pages, --rankings and --draws say what --sensitivity records: they need it");
-        if (o.mode == "replay") refuse_given(sampling, "decides new tokens: it needs --mode decode");
+        if (o.mode == "replay") refuse_given(sampling, "is for new tokens: it needs --mode decode");
       });
   c->add_flag("--resume", o.resume,
               "continue what an earlier call with the same options left in OUT.partial/")
@@ -331,11 +339,31 @@ void add_validate(CLI::App& app, ValidateOptions& o) {
       "--max-nll-gap 0.02 --out validation.json");
 }
 void add_generate(CLI::App& app, GenerateOptions& o) {
-  CLI::App* c = app.add_subcommand("generate", "stream text, with full attention or under a config");
+  CLI::App* c = app.add_subcommand(
+      "generate", "stream text, with full attention or under a config; of several prompts, JSON lines");
   add_model(c, o);
   c->add_option("--config", o.config, "delta_config.json; without: full attention");
-  c->add_option("--prompt", o.prompt, "the question")->required();
-  c->add_option("--system", o.system, "system message");
+  auto* prompt = c->add_option("--prompt", o.prompts, "the question; again for more")
+                     ->take_all()
+                     ->expected(1)
+                     ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  c->add_option("--system", o.system, "system message")->needs(prompt);
+  auto* data =
+      c->add_option("--data", o.data, "more prompts (JSON lines, as profile --mode decode takes them)");
+  c->add_option("--limit", o.limit, "lines of --data at most; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->needs(data);
+  auto* out =
+      c->add_option("--out", o.out,
+                    "JSON lines to write, one a prompt, in their order (several prompts without it: on "
+                    "standard output)");
+  c->add_flag("--force", o.force, "replace an existing output")->needs(out);
+  add_batch(c, o.batch);
+  c->callback([&o] {
+    if (o.prompts.empty() && o.data.empty())
+      throw CLI::ValidationError("--prompt", "give a question, or --data with some");
+  });
   c->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   add_sampling(c, o);
   c->add_flag("--stats", o.stats, "tokens a second and pages attended, on stderr");

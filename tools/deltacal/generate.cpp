@@ -1,11 +1,13 @@
-#include "decode/generate.h"
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
 
 #include "config/config.h"
 #include "core/error.h"
+#include "core/progress.h"
+#include "decode/batch.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
 #include "text/utf8_stream.h"
@@ -25,71 +27,197 @@ decode::Policy policy_of(const GenerateOptions& o, const ModelInfo& info) {
   return decode::delta_policy(config.schedule);
 }
 
+struct Question {
+  std::string id, task, text;  // text: what the user says last
+  std::vector<int32_t> ids;    // the whole prompt
+};
+
+// Those of the command line, then those of the file.
+std::vector<Question> questions_of(const GenerateOptions& o, const text::Vocabulary& vocabulary) {
+  const text::Tokenizer tokenizer(vocabulary);
+  const text::ChatPreset preset = text::choose_preset(o.chat, vocabulary);
+  std::vector<Question> questions;
+  for (const std::string& prompt : o.prompts) {
+    std::vector<text::Message> messages;
+    if (!o.system.empty()) messages.push_back({"system", o.system});
+    messages.push_back({"user", prompt});
+    questions.push_back({fmt::format("prompt:{}", questions.size() + 1), "", prompt,
+                         text::render_prompt(tokenizer, preset, messages)});
+  }
+  if (o.data.empty()) return questions;
+  int n_read = 0;
+  for (const text::Sample& sample : text::read_jsonl(o.data)) {
+    if (o.limit > 0 && n_read++ == o.limit) break;
+    Question q{sample.id, sample.task, sample.text, text::prompt_ids(sample, tokenizer, preset)};
+    if (sample.form == text::Sample::Form::input_ids) q.text = tokenizer.decode(q.ids, false);
+    for (const text::Message& message : sample.messages)
+      if (message.role == "user") q.text = message.content;
+    questions.push_back(std::move(q));
+  }
+  return questions;
+}
+
+int longest_of(const std::vector<Question>& questions, int max_new_tokens, const ModelInfo& info) {
+  int longest = 0;
+  for (const Question& q : questions) {
+    const int n_prompt = static_cast<int>(q.ids.size());
+    if (max_new_tokens > info.max_context - n_prompt)
+      throw bad_input("{}{} tokens and {} new ones exceed the model's context of {}: lower --max-new-tokens",
+                      questions.size() > 1 ? fmt::format("{}: ", q.id) : "",
+                      fmt::format("a prompt of {}", n_prompt), max_new_tokens, info.max_context);
+    longest = std::max(longest, n_prompt + max_new_tokens);
+  }
+  return longest;
+}
+
+void put(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  if (std::fflush(stdout) != 0) throw failure("cannot write to standard output");
+}
+
+// Where the answers go.
+class Answers {
+ public:
+  virtual ~Answers() = default;
+  virtual void token(int question, int32_t id) = 0;
+  virtual void finished(int question) = 0;
+  virtual void end() = 0;
+};
+
+// One answer, as it is decoded.
+class Streamed : public Answers {
+ public:
+  explicit Streamed(const text::Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  void token(int, int32_t id) override {
+    if (!tokenizer_.is_special(id)) put(stream_.feed(tokenizer_.bytes_of(id)));
+  }
+  void finished(int) override { put(stream_.finish() + "\n"); }
+  void end() override {}
+
+ private:
+  const text::Tokenizer& tokenizer_;
+  text::Utf8Stream stream_;
+};
+
+// JSON lines in the order of the questions: on standard output as they are ready, in a file at the end.
+class Lines : public Answers {
+ public:
+  Lines(const GenerateOptions& o, const std::vector<Question>& questions, const text::Tokenizer& tokenizer)
+      : o_(o),
+        questions_(questions),
+        tokenizer_(tokenizer),
+        ids_(questions.size()),
+        progress_("generate", double(questions.size()) * o.max_new_tokens, "tokens", o.out.empty()) {}
+
+  void token(int question, int32_t id) override {
+    ids_[size_t(question)].push_back(id);
+    progress_.advance(1);
+  }
+  void finished(int question) override {
+    ready_[question] = line(size_t(question));
+    for (auto next = ready_.find(n_given_); next != ready_.end(); next = ready_.find(++n_given_)) {
+      if (o_.out.empty())
+        put(next->second);
+      else
+        file_ += next->second;
+      ready_.erase(next);
+    }
+  }
+  void end() override {
+    if (!o_.out.empty())
+      write_file_atomically(o_.out, file_, o_.force ? Existing::replace : Existing::refuse);
+  }
+
+ private:
+  std::string line(size_t question) const {
+    const Question& q = questions_[question];
+    const std::vector<int32_t>& ids = ids_[question];
+    text::Utf8Stream stream;
+    std::string text;
+    for (const int32_t id : ids)
+      if (!tokenizer_.is_special(id)) text += stream.feed(tokenizer_.bytes_of(id));
+    nlohmann::ordered_json json{{"id", q.id}};
+    if (!q.task.empty()) json["task"] = q.task;
+    json["prompt"] = q.text;
+    json["response"] = text + stream.finish();
+    json["n_prompt_tokens"] = q.ids.size();
+    json["n_new_tokens"] = ids.size();
+    json["stopped"] = tokenizer_.ends_generation(ids.back());
+    return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  }
+
+  const GenerateOptions& o_;
+  const std::vector<Question>& questions_;
+  const text::Tokenizer& tokenizer_;
+  std::vector<std::vector<int32_t>> ids_;  // by question
+  std::map<int, std::string> ready_;       // those that wait for an earlier one
+  int n_given_ = 0;
+  std::string file_;
+  Progress progress_;
+};
+
+void print_stats(const std::vector<Question>& questions, const decode::Policy& policy,
+                 const decode::BatchResult& result, double prefill_seconds, double decode_seconds) {
+  long long attended = 0, all = 0, lists = 0, n_prompt = 0, n_new = 0;
+  const double n_layers = double(policy.layers.size());
+  for (const auto& layer : result.reads) attended += layer.attended, lists += layer.lists;
+  for (size_t i = 0; i < questions.size(); ++i) {
+    const long long first = std::ssize(questions[i].ids), n = std::ssize(result.tokens[i]);
+    n_prompt += first, n_new += n;
+    all += std::ssize(policy.layers) * (n * first + n * (n + 1) / 2);
+  }
+  fmt::print(stderr,
+             "prompt {} tokens in {:.2f} s ({:.1f} tokens/s); {} new tokens in {:.2f} s ({:.1f} tokens/s)\n"
+             "attended {:.1f} of {:.1f} pages a layer and step, attended-token ratio {:.2f}\n",
+             n_prompt, prefill_seconds, double(n_prompt) / prefill_seconds, n_new, decode_seconds,
+             double(n_new) / decode_seconds, double(attended) / page_size / n_layers / double(n_new),
+             double(all) / page_size / n_layers / double(n_new), double(all) / double(attended));
+  if (result.n_steps < n_new)
+    fmt::print(stderr, "{} steps of {:.1f} sequences\n", result.n_steps,
+               double(n_new) / double(result.n_steps));
+  const auto n_deltas =
+      std::ranges::count(policy.layers, decode::Attend::all_rank, &decode::LayerPolicy::attend);
+  if (policy.keeps_lists() && n_deltas > 0)
+    fmt::print(stderr, "a Δ-layer made {:.1f} lists in {} steps\n", double(lists) / double(n_deltas), n_new);
+}
+
 }  // namespace
 
 int generate(const GenerateOptions& o) {
-  const decode::GenerateOptions decode_options_checked{
-      o.max_new_tokens, {o.temperature, o.top_k, o.top_p, o.made.seed}, {}};
-  decode::check(decode_options_checked.sampling);
-  const model::Model model = load_model(o);
+  const decode::SamplingOptions sampling{o.temperature, o.top_k, o.top_p, o.made.seed};
+  decode::check(sampling);
+  if (!o.out.empty()) require_free_output(o.out, o.force ? Existing::replace : Existing::refuse);
+  const Inputs in = read_head(o);
+  const ModelInfo& info = in.header.description.info;
+  const decode::Policy policy = policy_of(o, info);
+  const std::vector<Question> questions = questions_of(o, in.header.vocabulary);
+  const int longest = longest_of(questions, o.max_new_tokens, info);
+  const int n_rows =
+      settle_batch(o.batch, in, static_cast<int>(questions.size()), longest, {true, false, false, 0});
+  const model::Model model = load_model(o, in);
   const text::Tokenizer& tokenizer = model.tokenizer();
-  const decode::Policy policy = policy_of(o, model.info());
 
-  const text::ChatPreset preset = text::choose_preset(o.chat, tokenizer.vocabulary());
-  std::vector<text::Message> messages;
-  if (!o.system.empty()) messages.push_back({"system", o.system});
-  messages.push_back({"user", o.prompt});
-  const std::vector<int32_t> prompt = text::render_prompt(tokenizer, preset, messages);
-  const int n_prompt = static_cast<int>(prompt.size());
-  if (o.max_new_tokens > model.info().max_context - n_prompt)
-    throw bad_input(
-        "a prompt of {} tokens and {} new ones exceed the model's context of {}: lower --max-new-tokens",
-        n_prompt, o.max_new_tokens, model.info().max_context);
-
-  decode::KvCache cache(model, 1, n_prompt + o.max_new_tokens);
-  GpuTraceOutput trace(o.gpu_trace, model);
-  decode::Decoder decoder(model, cache, policy, {}, trace.session());
-  decode::GenerateOptions options = decode_options_checked;
-  options.stops = [&](int32_t id) { return tokenizer.ends_generation(id); };
-
-  text::Utf8Stream stream;
-  const auto start = std::chrono::steady_clock::now();
-  double prefill_seconds = 0;
-  decode::GenerateCallbacks callbacks;
-  callbacks.token = [&](int32_t id, const decode::Logits&) {
-    if (prefill_seconds == 0) prefill_seconds = seconds_since(start);
-    if (tokenizer.is_special(id)) return;
-    const std::string text = stream.feed(tokenizer.bytes_of(id));
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
-  };
-  const auto generated = decode::generate(decoder, prompt, options, callbacks);
-  const std::string rest = stream.finish();
-  std::fwrite(rest.data(), 1, rest.size(), stdout);
-  std::fputc('\n', stdout);
-  if (std::fflush(stdout) != 0) throw failure("cannot write to standard output");
-
-  const double seconds = seconds_since(start);
-  trace.finish();
-  if (o.stats) {
-    const double decode_seconds = seconds - prefill_seconds;
-    long long attended = 0, all = 0, lists = 0;
-    for (const auto& layer : decoder.reads()) attended += layer.attended, lists += layer.lists;
-    for (int t = n_prompt; t < n_prompt + static_cast<int>(generated.size()); ++t)
-      all += (long long)(t + 1) * model.info().n_layers;
-    fmt::print(stderr,
-               "prompt {} tokens in {:.2f} s ({:.1f} tokens/s); {} new tokens in {:.2f} s ({:.1f} tokens/s)\n"
-               "attended {:.1f} of {:.1f} pages a layer and step, attended-token ratio {:.2f}\n",
-               n_prompt, prefill_seconds, n_prompt / prefill_seconds, generated.size(), decode_seconds,
-               generated.size() / decode_seconds,
-               double(attended) / page_size / model.info().n_layers / double(generated.size()),
-               double(all) / page_size / model.info().n_layers / double(generated.size()),
-               double(all) / double(attended));
-    const auto n_deltas = std::ranges::count(policy.layers, decode::Attend::all_rank, &decode::LayerPolicy::attend);
-    if (policy.keeps_lists() && n_deltas > 0)
-      fmt::print(stderr, "a Δ-layer made {:.1f} lists in {} steps\n", double(lists) / double(n_deltas),
-                 generated.size());
+  std::vector<decode::BatchSequence> sequences;
+  for (const Question& q : questions) {
+    sequences.push_back({q.ids, o.max_new_tokens, sampling});
+    sequences.back().sampling.seed += sequences.size() - 1;
   }
+  GpuTraceOutput trace(o.gpu_trace, model);
+  const decode::BatchOptions options{n_rows, [&](int32_t id) { return tokenizer.ends_generation(id); }, false,
+                                     trace.session()};
+  const bool streams = questions.size() == 1 && o.out.empty() && o.data.empty();
+  const std::unique_ptr<Answers> answers = streams ? std::unique_ptr<Answers>(new Streamed(tokenizer))
+                                                   : std::make_unique<Lines>(o, questions, tokenizer);
+  decode::BatchCallbacks callbacks;
+  callbacks.token = [&](int question, int32_t id, float) { answers->token(question, id); };
+  callbacks.finished = [&](int question) { answers->finished(question); };
+  const auto start = std::chrono::steady_clock::now();
+  const decode::BatchResult result = decode::decode_batch(model, policy, sequences, options, callbacks);
+  const double seconds = seconds_since(start);
+  answers->end();
+  trace.finish();
+  if (o.stats)
+    print_stats(questions, policy, result, result.prefill_seconds, seconds - result.prefill_seconds);
   return 0;
 }
 

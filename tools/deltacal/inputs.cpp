@@ -1,10 +1,12 @@
 #include "inputs.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "core/error.h"
 #include "core/hash.h"
 #include "decode/decoder.h"
+#include "decode/device_info.h"
 #include "model/shape.h"
 
 namespace deltacal::tools {
@@ -165,6 +167,26 @@ model::Model load_model(const ModelOptions& o) {
 model::Model random_model(const Inputs& in, uint64_t seed) {
   say_what_runs(in, ", random weights");
   return model::Model::random(in.header.description, in.dtype, in.device, seed);
+}
+
+size_t device_weight_bytes(const model::Description& d) {
+  return model::Model::random_bytes(d, model::Dtype::bf16) +
+         (d.tied_output ? 0 : size_t{4} * size_t(d.n_vocab) * size_t(d.n_embd));
+}
+
+int settle_batch(int given, const Inputs& in, int n_sequences, int longest, const decode::StepUse& use) {
+  constexpr int usual = 32;
+  const model::Description& d = in.header.description;
+  const bool on_device = in.device == model::Device::cuda;
+  int n = std::min(n_sequences, given > 0 ? given : on_device ? usual : 1);
+  if (on_device) {
+    const size_t weights = device_weight_bytes(d), free = decode::device_info().free_bytes;
+    if (given == 0) n = std::max(1, decode::rows_that_fit(n, d, weights, longest, free, use));
+    decode::check_memory(fmt::format("--batch {} with {} positions each", n, longest), d, weights, n, longest,
+                         free, use);
+  }
+  if (n > 1) fmt::print(stderr, "{} sequences, {} at once\n", n_sequences, n);
+  return n;
 }
 
 double forward_flops(const model::Description& d, const std::vector<int>& lengths) {

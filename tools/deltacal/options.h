@@ -56,6 +56,7 @@ struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments, Gr
   bool sensitivity = false;
   int draws = 0;  // 0: the trace's own next tokens
   std::vector<std::string> rankings;  // besides DELTA's: "max", "refresh:4", "cosine:0.8"
+  int batch = 0;                      // samples decoded at once; 0: as suits the device
   bool resume = false, dry_run = false;
 };
 
@@ -120,7 +121,13 @@ struct ValidateOptions : ModelOptions, DataOptions, Output {
 
 struct GenerateOptions : ModelOptions, SamplingArguments {
   Provenance made;
-  std::string config, prompt, chat = "auto", system;
+  std::string config, chat = "auto", system;
+  std::vector<std::string> prompts;  // then those of `data`
+  std::string data;                  // prompts (JSONL); empty: none
+  int limit = 0;                     // of `data`; 0: no limit
+  int batch = 0;                     // decoded at once; 0: as suits the device
+  std::string out;                   // JSONL; empty: standard output
+  bool force = false;
   std::string gpu_trace;  // Chrome trace to write; empty: none
   bool stats = false;
 };

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -53,6 +54,7 @@ nlohmann::json plan_of(const ProfileOptions& o, const Inputs& in) {
   }
   if (o.pack > 0) plan["pack"] = o.pack;
   if (!o.task.empty()) plan["task"] = o.task;
+  if (o.batch > 0) plan["batch"] = o.batch;  // decides what rounds where
   if (o.mode == "decode")
     plan.update({{"max_new_tokens", o.max_new_tokens},
                  {"temperature", o.temperature},
@@ -113,6 +115,39 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
                o.mode == "decode" ? ", several times that token by token" : "");
 }
 
+// Of `samples`, those that a trace does not hold yet.
+std::vector<record::Prompt> left_to_do(const std::vector<text::TokenizedSample>& samples,
+                                       const trace::Writer& writer) {
+  std::vector<record::Prompt> prompts;
+  for (int i = 0; i < static_cast<int>(samples.size()); ++i)
+    if (!writer.has(i)) prompts.push_back({&samples[size_t(i)], i});
+  return prompts;
+}
+
+// What decoding needs of a device's memory besides weights, cache and steps.
+decode::StepUse use_of(const record::RecordOptions& options, const model::Description& d, int longest,
+                       int n_steps) {
+  decode::StepUse use{true, true, options.group_mass, 0};
+  if (options.sensitivity)  // replays each sample in a cache of its own
+    use.besides = sensitivity::Sensitivity::bytes(d, longest, n_steps, *options.sensitivity) +
+                  size_t(longest) * decode::KvCache::bytes_per_position(d.info, model::Dtype::bf16);
+  return use;
+}
+
+// Returns how many were recorded.
+int decode_all(const model::Model& model, std::span<const record::Prompt> prompts,
+               const record::RecordOptions& options, const record::DecodeOptions& decoding,
+               trace::Writer& writer, const record::Advance& advance) {
+  const std::vector<bool> written = record::record_decode(model, prompts, options, decoding, writer, advance);
+  for (size_t i = 0; i < prompts.size(); ++i)
+    if (!written[i])
+      fmt::print(stderr,
+                 "sample {} is left out: its continuation ended before the first step to record (--steps all "
+                 "records it)\n",
+                 prompts[i].sample->id);
+  return static_cast<int>(std::ranges::count(written, true));
+}
+
 }  // namespace
 
 int profile(const ProfileOptions& o) {
@@ -144,29 +179,30 @@ int profile(const ProfileOptions& o) {
                        : o.force ? Start::replace
                                  : Start::fresh,
                        info, o.made, plan_of(o, in));
-  const model::Model model = load_model(o, in);
+  const auto prompts = left_to_do(samples, writer);
   double n_tokens = 0;  // still to do; in decode mode at most
-  for (int i = 0; i < static_cast<int>(samples.size()); ++i)
-    if (!writer.has(i)) n_tokens += tokens_of(o, samples[i]);
-  int n_recorded = 0;
+  int longest = 0, n_steps = 0;
+  for (const auto& [sample, index] : prompts) {
+    const int n = tokens_of(o, *sample);
+    n_tokens += n;
+    longest = std::max(longest, n);
+    const auto steps = record::choose_steps(record_options.steps, sample->n_prompt_tokens, n, sample->id);
+    n_steps = std::max(n_steps, static_cast<int>(steps.steps.size()));
+  }
+  if (o.mode == "decode" && !prompts.empty())
+    decode_options.n_rows = settle_batch(o.batch, in, static_cast<int>(prompts.size()), longest,
+                                         use_of(record_options, in.header.description, longest, n_steps));
+  const model::Model model = load_model(o, in);
+  int n_recorded = static_cast<int>(samples.size() - prompts.size());
   {
     Progress progress("profile", n_tokens, "tokens");
     const auto advance = [&](int n) { progress.advance(n); };
-    for (int i = 0; i < static_cast<int>(samples.size()); ++i) {
-      bool recorded = true;
-      if (!writer.has(i) && o.mode == "decode") {
-        decode_options.sampling.seed = o.made.seed + i;
-        recorded =
-            record::record_decode(model, samples[i], record_options, decode_options, writer, i, advance);
-      } else if (!writer.has(i)) {
-        record::record_replay(model, samples[i], record_options, writer, i, advance);
-      }
-      if (!recorded)
-        fmt::print(stderr,
-                   "sample {} is left out: its continuation ended before the first step to record (--steps "
-                   "all records it)\n",
-                   samples[i].id);
-      n_recorded += recorded;
+    if (o.mode == "decode") {
+      n_recorded += decode_all(model, prompts, record_options, decode_options, writer, advance);
+    } else {
+      for (const auto& [sample, index] : prompts)
+        record::record_replay(model, *sample, record_options, writer, index, advance);
+      n_recorded = static_cast<int>(samples.size());
     }
   }
   if (n_recorded == 0)

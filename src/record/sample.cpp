@@ -1,0 +1,40 @@
+#include "record/sample.h"
+
+#include <algorithm>
+
+namespace deltacal::record {
+
+trace::SamplePlan plan_of(const text::TokenizedSample& sample, const char* mode, int n_tokens, size_t n_steps,
+                          bool group_mass) {
+  trace::SamplePlan plan;
+  plan.info.id = sample.id;
+  plan.info.task = sample.task;
+  plan.info.problem = sample.problem;
+  plan.info.mode = mode;
+  plan.info.n_prompt_tokens = sample.n_prompt_tokens;
+  for (const text::Part& part : sample.parts) plan.info.parts.push_back(part.problem);
+  plan.max_tokens = n_tokens;
+  plan.max_steps = static_cast<int>(n_steps);
+  plan.group_mass = group_mass;
+  return plan;
+}
+
+void append_nll(std::vector<float>& nll, const decode::Logits& logits, std::span<const int32_t> ids,
+                int first) {
+  const int n = std::min(logits.n_rows(), static_cast<int>(ids.size()) - first - 1);
+  if (n <= 0) return;
+  const auto part = decode::nll_of(logits, ids.subspan(first + 1, n));
+  nll.insert(nll.end(), part.begin(), part.end());
+}
+
+trace::EdgeSensitivity edges_of(const sensitivity::Sensitivity& pass, const sensitivity::Options& options) {
+  trace::EdgeSensitivity edges{options.budgets, options.loss.n_gradients(), pass.edges().edge_kl(), {}};
+  for (const Ranking& ranking : options.rankings) {
+    const int index = 1 + static_cast<int>(edges.rankings.size());
+    edges.rankings.push_back({ranking, pass.edges().edge_kl(index), {}});
+    if (ranking.refresh_below) edges.rankings.back().list_made_at = pass.list_made_at(index);
+  }
+  return edges;
+}
+
+}  // namespace deltacal::record

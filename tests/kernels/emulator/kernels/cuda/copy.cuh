@@ -34,6 +34,15 @@ inline void copy_chunk(uint32_t to, const void* from) {
   require_aligned_copy(target, from);
   emulator::Block::now().copy([=] { std::memcpy(target, from, 16); });
 }
+inline void copy_chunk(uint32_t to, const void* from, bool there) {
+  void* target = emulator::shared_pointer(to);
+  require_aligned_copy(target, from);
+  emulator::Block::now().copy(
+      [=] { there ? (void)std::memcpy(target, from, 16) : (void)std::memset(target, 0, 16); });
+}
+inline void copy_chunk_once(uint32_t to, const void* from, bool there) {
+  copy_chunk(to, from, there);
+}
 inline void commit_copies() {
   emulator::Block::now().close_group();
 }

@@ -1,0 +1,145 @@
+// A block an SM; all share the weight's bytes evenly (cuda_plan.h). Eight warps stream the weight through a
+// ring of stages, each lane its own 16 bytes, and multiply; two bring the inputs, from the second-level
+// cache. Nothing of the weight waits for the kernel before: the ring is filled while that one ends. Reads 2
+// bytes a weight: bound by memory up to 64 rows.
+#include "kernels/linear/cuda_sums.cuh"
+
+namespace deltacal::kernels::cuda::linear {
+namespace {
+
+template <class T, class S>
+__global__ void __launch_bounds__(n_threads, 1)
+    multiply_rows(const __grid_constant__ Params p, const Plan plan, const Workspace workspace) {
+#ifdef __CUDA_ARCH__
+  constexpr int stages = S::count(__CUDA_ARCH__ / 10);
+#else
+  constexpr int stages = S::count(80);
+#endif
+  DELTACAL_DYNAMIC_SHARED(char, shared);
+  const uint32_t ring = shared_address(shared);
+  int* flag = reinterpret_cast<int*>(shared + stages * S::bytes);
+  const int begin = plan.begin(int(blockIdx.x)), n_units = plan.begin(int(blockIdx.x) + 1) - begin;
+  const bool multiplies = int(threadIdx.x) / 32 < product_warps;
+
+  WeightCopies<S> weight(p, plan, begin);
+  InputCopies<S> input(p, plan, begin);
+  if (multiplies) {
+#pragma unroll 1
+    for (int s = 0; s < stages - 1; ++s) {
+      if (s < n_units) weight.issue(ring + s * S::bytes);
+      commit_copies();
+    }
+  }
+  let_next_start();
+  wait_for_previous();
+  if (!multiplies) {
+#pragma unroll 1
+    for (int s = 0; s < stages - 1; ++s) {
+      if (s < n_units) input.issue(ring + s * S::bytes);
+      commit_copies();
+    }
+  }
+
+  UnitCursor at(plan, begin);
+  Fragment sum[S::fragments] = {};
+  int stage = 0;
+#pragma unroll 1
+  for (int s = 0; s < n_units; ++s) {
+    wait_copies<stages - 2>();
+    __syncthreads();  // the stage is there for all, and nobody reads the one before it any more
+    if (s + stages - 1 < n_units) {
+      const uint32_t free = ring + (stage == 0 ? stages - 1 : stage - 1) * S::bytes;
+      if (multiplies)
+        weight.issue(free);
+      else
+        input.issue(free);
+    }
+    commit_copies();
+    if (multiplies) multiply<T, S>(shared + stage * S::bytes, sum);
+    const int tile = at.tile;
+    at.next();
+    if (at.tile != tile || s == n_units - 1) {
+      finish_tile<T, S>(p, plan, workspace, tile, sum, shared + stage * S::bytes, flag);
+#pragma unroll
+      for (int f = 0; f < S::fragments; ++f) sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
+    }
+    if (++stage == stages) stage = 0;
+  }
+}
+
+void check(const Params& p) {
+  constexpr const char* kernel = "linear";
+  require(p.n_rows <= max_rows, kernel, "n_rows", p.n_rows, "at most " + std::to_string(max_rows));
+  require(p.n >= 8 && p.n % 8 == 0 && p.n <= (1 << 24), kernel, "n", p.n, "a multiple of 8, 8 to 2^24");
+  require(p.k >= 8 && p.k % 8 == 0 && p.k <= (1 << 24), kernel, "k", p.k, "a multiple of 8, 8 to 2^24");
+  require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
+  require_aligned(kernel, "x", p.x, 16);
+  require_aligned(kernel, "weight", p.weight, 16);
+  require_aligned(kernel, "out", p.out, 16);
+  require_aligned(kernel, "workspace", p.workspace, 256);
+}
+
+int blocks() {
+  const int n = current_device().n_sms;
+  return n < max_blocks ? n : max_blocks;
+}
+
+Workspace lay_out(void* memory) {
+  Workspace w;
+  w.arrived = static_cast<int*>(memory);
+  w.parts = reinterpret_cast<float4*>(w.arrived + max_blocks);
+  return w;
+}
+
+template <class T, class S>
+void start(const Params& p, const Launch& launch) {
+  Plan plan;
+  plan.n_tiles = divide_up(p.n, p.gated ? S::rows / 2 : S::rows);
+  plan.tile_units = divide_up(p.k, S::columns);
+  require(plan.units() < (1LL << 31), "linear", "n", p.n, "less: n * k is too large");
+  plan.n_blocks = plan.units() < blocks() ? int(plan.units()) : blocks();
+  launch_kernel("linear", multiply_rows<T, S>, dim3(unsigned(plan.n_blocks)), n_threads,
+                size_t(S::shared_bytes(current_device().capability)), launch, p, plan, lay_out(p.workspace));
+}
+
+// The taller the tiles, the fewer times the inputs are read; the more tiles, the fewer parts to add up.
+template <class T, int n_tiles>
+void start_with_rows(const Params& p, const Launch& launch) {
+  const int rows = p.gated ? 2 * p.n : p.n;
+  const int tall = 48 * 256, middle = 24 * 128;
+  if (rows >= tall)
+    start<T, Stage<n_tiles, 8>>(p, launch);
+  else if (rows >= middle)
+    start<T, Stage<n_tiles, 4>>(p, launch);
+  else
+    start<T, Stage<n_tiles, 2>>(p, launch);
+}
+
+template <class T>
+void start_with_type(const Params& p, const Launch& launch) {
+  if (p.n_rows <= 8)
+    start_with_rows<T, 1>(p, launch);
+  else if (p.n_rows <= 32)
+    start_with_rows<T, 4>(p, launch);
+  else
+    start_with_rows<T, 8>(p, launch);
+}
+
+}  // namespace
+
+size_t workspace_bytes(int n_rows) {
+  const size_t tiles = n_rows <= 8 ? 1 : n_rows <= 32 ? 4 : 8;
+  return max_blocks * sizeof(int) + 2 * size_t(blocks()) * 256 * 8 * tiles * sizeof(float);
+}
+
+void run(const Params& p, const Launch& launch) {
+  require(p.n_rows >= 0, "linear", "n_rows", p.n_rows, "at least 0");
+  if (p.n_rows == 0) return;
+  check(p);
+  if (p.type == Type::bf16)
+    start_with_type<bf16>(p, launch);
+  else
+    start_with_type<f16>(p, launch);
+}
+
+}  // namespace deltacal::kernels::cuda::linear

@@ -1,7 +1,7 @@
-// A block an SM; all share the weight's bytes evenly (cuda_plan.h). Eight warps stream the weight through a
-// ring of stages, each lane its own 16 bytes, and multiply; two bring the inputs, from the second-level
-// cache. Nothing of the weight waits for the kernel before: the ring is filled while that one ends. Reads 2
-// bytes a weight: bound by memory up to 64 rows.
+// A block an SM; all share the weight's bytes evenly (cuda_plan.h). Nothing of the weight waits for the kernel
+// before: the ring is filled while that one ends (cuda_pipeline.cuh). Reads 2 bytes a weight: bound by memory
+// up to 64 rows.
+#include "kernels/linear/cuda_pipeline.cuh"
 #include "kernels/linear/cuda_sums.cuh"
 
 namespace deltacal::kernels::cuda::linear {
@@ -9,61 +9,37 @@ namespace {
 
 template <class T, class S>
 __global__ void __launch_bounds__(n_threads, 1)
-    multiply_rows(const __grid_constant__ Params p, const Plan plan, const Workspace workspace) {
-#ifdef __CUDA_ARCH__
-  constexpr int stages = S::count(__CUDA_ARCH__ / 10);
-#else
-  constexpr int stages = S::count(80);
-#endif
+    multiply_rows(const __grid_constant__ Params p, const __grid_constant__ Plan plan, const Workspace workspace) {
   DELTACAL_DYNAMIC_SHARED(char, shared);
-  const uint32_t ring = shared_address(shared);
-  int* flag = reinterpret_cast<int*>(shared + stages * S::bytes);
   const int begin = plan.begin(int(blockIdx.x)), n_units = plan.begin(int(blockIdx.x) + 1) - begin;
-  const bool multiplies = int(threadIdx.x) / 32 < product_warps;
-
-  WeightCopies<S> weight(p, plan, begin);
-  InputCopies<S> input(p, plan, begin);
-  if (multiplies) {
-#pragma unroll 1
-    for (int s = 0; s < stages - 1; ++s) {
-      if (s < n_units) weight.issue(ring + s * S::bytes);
-      commit_copies();
-    }
-  }
+  Pipeline<S> pipeline(p, plan, begin, n_units, shared);
+  int* flag = reinterpret_cast<int*>(shared + Pipeline<S>::bytes);
+  pipeline.start_weights();
   let_next_start();
   wait_for_previous();
-  if (!multiplies) {
-#pragma unroll 1
-    for (int s = 0; s < stages - 1; ++s) {
-      if (s < n_units) input.issue(ring + s * S::bytes);
-      commit_copies();
-    }
-  }
+  pipeline.start_inputs();
 
-  UnitCursor at(plan, begin);
+  const int warp = int(threadIdx.x) / 32, column_warp = warp / S::row_warps;
+  int tile = begin / plan.tile_units, unit = begin % plan.tile_units;
   Fragment sum[S::fragments] = {};
-  int stage = 0;
 #pragma unroll 1
   for (int s = 0; s < n_units; ++s) {
-    wait_copies<stages - 2>();
-    __syncthreads();  // the stage is there for all, and nobody reads the one before it any more
-    if (s + stages - 1 < n_units) {
-      const uint32_t free = ring + (stage == 0 ? stages - 1 : stage - 1) * S::bytes;
-      if (multiplies)
-        weight.issue(free);
-      else
-        input.issue(free);
-    }
-    commit_copies();
-    if (multiplies) multiply<T, S>(shared + stage * S::bytes, sum);
-    const int tile = at.tile;
-    at.next();
-    if (at.tile != tile || s == n_units - 1) {
-      finish_tile<T, S>(p, plan, workspace, tile, sum, shared + stage * S::bytes, flag);
+    pipeline.wait();
+    const Columns columns(p, plan, unit, column_warp);
+    const char* weight = pipeline.weights() + warp * S::warp_bytes;
+    const char* input = pipeline.inputs() + column_warp * plan.segment * 2;
+    if (columns.n == S::segment)
+      multiply<T, S, true>(weight, input, columns.n, sum);
+    else
+      multiply<T, S, false>(weight, input, columns.n, sum);
+    pipeline.inputs_done();
+    if (++unit == plan.tile_units || s == n_units - 1) {
+      finish_tile<T, S>(p, plan, workspace, tile, sum, pipeline.weights(), flag);
 #pragma unroll
       for (int f = 0; f < S::fragments; ++f) sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
+      unit = 0, ++tile;
     }
-    if (++stage == stages) stage = 0;
+    pipeline.weights_done();
   }
 }
 
@@ -93,11 +69,9 @@ Workspace lay_out(void* memory) {
 
 template <class T, class S>
 void start(const Params& p, const Launch& launch) {
-  Plan plan;
-  plan.n_tiles = divide_up(p.n, p.gated ? S::rows / 2 : S::rows);
-  plan.tile_units = divide_up(p.k, S::columns);
+  const Plan plan =
+      make_plan(divide_up(p.n, p.gated ? S::rows / 2 : S::rows), p.k, S::column_warps, S::segment, blocks());
   require(plan.units() < (1LL << 31), "linear", "n", p.n, "less: n * k is too large");
-  plan.n_blocks = plan.units() < blocks() ? int(plan.units()) : blocks();
   launch_kernel("linear", multiply_rows<T, S>, dim3(unsigned(plan.n_blocks)), n_threads,
                 size_t(S::shared_bytes(current_device().capability)), launch, p, plan, lay_out(p.workspace));
 }
@@ -108,11 +82,11 @@ void start_with_rows(const Params& p, const Launch& launch) {
   const int rows = p.gated ? 2 * p.n : p.n;
   const int tall = 48 * 256, middle = 24 * 128;
   if (rows >= tall)
-    start<T, Stage<n_tiles, 8>>(p, launch);
+    start<T, Stage<n_tiles, 8, 128>>(p, launch);
   else if (rows >= middle)
-    start<T, Stage<n_tiles, 4>>(p, launch);
+    start<T, Stage<n_tiles, 4, n_tiles == 8 ? 64 : 128>>(p, launch);
   else
-    start<T, Stage<n_tiles, 2>>(p, launch);
+    start<T, Stage<n_tiles, 2, n_tiles >= 4 ? 64 : 128>>(p, launch);
 }
 
 template <class T>

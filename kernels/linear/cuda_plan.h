@@ -1,6 +1,7 @@
 // How a linear layer is spread over blocks: arithmetic alone, the same in the kernel and in its tests.
 //
-// The rows of the weight are cut into tiles, a tile's columns into units of one pipeline stage. Units are
+// The rows of the weight are cut into tiles, a tile's columns into units, of `segment` columns for each of
+// the warps side by side: a stage of the pipeline, or a part of one where the weight is small. Units are
 // counted through, tile by tile; block b takes the units [begin(b), begin(b + 1)): of equal number, or one
 // more. What a block does of one tile is a part; tiles of several parts are added up by the block that
 // finishes last.
@@ -15,6 +16,7 @@ constexpr DELTACAL_HOST_DEVICE int divide_up(int a, int b) {
 
 struct Plan {
   int n_tiles = 0, tile_units = 0, n_blocks = 0;
+  int segment = 0, column_warps = 0;
 
   constexpr DELTACAL_HOST_DEVICE long long units() const { return (long long)(n_tiles)*tile_units; }
   constexpr DELTACAL_HOST_DEVICE int begin(int block) const { return int(block * units() / n_blocks); }
@@ -28,5 +30,21 @@ struct Plan {
     return 2 * block + (first > begin(block) ? 1 : 0);
   }
 };
+
+// For `n_tiles` tiles of `k` columns on `n_sms` multiprocessors: of segments of up to `longest` columns, a
+// multiple of 32, those with which no block has much more than its share of columns.
+constexpr Plan make_plan(int n_tiles, int k, int column_warps, int longest, int n_sms) {
+  Plan best;
+  long long least = 0;
+  for (int segment = longest; segment >= 32; segment -= 32) {
+    Plan plan;
+    plan.n_tiles = n_tiles, plan.segment = segment, plan.column_warps = column_warps;
+    plan.tile_units = divide_up(k, segment * column_warps);
+    plan.n_blocks = plan.units() < n_sms ? int(plan.units()) : n_sms;
+    const long long most = (plan.units() + plan.n_blocks - 1) / plan.n_blocks * segment;
+    if (best.segment == 0 || most * 8 < least * 7) best = plan, least = most;
+  }
+  return best;
+}
 
 }  // namespace deltacal::kernels::cuda::linear

@@ -1,10 +1,10 @@
-// A stage of the pipeline: the weights and the inputs of one unit in shared memory, how they come there and
-// how they are multiplied.
+// The pipeline's stages in shared memory, and the product of one.
 //
 // The order in which mma sums over k is free as long as both operands agree: lane (g, t) = (lane / 4, lane %
-// 4) holds the eight numbers 8 t .. 8 t + 7 of a chunk of 32 columns, of weight rows g and g + 8 and of input
-// row g. They serve two products of 16 columns. So what a lane multiplies of the weight is what it copied
-// itself, 16 bytes of a row each time: neither ldmatrix nor a permuted copy of the weight is needed.
+// 4) takes the eight numbers 8 t .. 8 t + 7 of a chunk of 32 columns, of weight rows g and g + 8 and of input
+// row g. They serve two products of 16 columns. So a lane reads 16 bytes of a row as it lies in memory:
+// neither ldmatrix nor a permuted copy of the weight is needed. Odd rows lie apart from even ones, half a line
+// further: a quarter of a warp, two rows of four lanes, so reads from all banks.
 #pragma once
 #include "kernels/cuda/copy.cuh"
 #include "kernels/linear/cuda.h"
@@ -12,135 +12,107 @@
 
 namespace deltacal::kernels::cuda::linear {
 
-constexpr int product_warps = 8, input_warps = 2, n_threads = 32 * (product_warps + input_warps);
+constexpr int n_warps = 8, n_threads = 32 * n_warps;
 constexpr int m_tiles = 2, warp_rows = 16 * m_tiles;  // weight rows of a warp
-constexpr int line_columns = 64;                      // columns of a warp in a stage: 128 bytes of a row
-constexpr int chunks = line_columns / 32;
+constexpr int n_misc = 512;                          // bytes of shared memory for barriers and a flag
 
 // n_tiles: input rows in eights. row_warps: warps side by side over the rows of a tile; the others are side
-// by side over its columns, and their sums are added up in shared memory.
-template <int n_tiles_, int row_warps_>
+// by side over its columns, and their sums are added up in shared memory. segment: columns of a warp in a
+// stage, at most; a row of them is one copy.
+template <int n_tiles_, int row_warps_, int segment_>
 struct Stage {
-  static constexpr int n_tiles = n_tiles_, row_warps = row_warps_, column_warps = product_warps / row_warps;
-  static constexpr int rows = warp_rows * row_warps;              // of a tile of the weight
-  static constexpr int columns = line_columns * column_warps;     // of a unit
-  static constexpr int fragments = m_tiles * n_tiles;             // sums of a warp, in mma's C fragments
-  static constexpr int weight_bytes = product_warps * warp_rows * line_columns * 2;
-  // Rows begin half a line apart, so that a quarter of a warp reads eight chunks of different banks.
-  static constexpr int input_row = columns * 2 + 64;
-  static constexpr int bytes = weight_bytes + 8 * n_tiles * input_row;
-  static constexpr int flag_bytes = 16;
-  // As many stages as fit: copies under way hide what comes before this kernel.
-  static constexpr DELTACAL_HOST_DEVICE int count(int capability) {
-    const int n = ((capability >= 90 ? 227 : 163) * 1024 - flag_bytes) / bytes;
-    return n < 8 ? n : 8;
+  static constexpr int n_tiles = n_tiles_, row_warps = row_warps_, segment = segment_;
+  static constexpr int column_warps = n_warps / row_warps;
+  static constexpr int rows = warp_rows * row_warps;        // of a tile of the weight
+  static constexpr int fragments = m_tiles * n_tiles;       // sums of a warp, in mma's C fragments
+  static constexpr int owned = (fragments + column_warps - 1) / column_warps;  // that it has in the end
+  static constexpr int weight_row = segment * 2, input_row = column_warps * segment * 2;   // bytes
+  static constexpr int weight_odd = warp_rows / 2 * weight_row + 64;  // where odd rows begin
+  static constexpr int input_odd = 4 * n_tiles * input_row + 64;
+  static constexpr int warp_bytes = warp_rows * weight_row + 64, weight_bytes = n_warps * warp_bytes,
+                       input_bytes = 8 * n_tiles * input_row + 64;
+  // As much as fits: copies under way hide what comes before this kernel.
+  static constexpr DELTACAL_HOST_DEVICE int room(int capability) {
+    return (capability >= 90 ? 227 : 163) * 1024 - n_misc;
   }
-  static constexpr int shared_bytes(int capability) { return count(capability) * bytes + flag_bytes; }
+  static constexpr DELTACAL_HOST_DEVICE int input_stages(int capability) {
+    return (room(capability) - 3 * input_bytes) / weight_bytes >= 3 ? 3 : 2;
+  }
+  static constexpr DELTACAL_HOST_DEVICE int weight_stages(int capability) {
+    return (room(capability) - input_stages(capability) * input_bytes) / weight_bytes;
+  }
+  static constexpr int shared_bytes(int capability) {
+    return weight_stages(capability) * weight_bytes + input_stages(capability) * input_bytes + n_misc;
+  }
+  static_assert(weight_stages(80) >= 2);
 };
+
+// Offset of row `row` of a stage's weights of a warp, or of its inputs.
+template <class S>
+__device__ __forceinline__ int weight_place(int row) {
+  return row / 2 * S::weight_row + (row % 2) * S::weight_odd;
+}
+template <class S>
+__device__ __forceinline__ int input_place(int row) {
+  return row / 2 * S::input_row + (row % 2) * S::input_odd;
+}
 
 // Sum of a fragment: weight rows g (0, 1) and g + 8 (2, 3), input rows 2 t (0, 2) and 2 t + 1 (1, 3).
 using Fragment = float[4];
 
-// One after the other, the units of a block, as those who copy them see it.
-struct UnitCursor {
-  int tile, unit, tile_units;
-  __device__ UnitCursor(const Plan& plan, int begin)
-      : tile(begin / plan.tile_units), unit(begin % plan.tile_units), tile_units(plan.tile_units) {}
-  __device__ void next() {
-    if (++unit == tile_units) unit = 0, ++tile;
+// First column of a warp in a unit, and how many it has there: none or fewer than the plan's at a tile's end.
+struct Columns {
+  int first, n;
+  __device__ Columns(const Params& p, const Plan& plan, int unit, int column_warp) {
+    first = (unit * plan.column_warps + column_warp) * plan.segment;
+    n = max(0, min(plan.segment, p.k - first));
   }
 };
 
-// First row of weight of row `row` of a fragment of 16, tile `m_tile` of 16 rows of all. With a gate a tile
-// is eight rows of the gate and the same eight of the other half, which so meet in one thread.
-__device__ __forceinline__ int weight_row(const Params& p, int m_tile, int g, bool upper) {
-  return p.gated ? (upper ? p.n : 0) + min(8 * m_tile + g, p.n - 1)
-                 : min(16 * m_tile + 8 * int(upper) + g, p.n - 1);
+// Row of the weight that is row `row` of the 32 that warps of row place `row_warp` have in a tile. With a gate
+// 16 rows are eight of the gate and the same eight of the other half, which so meet in one thread. Rows past
+// the last are the last one's.
+template <class S>
+__device__ __forceinline__ int weight_row(const Params& p, int tile, int row_warp, int row) {
+  const int m_tile = tile * (S::rows / 16) + row_warp * m_tiles + row / 16, upper = row / 8 % 2, g = row % 8;
+  return p.gated ? upper * p.n + min(8 * m_tile + g, p.n - 1) : min(16 * m_tile + 8 * upper + g, p.n - 1);
 }
 
-// A lane's share of the weight.
-template <class S>
-class WeightCopies {
- public:
-  __device__ WeightCopies(const Params& p, const Plan& plan, int begin)
-      : p_(p), at_(plan, begin), lane_(int(threadIdx.x) % 32), warp_(int(threadIdx.x) / 32) {
-    find_rows();
-  }
-  // The next unit, into the stage at `stage`.
-  __device__ void issue(uint32_t stage) {
-    const int column = at_.unit * S::columns + (warp_ / S::row_warps) * line_columns + 8 * (lane_ % 4);
-    const uint32_t to = stage + (warp_ * m_tiles * 2 * chunks * 32 + lane_) * 16;
+// Adds the products of `n_columns` columns, of the warp's weights and of inputs that begin at its columns.
+// Sums of input rows that are not there hold anything. `whole`: n_columns is S::segment.
+template <class T, class S, bool whole>
+__device__ __forceinline__ void multiply(const char* weight, const char* input, int n_columns,
+                                         Fragment (&sum)[S::fragments]) {
+  const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  weight += weight_place<S>(g) + 16 * t;
+  input += input_place<S>(g) + 16 * t;
+  const auto chunk = [&](const char* row, int q) {
+    if (whole || 32 * q + 8 * t < n_columns) return *reinterpret_cast<const uint4*>(row + 64 * q);
+    return make_uint4(0, 0, 0, 0);
+  };
 #pragma unroll
-    for (int i = 0; i < m_tiles * 2; ++i) {
+  for (int q = 0; q < S::segment / 32; ++q) {
+    if (!whole && 32 * q >= n_columns) break;
+    uint4 w[2 * m_tiles], x[S::n_tiles];
 #pragma unroll
-      for (int q = 0; q < chunks; ++q) {
-        const bool there = column + 32 * q < p_.k;
-        copy_chunk_once(to + (i * chunks + q) * 512, row_[i] + (there ? column + 32 * q : 0) * 2, there);
-      }
-    }
-    const int tile = at_.tile;
-    at_.next();
-    if (at_.tile != tile) find_rows();
-  }
-
- private:
-  __device__ void find_rows() {
-    const int m_tile = at_.tile * (S::rows / 16) + (warp_ % S::row_warps) * m_tiles;
+    for (int i = 0; i < 2 * m_tiles; ++i) w[i] = chunk(weight + 4 * i * S::weight_row, q);
 #pragma unroll
-    for (int i = 0; i < m_tiles * 2; ++i)
-      row_[i] = static_cast<const char*>(p_.weight) +
-                size_t(weight_row(p_, m_tile + i / 2, lane_ / 4, i % 2 != 0)) * size_t(p_.k) * 2;
-  }
-  const Params& p_;
-  UnitCursor at_;
-  int lane_, warp_;
-  const char* row_[m_tiles * 2];
-};
-
-// The inputs' columns of a unit, by the threads of the warps that multiply nothing.
-template <class S>
-class InputCopies {
- public:
-  __device__ InputCopies(const Params& p, const Plan& plan, int begin) : p_(p), at_(plan, begin) {}
-  __device__ void issue(uint32_t stage) {
-    constexpr int row_chunks = S::columns / 8;
-    for (int i = int(threadIdx.x) - product_warps * 32; i < p_.n_rows * row_chunks; i += input_warps * 32) {
-      const int row = i / row_chunks, chunk = i % row_chunks, column = at_.unit * S::columns + 8 * chunk;
-      const bool there = column < p_.k;
-      copy_chunk(stage + S::weight_bytes + row * S::input_row + chunk * 16,
-                 static_cast<const char*>(p_.x) + (size_t(row) * size_t(p_.k) + size_t(there ? column : 0)) * 2,
-                 there);
-    }
-    at_.next();
-  }
-
- private:
-  const Params& p_;
-  UnitCursor at_;
-};
-
-// Adds the products of the stage at `stage` that are this warp's. Columns of sums of input rows that are not
-// there hold anything.
-template <class T, class S>
-__device__ __forceinline__ void multiply(const char* stage, Fragment (&sum)[S::fragments]) {
-  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
-  const uint4* weight = reinterpret_cast<const uint4*>(stage) + warp * m_tiles * 2 * chunks * 32 + lane;
-  const char* input = stage + S::weight_bytes + (lane / 4) * S::input_row +
-                      (warp / S::row_warps) * line_columns * 2 + (lane % 4) * 16;
-#pragma unroll
-  for (int q = 0; q < chunks; ++q) {
-    uint4 w[m_tiles * 2];
-#pragma unroll
-    for (int i = 0; i < m_tiles * 2; ++i) w[i] = weight[(i * chunks + q) * 32];
+    for (int n = 0; n < S::n_tiles; ++n) x[n] = chunk(input + 4 * n * S::input_row, q);
+    // All first products, then all second ones: one waits for the sum of the other.
 #pragma unroll
     for (int n = 0; n < S::n_tiles; ++n) {
-      const uint4 x = *reinterpret_cast<const uint4*>(input + n * 8 * S::input_row + q * 64);
 #pragma unroll
       for (int m = 0; m < m_tiles; ++m) {
-        const uint4 low = w[2 * m], high = w[2 * m + 1];
-        const uint32_t first[4] = {low.x, high.x, low.y, high.y}, second[4] = {low.z, high.z, low.w, high.w};
-        mma<T>(sum[n * m_tiles + m], first, x.x, x.y);
-        mma<T>(sum[n * m_tiles + m], second, x.z, x.w);
+        const uint32_t a[4] = {w[2 * m].x, w[2 * m + 1].x, w[2 * m].y, w[2 * m + 1].y};
+        mma<T>(sum[n * m_tiles + m], a, x[n].x, x[n].y);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < S::n_tiles; ++n) {
+#pragma unroll
+      for (int m = 0; m < m_tiles; ++m) {
+        const uint32_t a[4] = {w[2 * m].z, w[2 * m + 1].z, w[2 * m].w, w[2 * m + 1].w};
+        mma<T>(sum[n * m_tiles + m], a, x[n].z, x[n].w);
       }
     }
   }

@@ -12,73 +12,85 @@ constexpr int max_blocks = 1024;
 struct Workspace {
   int* arrived = nullptr;   // [max_blocks] parts that are there of the tile whose first block it is; 0 between
                             // calls
-  float4* parts = nullptr;  // [2 n_blocks, fragments, row_warps, 32]
+  float4* parts = nullptr;  // [2 n_blocks, owned, n_threads]
 };
 
-// Which thread ends up with what: of the warps with the same rows, the one of column place c has the
-// fragments f with f % column_warps = c.
+// What a thread ends up with: of the warps with the same rows, the one of column place c has the fragments f
+// with f % column_warps = c, as number f / column_warps.
 template <class S>
-__device__ __forceinline__ bool has_fragment(int f) {
-  return f % S::column_warps == int(threadIdx.x) / 32 / S::row_warps;
-}
+using Owned = Fragment[S::owned];
 
+__device__ __forceinline__ int column_place(int row_warps) {
+  return int(threadIdx.x) / 32 / row_warps;
+}
 __device__ __forceinline__ void add(Fragment& to, float4 x) {
   to[0] += x.x, to[1] += x.y, to[2] += x.z, to[3] += x.w;
 }
+__device__ __forceinline__ float4 as_quad(const Fragment& x) {
+  return make_float4(x[0], x[1], x[2], x[3]);
+}
 
-// Over the warps with the same rows. `room`: weight_bytes of shared memory. By all threads.
+// Over the warps with the same rows. `room`: weight_bytes of shared memory. By all threads, which meet at the
+// end.
 template <class S>
-__device__ void add_up_columns(Fragment (&sum)[S::fragments], char* room) {
-  constexpr int at_once = S::weight_bytes / (product_warps * 512);
-  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
-  float4* of_warp = reinterpret_cast<float4*>(room) + lane;  // [product_warps, at_once, 32]
+__device__ void add_up_columns(const Fragment (&sum)[S::fragments], Owned<S>& own, char* room) {
+  constexpr int fit = S::weight_bytes / (n_warps * 512), owned_at_once = fit / S::column_warps,
+                at_once = owned_at_once * S::column_warps;
+  static_assert(owned_at_once >= 1);
+  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, place = column_place(S::row_warps),
+            row_warp = warp % S::row_warps;
+  float4* quads = reinterpret_cast<float4*>(room) + lane;  // [n_warps, at_once, 32]
 #pragma unroll
   for (int from = 0; from < S::fragments; from += at_once) {
     __syncthreads();
 #pragma unroll
-    for (int f = from; f < from + at_once && f < S::fragments; ++f) {
-      if (warp < product_warps && !has_fragment<S>(f))
-        of_warp[(warp * at_once + f - from) * 32] = make_float4(sum[f][0], sum[f][1], sum[f][2], sum[f][3]);
-    }
+    for (int f = from; f < from + at_once && f < S::fragments; ++f)
+      quads[(warp * at_once + f - from) * 32] = as_quad(sum[f]);
     __syncthreads();
 #pragma unroll
-    for (int f = from; f < from + at_once && f < S::fragments; ++f) {
-      if (warp >= product_warps || !has_fragment<S>(f)) continue;
+    for (int i = from / S::column_warps; i < from / S::column_warps + owned_at_once && i < S::owned; ++i) {
+      const int f = i * S::column_warps + place;
+      own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
+      if (f >= S::fragments) continue;
 #pragma unroll
-      for (int c = 1; c < S::column_warps; ++c) {
-        const int other = (warp + c * S::row_warps) % product_warps;
-        add(sum[f], of_warp[(other * at_once + f - from) * 32]);
-      }
+      for (int c = 0; c < S::column_warps; ++c)
+        add(own[i], quads[((c * S::row_warps + row_warp) * at_once + f - from) * 32]);
     }
   }
+  writes_before_copies();
+  __syncthreads();
 }
 
-// Sum over the parts of a tile, always in the order of the blocks.
+// Where part `slot` of the workspace has the thread's fragments: every column_warps * row_warps * 32 quads
+// one.
 template <class S>
-__device__ void add_up_parts(Fragment (&sum)[S::fragments], const float4* parts, const Plan& plan, int first_unit,
+__device__ __forceinline__ float4* part_of(const Workspace& workspace, int slot) {
+  return workspace.parts + size_t(slot) * size_t(S::owned * n_threads) + threadIdx.x;
+}
+
+// Sum over the parts of a tile, always in the order of the blocks. A thread has many loads under way, or the
+// latency of one after the other would be most of a short call.
+template <class S>
+__device__ void add_up_parts(Owned<S>& own, const Workspace& workspace, const Plan& plan, int first_unit,
                              int first_block, int n_parts) {
-  constexpr int batch = 4;
-  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
-  const float4* own = parts + (warp % S::row_warps) * 32 + lane;
+  constexpr int batch = S::owned >= 8 ? 2 : S::owned >= 4 ? 4 : 8;
 #pragma unroll
-  for (int f = 0; f < S::fragments; ++f)
-    if (has_fragment<S>(f)) sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
+  for (int i = 0; i < S::owned; ++i) own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
 #pragma unroll 1
   for (int base = 0; base < n_parts; base += batch) {
-    const float4* at[batch];
+    float4 x[batch][S::owned];
 #pragma unroll
-    for (int i = 0; i < batch; ++i)
-      at[i] = own + size_t(plan.part_slot(first_block + min(base + i, n_parts - 1), first_unit)) *
-                        size_t(S::fragments * S::row_warps * 32);
+    for (int b = 0; b < batch; ++b) {
+      const int part = min(base + b, n_parts - 1);
+      const float4* from = part_of<S>(workspace, plan.part_slot(first_block + part, first_unit));
 #pragma unroll
-    for (int f = 0; f < S::fragments; ++f) {
-      if (!has_fragment<S>(f)) continue;
-      float4 x[batch];
+      for (int i = 0; i < S::owned; ++i) x[b][i] = __ldcg(from + i * n_threads);
+    }
 #pragma unroll
-      for (int i = 0; i < batch; ++i) x[i] = __ldcg(at[i] + f * S::row_warps * 32);
+    for (int b = 0; b < batch; ++b) {
+      if (base + b >= n_parts) break;
 #pragma unroll
-      for (int i = 0; i < batch; ++i)
-        if (base + i < n_parts) add(sum[f], x[i]);
+      for (int i = 0; i < S::owned; ++i) add(own[i], x[b][i]);
     }
   }
 }
@@ -105,13 +117,15 @@ __device__ __forceinline__ void write_features(const Params& p, int n_tile, int 
 }
 
 template <class T, class S>
-__device__ void write_outputs(const Params& p, int tile, const Fragment (&sum)[S::fragments]) {
-  const int warp = int(threadIdx.x) / 32, first = tile * (S::rows / 16) + (warp % S::row_warps) * m_tiles;
+__device__ void write_outputs(const Params& p, int tile, const Owned<S>& own) {
+  const int row_warp = int(threadIdx.x) / 32 % S::row_warps,
+            first = tile * (S::rows / 16) + row_warp * m_tiles;
 #pragma unroll
-  for (int f = 0; f < S::fragments; ++f) {
-    if (!has_fragment<S>(f)) continue;
+  for (int i = 0; i < S::owned; ++i) {
+    const int f = i * S::column_warps + column_place(S::row_warps);
+    if (f >= S::fragments) continue;
     const int m_tile = first + f % m_tiles, n_tile = f / m_tiles;
-    const Fragment& s = sum[f];
+    const Fragment& s = own[i];
     if (p.gated) {
       write_features<T>(p, n_tile, 8 * m_tile, swiglu::gated(s[0], s[2]), swiglu::gated(s[1], s[3]));
     } else {
@@ -125,23 +139,26 @@ __device__ void write_outputs(const Params& p, int tile, const Fragment (&sum)[S
 // above, `flag` in shared memory too.
 template <class T, class S>
 __device__ void finish_tile(const Params& p, const Plan& plan, const Workspace& workspace, int tile,
-                            Fragment (&sum)[S::fragments], char* room, int* flag) {
-  const int warp = int(threadIdx.x) / 32, first_unit = tile * plan.tile_units;
-  if (S::column_warps > 1) add_up_columns<S>(sum, room);
+                            const Fragment (&sum)[S::fragments], char* room, int* flag) {
+  const int first_unit = tile * plan.tile_units;
+  Owned<S> own;
+  if constexpr (S::column_warps > 1) {
+    add_up_columns<S>(sum, own, room);
+  } else {
+#pragma unroll
+    for (int i = 0; i < S::owned; ++i)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) own[i][e] = sum[i][e];
+  }
   const int first = plan.block_of(first_unit), last = plan.block_of(first_unit + plan.tile_units - 1);
   if (first < last) {
-    const size_t slot = size_t(plan.part_slot(int(blockIdx.x), first_unit)) * S::fragments;
+    float4* part = part_of<S>(workspace, plan.part_slot(int(blockIdx.x), first_unit));
 #pragma unroll
-    for (int f = 0; f < S::fragments; ++f) {
-      if (warp < product_warps && has_fragment<S>(f))
-        workspace.parts[((slot + size_t(f)) * S::row_warps + size_t(warp % S::row_warps)) * 32 +
-                        threadIdx.x % 32] = make_float4(sum[f][0], sum[f][1], sum[f][2], sum[f][3]);
-    }
+    for (int i = 0; i < S::owned; ++i) part[i * n_threads] = as_quad(own[i]);
     if (!last_to_arrive(workspace.arrived + first, last - first + 1, flag)) return;
-    if (warp < product_warps)
-      add_up_parts<S>(sum, workspace.parts, plan, first_unit, first, last - first + 1);
+    add_up_parts<S>(own, workspace, plan, first_unit, first, last - first + 1);
   }
-  if (warp < product_warps) write_outputs<T, S>(p, tile, sum);
+  write_outputs<T, S>(p, tile, own);
 }
 
 }  // namespace deltacal::kernels::cuda::linear

@@ -138,7 +138,7 @@ TEST_CASE("cuda linear: every unit has one block, blocks share evenly, and no tw
   for (const auto& [tiles, units, blocks] :
        {std::tuple(1, 1, 1), {1, 7, 3}, {3, 5, 4}, {24, 12, 132}, {148, 56, 132}, {5, 3, 1}, {700, 1, 132}}) {
     CAPTURE(tiles, units, blocks);
-    const Plan plan{tiles, units, blocks};
+    const Plan plan{tiles, units, blocks, 0, 0};
     REQUIRE(plan.begin(0) == 0);
     REQUIRE(plan.begin(blocks) == tiles * units);
     std::set<int> slots;

@@ -16,6 +16,10 @@ inline void init_barriers_done() {}
 inline void arrive_expecting(uint32_t barrier, int bytes) {
   emulator::Block::now().arrive(barrier, bytes);
 }
+inline void arrive(uint32_t barrier) {
+  emulator::Block::now().arrive(barrier, 0);
+}
+inline void writes_before_copies() {}
 inline void wait_barrier(uint32_t barrier, uint32_t parity) {
   emulator::Block::now().wait_barrier(barrier, parity);
 }
@@ -33,15 +37,6 @@ inline void copy_chunk(uint32_t to, const void* from) {
   void* target = emulator::shared_pointer(to);
   require_aligned_copy(target, from);
   emulator::Block::now().copy([=] { std::memcpy(target, from, 16); });
-}
-inline void copy_chunk(uint32_t to, const void* from, bool there) {
-  void* target = emulator::shared_pointer(to);
-  require_aligned_copy(target, from);
-  emulator::Block::now().copy(
-      [=] { there ? (void)std::memcpy(target, from, 16) : (void)std::memset(target, 0, 16); });
-}
-inline void copy_chunk_once(uint32_t to, const void* from, bool there) {
-  copy_chunk(to, from, there);
 }
 inline void commit_copies() {
   emulator::Block::now().close_group();

@@ -1,6 +1,6 @@
-// A block an SM; all share the weight's bytes evenly (cuda_plan.h). Nothing of the weight waits for the kernel
-// before: the ring is filled while that one ends (cuda_pipeline.cuh). Reads 2 bytes a weight: bound by memory
-// up to 64 rows.
+// A block an SM; all share the weight's bytes evenly (cuda_plan.h). Nothing of the weight waits for the
+// kernel before: the ring is filled while that one ends (cuda_pipeline.cuh). Reads 2 bytes a weight: bound by
+// memory up to 64 rows.
 #include "kernels/linear/cuda_pipeline.cuh"
 #include "kernels/linear/cuda_sums.cuh"
 
@@ -9,7 +9,8 @@ namespace {
 
 template <class T, class S>
 __global__ void __launch_bounds__(n_threads, 1)
-    multiply_rows(const __grid_constant__ Params p, const __grid_constant__ Plan plan, const Workspace workspace) {
+    multiply_rows(const __grid_constant__ Params p, const __grid_constant__ Plan plan,
+                  const Workspace workspace) {
   DELTACAL_DYNAMIC_SHARED(char, shared);
   const int begin = plan.begin(int(blockIdx.x)), n_units = plan.begin(int(blockIdx.x) + 1) - begin;
   Pipeline<S> pipeline(p, plan, begin, n_units, shared);
@@ -32,14 +33,15 @@ __global__ void __launch_bounds__(n_threads, 1)
       multiply<T, S, true>(weight, input, columns.n, sum);
     else
       multiply<T, S, false>(weight, input, columns.n, sum);
-    pipeline.inputs_done();
-    if (++unit == plan.tile_units || s == n_units - 1) {
+    const bool ends = ++unit == plan.tile_units || s == n_units - 1;
+    if (ends) {
       finish_tile<T, S>(p, plan, workspace, tile, sum, pipeline.weights(), flag);
 #pragma unroll
       for (int f = 0; f < S::fragments; ++f) sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
       unit = 0, ++tile;
     }
     pipeline.weights_done();
+    pipeline.inputs_done();
   }
 }
 
@@ -67,32 +69,47 @@ Workspace lay_out(void* memory) {
   return w;
 }
 
-template <class T, class S>
+template <class T, class S, bool whole = false>
 void start(const Params& p, const Launch& launch) {
-  const Plan plan =
-      make_plan(divide_up(p.n, p.gated ? S::rows / 2 : S::rows), p.k, S::column_warps, S::segment, blocks());
+  const Plan plan = make_plan(divide_up(p.n, p.gated ? S::rows / 2 : S::rows), p.k, S::column_warps,
+                              S::segment, blocks(), whole);
   require(plan.units() < (1LL << 31), "linear", "n", p.n, "less: n * k is too large");
   launch_kernel("linear", multiply_rows<T, S>, dim3(unsigned(plan.n_blocks)), n_threads,
                 size_t(S::shared_bytes(current_device().capability)), launch, p, plan, lay_out(p.workspace));
 }
 
-// The taller the tiles, the fewer times the inputs are read; the more tiles, the fewer parts to add up.
+// Up to eight rows the inputs are few enough that every block reads all of them: of a small weight a block
+// has a tile, whole, and of a very small one it is better that fewer blocks have more. Otherwise: the taller
+// the tiles, the fewer times the inputs are read; the more tiles, the fewer parts to add up.
+template <class T>
+void start_with_few_rows(const Params& p, const Launch& launch) {
+  const int rows = p.gated ? 2 * p.n : p.n, n = blocks();
+  if (rows <= 16 * n && p.k > 4096)
+    start<T, Stage<1, 1, 1, 128>, true>(p, launch);
+  else if (rows <= 32 * n)
+    start<T, Stage<1, 2, 1, 128>, true>(p, launch);
+  else if (rows <= 64 * n)
+    start<T, Stage<1, 2, 2, 128>, true>(p, launch);
+  else if (rows <= 256 * n)
+    start<T, Stage<1, 2, 4, 128>>(p, launch);
+  else
+    start<T, Stage<1, 2, 8, 128>>(p, launch);
+}
 template <class T, int n_tiles>
 void start_with_rows(const Params& p, const Launch& launch) {
   const int rows = p.gated ? 2 * p.n : p.n;
-  const int tall = 48 * 256, middle = 24 * 128;
-  if (rows >= tall)
-    start<T, Stage<n_tiles, 8, 128>>(p, launch);
-  else if (rows >= middle)
-    start<T, Stage<n_tiles, 4, n_tiles == 8 ? 64 : 128>>(p, launch);
+  if (rows >= 48 * 256)
+    start<T, Stage<n_tiles, 2, 8, 128>>(p, launch);
+  else if (rows >= 24 * 128)
+    start<T, Stage<n_tiles, 2, 4, n_tiles == 8 ? 64 : 128>>(p, launch);
   else
-    start<T, Stage<n_tiles, 2, n_tiles >= 4 ? 64 : 128>>(p, launch);
+    start<T, Stage<n_tiles, 2, 2, 64>>(p, launch);
 }
 
 template <class T>
 void start_with_type(const Params& p, const Launch& launch) {
   if (p.n_rows <= 8)
-    start_with_rows<T, 1>(p, launch);
+    start_with_few_rows<T>(p, launch);
   else if (p.n_rows <= 32)
     start_with_rows<T, 4>(p, launch);
   else

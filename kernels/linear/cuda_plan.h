@@ -31,18 +31,22 @@ struct Plan {
   }
 };
 
-// For `n_tiles` tiles of `k` columns on `n_sms` multiprocessors: of segments of up to `longest` columns, a
-// multiple of 32, those with which no block has much more than its share of columns.
-constexpr Plan make_plan(int n_tiles, int k, int column_warps, int longest, int n_sms) {
+// For `n_tiles` tiles of `k` columns on `n_sms` multiprocessors. `whole`: a block a tile, so that nothing is
+// to be added up; of no more tiles than multiprocessors. Segments are as long as can be, up to `longest`
+// columns, for copies of few bytes are slow; shorter where a block would otherwise have much more than its
+// share.
+constexpr Plan make_plan(int n_tiles, int k, int column_warps, int longest, int n_sms, bool whole) {
   Plan best;
   long long least = 0;
-  for (int segment = longest; segment >= 32; segment -= 32) {
+  for (int segment = longest; segment >= 64; segment -= 32) {
     Plan plan;
     plan.n_tiles = n_tiles, plan.segment = segment, plan.column_warps = column_warps;
     plan.tile_units = divide_up(k, segment * column_warps);
     plan.n_blocks = plan.units() < n_sms ? int(plan.units()) : n_sms;
-    const long long most = (plan.units() + plan.n_blocks - 1) / plan.n_blocks * segment;
-    if (best.segment == 0 || most * 8 < least * 7) best = plan, least = most;
+    if (whole) plan.n_blocks = n_tiles;
+    const long long most = (plan.units() + plan.n_blocks - 1) / plan.n_blocks;
+    const long long cost = most * segment * (segment < 96 ? 5 : 4);
+    if (best.segment == 0 || cost * 10 < least * 9) best = plan, least = cost;
   }
   return best;
 }

@@ -3,8 +3,8 @@
 // The order in which mma sums over k is free as long as both operands agree: lane (g, t) = (lane / 4, lane %
 // 4) takes the eight numbers 8 t .. 8 t + 7 of a chunk of 32 columns, of weight rows g and g + 8 and of input
 // row g. They serve two products of 16 columns. So a lane reads 16 bytes of a row as it lies in memory:
-// neither ldmatrix nor a permuted copy of the weight is needed. Odd rows lie apart from even ones, half a line
-// further: a quarter of a warp, two rows of four lanes, so reads from all banks.
+// neither ldmatrix nor a permuted copy of the weight is needed. Odd rows lie apart from even ones, half a
+// line further: a quarter of a warp, two rows of four lanes, so reads from all banks.
 #pragma once
 #include "kernels/cuda/copy.cuh"
 #include "kernels/linear/cuda.h"
@@ -13,33 +13,38 @@
 namespace deltacal::kernels::cuda::linear {
 
 constexpr int n_warps = 8, n_threads = 32 * n_warps;
-constexpr int m_tiles = 2, warp_rows = 16 * m_tiles;  // weight rows of a warp
-constexpr int n_misc = 512;                          // bytes of shared memory for barriers and a flag
+constexpr int n_misc = 1024;  // bytes of shared memory for barriers and a flag
 
-// n_tiles: input rows in eights. row_warps: warps side by side over the rows of a tile; the others are side
-// by side over its columns, and their sums are added up in shared memory. segment: columns of a warp in a
-// stage, at most; a row of them is one copy.
-template <int n_tiles_, int row_warps_, int segment_>
+// n_tiles: input rows in eights. m_tiles: weight rows of a warp in sixteens. row_warps: warps side by side
+// over the rows of a tile; the others are side by side over its columns, and their sums are added up in
+// shared memory. segment: columns of a warp in a stage, at most; a row of them is one copy.
+template <int n_tiles_, int m_tiles_, int row_warps_, int segment_>
 struct Stage {
-  static constexpr int n_tiles = n_tiles_, row_warps = row_warps_, segment = segment_;
+  static constexpr int n_tiles = n_tiles_, m_tiles = m_tiles_, row_warps = row_warps_, segment = segment_;
+  static constexpr int warp_rows = 16 * m_tiles;
   static constexpr int column_warps = n_warps / row_warps;
-  static constexpr int rows = warp_rows * row_warps;        // of a tile of the weight
-  static constexpr int fragments = m_tiles * n_tiles;       // sums of a warp, in mma's C fragments
+  static constexpr int rows = warp_rows * row_warps;   // of a tile of the weight
+  static constexpr int fragments = m_tiles * n_tiles;  // sums of a warp, in mma's C fragments
   static constexpr int owned = (fragments + column_warps - 1) / column_warps;  // that it has in the end
-  static constexpr int weight_row = segment * 2, input_row = column_warps * segment * 2;   // bytes
+  static constexpr int weight_row = segment * 2, input_row = column_warps * segment * 2;  // bytes
   static constexpr int weight_odd = warp_rows / 2 * weight_row + 64;  // where odd rows begin
   static constexpr int input_odd = 4 * n_tiles * input_row + 64;
   static constexpr int warp_bytes = warp_rows * weight_row + 64, weight_bytes = n_warps * warp_bytes,
                        input_bytes = 8 * n_tiles * input_row + 64;
-  // As much as fits: copies under way hide what comes before this kernel.
+  // As much as fits: copies under way hide what comes before this kernel. On sm_90 copies are served in order
+  // and inputs ask later than weights of the same unit: their ring is one stage longer, or products would
+  // wait for them behind all those weights.
   static constexpr DELTACAL_HOST_DEVICE int room(int capability) {
     return (capability >= 90 ? 227 : 163) * 1024 - n_misc;
   }
-  static constexpr DELTACAL_HOST_DEVICE int input_stages(int capability) {
-    return (room(capability) - 3 * input_bytes) / weight_bytes >= 3 ? 3 : 2;
-  }
   static constexpr DELTACAL_HOST_DEVICE int weight_stages(int capability) {
-    return (room(capability) - input_stages(capability) * input_bytes) / weight_bytes;
+    int n = 192 * 1024 / (weight_row * warp_rows * n_warps);
+    while (room(capability) - n * weight_bytes < (capability >= 90 ? n + 1 : 2) * input_bytes) --n;
+    return n;
+  }
+  static constexpr DELTACAL_HOST_DEVICE int input_stages(int capability) {
+    const int n = (room(capability) - weight_stages(capability) * weight_bytes) / input_bytes;
+    return n < 8 ? n : 8;
   }
   static constexpr int shared_bytes(int capability) {
     return weight_stages(capability) * weight_bytes + input_stages(capability) * input_bytes + n_misc;
@@ -69,12 +74,13 @@ struct Columns {
   }
 };
 
-// Row of the weight that is row `row` of the 32 that warps of row place `row_warp` have in a tile. With a gate
+// Row of the weight that is row `row` of those that warps of row place `row_warp` have in a tile. With a gate
 // 16 rows are eight of the gate and the same eight of the other half, which so meet in one thread. Rows past
 // the last are the last one's.
 template <class S>
 __device__ __forceinline__ int weight_row(const Params& p, int tile, int row_warp, int row) {
-  const int m_tile = tile * (S::rows / 16) + row_warp * m_tiles + row / 16, upper = row / 8 % 2, g = row % 8;
+  const int m_tile = tile * (S::rows / 16) + row_warp * S::m_tiles + row / 16, upper = row / 8 % 2,
+            g = row % 8;
   return p.gated ? upper * p.n + min(8 * m_tile + g, p.n - 1) : min(16 * m_tile + 8 * upper + g, p.n - 1);
 }
 
@@ -93,26 +99,26 @@ __device__ __forceinline__ void multiply(const char* weight, const char* input, 
 #pragma unroll
   for (int q = 0; q < S::segment / 32; ++q) {
     if (!whole && 32 * q >= n_columns) break;
-    uint4 w[2 * m_tiles], x[S::n_tiles];
+    uint4 w[2 * S::m_tiles], x[S::n_tiles];
 #pragma unroll
-    for (int i = 0; i < 2 * m_tiles; ++i) w[i] = chunk(weight + 4 * i * S::weight_row, q);
+    for (int i = 0; i < 2 * S::m_tiles; ++i) w[i] = chunk(weight + 4 * i * S::weight_row, q);
 #pragma unroll
     for (int n = 0; n < S::n_tiles; ++n) x[n] = chunk(input + 4 * n * S::input_row, q);
-    // All first products, then all second ones: one waits for the sum of the other.
+      // All first products, then all second ones: one waits for the sum of the other.
 #pragma unroll
     for (int n = 0; n < S::n_tiles; ++n) {
 #pragma unroll
-      for (int m = 0; m < m_tiles; ++m) {
+      for (int m = 0; m < S::m_tiles; ++m) {
         const uint32_t a[4] = {w[2 * m].x, w[2 * m + 1].x, w[2 * m].y, w[2 * m + 1].y};
-        mma<T>(sum[n * m_tiles + m], a, x[n].x, x[n].y);
+        mma<T>(sum[n * S::m_tiles + m], a, x[n].x, x[n].y);
       }
     }
 #pragma unroll
     for (int n = 0; n < S::n_tiles; ++n) {
 #pragma unroll
-      for (int m = 0; m < m_tiles; ++m) {
+      for (int m = 0; m < S::m_tiles; ++m) {
         const uint32_t a[4] = {w[2 * m].z, w[2 * m + 1].z, w[2 * m].w, w[2 * m + 1].w};
-        mma<T>(sum[n * m_tiles + m], a, x[n].z, x[n].w);
+        mma<T>(sum[n * S::m_tiles + m], a, x[n].z, x[n].w);
       }
     }
   }

@@ -10,8 +10,8 @@ constexpr int max_blocks = 1024;
 
 // The call's workspace.
 struct Workspace {
-  int* arrived = nullptr;   // [max_blocks] parts that are there of the tile whose first block it is; 0 between
-                            // calls
+  int* arrived = nullptr;  // [max_blocks] parts that are there of the tile whose first block it is; 0 between
+                           // calls
   float4* parts = nullptr;  // [2 n_blocks, owned, n_threads]
 };
 
@@ -113,18 +113,19 @@ __device__ __forceinline__ void write_features(const Params& p, int n_tile, int 
   const int lane = int(threadIdx.x) % 32, g = lane / 4;
   const bool odd = g % 2 != 0;
   const float other = __shfl_xor_sync(all_lanes, odd ? x : y, 4);
-  write_pair<T>(p, 8 * n_tile + 2 * (lane % 4) + int(odd), i + g - int(odd), odd ? other : x, odd ? y : other);
+  write_pair<T>(p, 8 * n_tile + 2 * (lane % 4) + int(odd), i + g - int(odd), odd ? other : x,
+                odd ? y : other);
 }
 
 template <class T, class S>
 __device__ void write_outputs(const Params& p, int tile, const Owned<S>& own) {
   const int row_warp = int(threadIdx.x) / 32 % S::row_warps,
-            first = tile * (S::rows / 16) + row_warp * m_tiles;
+            first = tile * (S::rows / 16) + row_warp * S::m_tiles;
 #pragma unroll
   for (int i = 0; i < S::owned; ++i) {
     const int f = i * S::column_warps + column_place(S::row_warps);
     if (f >= S::fragments) continue;
-    const int m_tile = first + f % m_tiles, n_tile = f / m_tiles;
+    const int m_tile = first + f % S::m_tiles, n_tile = f / S::m_tiles;
     const Fragment& s = own[i];
     if (p.gated) {
       write_features<T>(p, n_tile, 8 * m_tile, swiglu::gated(s[0], s[2]), swiglu::gated(s[1], s[3]));

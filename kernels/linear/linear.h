@@ -8,11 +8,11 @@
 namespace deltacal::kernels::linear {
 
 struct Params {
-  int n_rows = 0, n = 0, k = 0;    // rows; numbers of a row of out, and of x: any
+  int n_rows = 0, n = 0, k = 0;  // rows; numbers of a row of out, and of x: any
   bool gated = false;
-  const float* x = nullptr;        // [n_rows, k]
-  const float* weight = nullptr;   // [n, k], gated [2 n, k]: the gate's rows first
-  float* out = nullptr;            // [n_rows, n]
+  const float* x = nullptr;       // [n_rows, k]
+  const float* weight = nullptr;  // [n, k], gated [2 n, k]: the gate's rows first
+  float* out = nullptr;           // [n_rows, n]
 };
 
 void reference(const Params&);  // in double

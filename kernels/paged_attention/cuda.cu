@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(Shared<D>::n_warps * 32)
     const bool whole = blocks.first == blocks.last;
     merge_warps<T, D>(p, item, whole, workspace, part_slot(block, item.first, range.chunk), shared, state);
     if (!whole && last_to_arrive(workspace.arrived + item.row * work.tiles + item.tile,
-                          blocks.last - blocks.first + 1, reinterpret_cast<int*>(shared + S::flag)))
+                                 blocks.last - blocks.first + 1, reinterpret_cast<int*>(shared + S::flag)))
       merge_parts<T, D>(p, item, workspace, range.chunk, shared);
     unit = end;
   }

@@ -158,7 +158,7 @@ struct StepGraph::Impl {
     gpu::rms_norm::run(p, on);
   }
   // Few rows: a kernel bound by reading the weight. Many: cuBLAS.
-  bool own_linear() const { return n_rows <= gpu::linear::max_rows; }
+  bool own_linear() const { return n_rows <= gpu::linear::fast_rows; }
 
   // out [R, out] bf16 or f32, x [R, in], weight [out, in], gated [2 out, in].
   void linear(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool gated = false) {
@@ -288,8 +288,7 @@ struct StepGraph::Impl {
       in_phase(layer, "linear", others, [&] { linear(b.down, b.gated, w.down); });
     }
     in_phase(-1, "norm", others, [&] { norm(&b.down, weights().output_norm); });
-    in_phase(-1, "output layer", others,
-             [&] { linear(b.logits, b.normed, weights().output_16()); });
+    in_phase(-1, "output layer", others, [&] { linear(b.logits, b.normed, weights().output_16()); });
   }
 
   // Once for real with all rows idle, which changes nothing of the cache: it makes cuBLAS and the runtime

@@ -76,11 +76,11 @@ TEST_CASE(
     "without a gate, and both types") {
   NEEDS_DEVICE;
   const Case cases[] = {
-      {1, 8, 8, false, false},       {1, 64, 1536, false, false},    {7, 72, 264, false, false},
-      {8, 3080, 136, false, false},  {1, 12296, 72, false, true},    {33, 200, 520, false, false},
-      {64, 264, 1160, false, true},  {64, 3136, 200, false, false},  {9, 40, 4000, false, true},
-      {1, 8, 64, true, false},       {8, 136, 392, true, false},     {32, 1608, 136, true, false},
-      {33, 72, 1000, true, false},   {64, 6152, 64, true, false},    {64, 1544, 328, true, true},
+      {1, 8, 8, false, false},       {1, 64, 1536, false, false},   {7, 72, 264, false, false},
+      {8, 3080, 136, false, false},  {1, 12296, 72, false, true},   {33, 200, 520, false, false},
+      {64, 264, 1160, false, true},  {64, 3136, 200, false, false}, {9, 40, 4000, false, true},
+      {1, 8, 64, true, false},       {8, 136, 392, true, false},    {32, 1608, 136, true, false},
+      {33, 72, 1000, true, false},   {64, 6152, 64, true, false},   {64, 1544, 328, true, true},
       {32, 12296, 24, false, false}, {32, 512, 2056, false, false},
   };
   for (const Type type : both_types) {

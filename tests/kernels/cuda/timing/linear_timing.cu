@@ -1,8 +1,8 @@
 // Times of linear layers of decode steps on the current device, as a Markdown table: `timing_linear_cuda`.
 // bf16, random data; calls in a graph over weights of which none is met again before 2 GB of others, divided
 // by their number (programmatic dependent launch, as in a decode step). `after a norm`: with an RMS norm of
-// the inputs before each call, whose own time is hidden where the weight is asked for early. Shares are of the
-// read bandwidth measured first, and of the weight's bytes.
+// the inputs before each call, whose own time is hidden where the weight is asked for early. Shares are of
+// the read bandwidth measured first, and of the weight's bytes.
 #include <cstdio>
 
 #include "kernels/linear/cuda.h"
@@ -39,9 +39,10 @@ struct Program {
         workspace(linear::workspace_bytes(linear::max_rows)) {
     fill_random(pool, 1), fill_random(second, 2), fill_random(x, 3);
     bandwidth = read_bandwidth(timer, pool.data, second.data, second.size * 2);
-    std::printf("%s, read bandwidth %.0f GB/s\n\n| layer | rows | us | of read bandwidth | us after a norm |\n"
-                "|---|---|---|---|---|\n",
-                device_name().c_str(), bandwidth);
+    std::printf(
+        "%s, read bandwidth %.0f GB/s\n\n| layer | rows | us | of read bandwidth | us after a norm |\n"
+        "|---|---|---|---|---|\n",
+        device_name().c_str(), bandwidth);
   }
 
   void layer(const Layer& l, int rows) {
@@ -57,10 +58,10 @@ struct Program {
     rms_norm::Params norm;
     norm.n_rows = rows, norm.n = std::min(l.k, 8192), norm.epsilon = 1e-6f, norm.x = residual.get();
     norm.weight = norm_weight.get(), norm.out = x.get();
-    const double us = timer.in_graph(calls, call), after = timer.in_graph(calls, [&](int i, const Launch& on) {
-                   rms_norm::run(norm, on);
-                   call(i, on);
-                 });
+    const double us = timer.in_graph(calls, call), after = timer.in_graph(calls, [&](int i, const Launch&on) {
+      rms_norm::run(norm, on);
+      call(i, on);
+    });
     std::printf("| %s | %d | %.2f | %.1f%% | %.2f |\n", l.name, rows, us,
                 100 * 2e-3 * double(weights) / us / bandwidth, after);
     std::fflush(stdout);

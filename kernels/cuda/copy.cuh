@@ -23,6 +23,10 @@ __device__ __forceinline__ void arrive_expecting(uint32_t barrier, int bytes) {
                : "memory");
 }
 
+__device__ __forceinline__ void arrive(uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
 // Waits for the end of the phase of parity 0 (first, third, ...) or 1.
 __device__ __forceinline__ void wait_barrier(uint32_t barrier, uint32_t parity) {
   asm volatile(
@@ -59,6 +63,13 @@ __device__ __forceinline__ void copy_bulk_once(uint32_t to, const void* from, in
 }
 
 #endif
+
+// By every thread that wrote to shared memory, before a barrier after which bulk copies go to the same place.
+__device__ __forceinline__ void writes_before_copies() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
 
 // 16 bytes by one thread, past the first-level cache.
 __device__ __forceinline__ void copy_chunk(uint32_t to, const void* from) {

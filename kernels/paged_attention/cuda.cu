@@ -3,6 +3,7 @@
 // barrier in the inner loop. At the end of an item the warps' states are merged in shared memory, and by the
 // last block the parts of an item that several blocks share. Reads 4 x head_dim bytes a key and key/value
 // head: bound by memory. Tensor cores have four times the time they need, with heads padded to 16.
+#include "kernels/cuda/arrival.cuh"
 #include "kernels/paged_attention/cuda_merge.cuh"
 
 namespace deltacal::kernels::cuda::paged_attention {
@@ -18,21 +19,6 @@ __device__ void load_queries(const Params& p, const Item& item, char* buffer) {
     if (h < item.n_heads) x = *reinterpret_cast<const uint4*>(q + h * D * 2 + chunk * 16);
     *reinterpret_cast<uint4*>(buffer + h * D * 2 + (chunk ^ swizzle(D, h)) * 16) = x;
   }
-}
-
-// True in the block whose part of the item is the last to arrive; all parts can be read then. By all threads.
-__device__ bool is_last(int* arrived, int n_parts, int* flag) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    const bool last = atomicAdd(arrived, 1) == n_parts - 1;
-    if (last) *arrived = 0;
-    *flag = last;
-  }
-  __syncthreads();
-  const bool last = *flag != 0;
-  if (last) __threadfence();
-  return last;
 }
 
 // So many registers a thread that a small block of the next kernel, which waits for this one to end, fits
@@ -101,8 +87,8 @@ __global__ void __maxnreg__(registers<D>)
     const Blocks blocks = blocks_of(item.first, item.end, range.chunk);
     const bool whole = blocks.first == blocks.last;
     merge_warps<T, D>(p, item, whole, workspace, part_slot(block, item.first, range.chunk), shared, state);
-    if (!whole && is_last(workspace.arrived + item.row * work.tiles + item.tile,
-                          blocks.last - blocks.first + 1, reinterpret_cast<int*>(shared + S::flag)))
+    if (!whole && last_to_arrive(workspace.arrived + item.row * work.tiles + item.tile,
+                                 blocks.last - blocks.first + 1, reinterpret_cast<int*>(shared + S::flag)))
       merge_parts<T, D>(p, item, workspace, range.chunk, shared);
     unit = end;
   }

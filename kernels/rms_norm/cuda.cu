@@ -22,8 +22,8 @@ __device__ float block_sum(float x) {
 // quads: of a thread.
 template <class T, int quads>
 __global__ void __launch_bounds__(max_threads) norm(const Params p) {
+  let_next_start();  // first: a linear layer that follows reads its weight meanwhile
   wait_for_previous();
-  let_next_start();
   const int n_quads = p.n / 4, n_threads = int(blockDim.x);
   const size_t row = size_t(blockIdx.x) * size_t(n_quads);
   float4* x = reinterpret_cast<float4*>(p.x) + row;

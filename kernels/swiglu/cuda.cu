@@ -1,16 +1,12 @@
 // Eight numbers a thread, 16-byte accesses; small blocks, so that one row spreads over many SMs. Reads and
 // writes 6 bytes a number: bound by memory, for few rows by latency.
-#include "kernels/cuda/device.cuh"
 #include "kernels/swiglu/cuda.h"
+#include "kernels/swiglu/gate.cuh"
 
 namespace deltacal::kernels::cuda::swiglu {
 namespace {
 
 constexpr int n_threads = 128;
-
-__device__ __forceinline__ float gated(float gate, float up) {
-  return gate / (1 + exp2_fast(-log2_e * gate)) * up;
-}
 
 template <class T>
 __device__ __forceinline__ uint32_t gated_pair(uint32_t gate, uint32_t up) {

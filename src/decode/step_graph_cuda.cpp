@@ -13,6 +13,7 @@
 #include "decode/step_memory.h"
 #include "decode/step_recording.h"
 #include "kernels/cuda/graph.h"
+#include "kernels/linear/cuda.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
 #include "kernels/rms_norm/cuda.h"
@@ -28,6 +29,9 @@ using gpu_trace::Scope;
 
 at::Tensor made(std::vector<int64_t> shape, at::ScalarType type) {
   return at::empty(shape, at::TensorOptions(type).device(at::kCUDA));
+}
+at::Tensor zero_bytes(size_t n) {
+  return at::zeros({int64_t(n)}, at::TensorOptions(at::kByte).device(at::kCUDA));
 }
 float* floats(const at::Tensor& t) {
   return t.mutable_data_ptr<float>();
@@ -55,7 +59,7 @@ struct Buffers {
   at::Tensor q;          // [R, H d] bf16, rotated
   at::Tensor attended;   // [R, H d] bf16
   at::Tensor projected;  // [R, E] bf16, by attention, what the residual stream gets
-  at::Tensor gate_up;    // [R, 2 F] bf16
+  at::Tensor gate_up;    // [R, 2 F] bf16, where cuBLAS makes it
   at::Tensor gated;      // [R, F] bf16
   at::Tensor down;       // [R, E] bf16, by the feed-forward part, what the residual stream gets
   at::Tensor logits;     // [R, V] f32
@@ -63,7 +67,8 @@ struct Buffers {
   at::Tensor lse2;       // [R, H] f32
   at::Tensor score;      // [R, P] f32
   at::Tensor list;       // [R, K] int32 at most, by the last layer that ranked: rows as long as its list
-  at::Tensor workspace;  // bytes, of paged attention: zero before its first use, each call leaves it so
+  // Bytes, zero before their first use, each call leaves them so.
+  at::Tensor attention_workspace, linear_workspace;
 };
 
 // Longest list that a layer makes; 0: none does.
@@ -114,7 +119,7 @@ struct StepGraph::Impl {
     b.q = made({R, q_size}, at::kBFloat16);
     b.attended = made({R, q_size}, at::kBFloat16);
     b.projected = made({R, E}, at::kBFloat16);
-    b.gate_up = made({R, 2 * F}, at::kBFloat16);
+    if (!own_linear()) b.gate_up = made({R, 2 * F}, at::kBFloat16);
     b.gated = made({R, F}, at::kBFloat16);
     b.down = made({R, E}, at::kBFloat16);
     b.logits = made({R, description().n_vocab}, at::kFloat);
@@ -129,9 +134,9 @@ struct StepGraph::Impl {
     // What a part leaves out is numbers all the same.
     for (const at::Tensor* t : {&b.x, &b.qkv, &b.attended}) at::Tensor(*t).zero_();
     at::Tensor(b.q).fill_(0.01);
-    b.workspace =
-        at::zeros({int64_t(gpu::paged_attention::workspace_bytes(n_rows, info().n_heads, pages(0)))},
-                  at::TensorOptions(at::kByte).device(at::kCUDA));
+    b.attention_workspace =
+        zero_bytes(gpu::paged_attention::workspace_bytes(n_rows, info().n_heads, pages(0)));
+    if (own_linear()) b.linear_workspace = zero_bytes(gpu::linear::workspace_bytes(n_rows));
   }
 
   // ---- what is captured ----
@@ -147,9 +152,44 @@ struct StepGraph::Impl {
     p.out = b.normed.mutable_data_ptr();
     gpu::rms_norm::run(p, on);
   }
-  // out [R, out], x [R, in], weight [out, in].
-  static void linear(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight) {
-    at::mm_out(out, x, weight.t());
+  // Few rows: a kernel bound by reading the weight. Many: cuBLAS.
+  bool own_linear() const { return n_rows <= gpu::linear::fast_rows; }
+
+  // out [R, out] bf16 or f32, x [R, in], weight [out, in], gated [2 out, in].
+  void linear(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool gated = false) {
+    if (!own_linear()) {
+      multiply_by_cublas(out, x, weight, gated);
+      return;
+    }
+    gpu::linear::Params p;
+    p.n_rows = n_rows;
+    p.n = int(out.size(1));
+    p.k = int(x.size(1));
+    p.gated = gated;
+    p.x = x.const_data_ptr();
+    p.weight = weight.const_data_ptr();
+    p.out_f32 = out.scalar_type() == at::kFloat;
+    p.out = out.mutable_data_ptr();
+    p.workspace = b.linear_workspace.mutable_data_ptr();
+    gpu::linear::run(p, on);
+  }
+  void multiply_by_cublas(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool gated) {
+    if (out.scalar_type() == at::kFloat) {
+      at::mm_out(out, x, weight.t(), at::kFloat);
+    } else if (gated) {
+      at::mm_out(b.gate_up, x, weight.t());
+      gate(out);
+    } else {
+      at::mm_out(out, x, weight.t());
+    }
+  }
+  void gate(at::Tensor& out) const {
+    gpu::swiglu::Params p;
+    p.n_rows = n_rows;
+    p.n = description().n_ff;
+    p.gate_up = b.gate_up.const_data_ptr();
+    p.out = out.mutable_data_ptr();
+    gpu::swiglu::run(p, on);
   }
 
   void append(int layer, const model::LayerWeights& w) const {
@@ -170,7 +210,7 @@ struct StepGraph::Impl {
     p.kv = pages(layer);
     p.length = length();
     p.out = b.attended.mutable_data_ptr();
-    p.workspace = b.workspace.mutable_data_ptr();
+    p.workspace = b.attention_workspace.mutable_data_ptr();
     // Right after the append, which begins when everything before it, the selection of a list included, has
     // ended.
     p.early = part == Part::step;
@@ -240,21 +280,11 @@ struct StepGraph::Impl {
       in_phase(layer, "selection", attention && own.attend == Attend::all_rank, [&] { select(own); });
       in_phase(layer, "linear", others, [&] { linear(b.projected, b.attended, w.attention_out); });
       in_phase(layer, "norm", others, [&] { norm(&b.projected, w.feed_norm); });
-      in_phase(layer, "linear", others, [&] { linear(b.gate_up, b.normed, w.gate_up); });
-      in_phase(layer, "swiglu", others, [&] { gate(); });
+      in_phase(layer, "linear", others, [&] { linear(b.gated, b.normed, w.gate_up, true); });
       in_phase(layer, "linear", others, [&] { linear(b.down, b.gated, w.down); });
     }
     in_phase(-1, "norm", others, [&] { norm(&b.down, weights().output_norm); });
-    in_phase(-1, "output layer", others,
-             [&] { at::mm_out(b.logits, b.normed, weights().output_16().t(), at::kFloat); });
-  }
-  void gate() const {
-    gpu::swiglu::Params p;
-    p.n_rows = n_rows;
-    p.n = description().n_ff;
-    p.gate_up = b.gate_up.const_data_ptr();
-    p.out = b.gated.mutable_data_ptr();
-    gpu::swiglu::run(p, on);
+    in_phase(-1, "output layer", others, [&] { linear(b.logits, b.normed, weights().output_16()); });
   }
 
   // Once for real with all rows idle, which changes nothing of the cache: it makes cuBLAS and the runtime

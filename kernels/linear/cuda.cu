@@ -1,0 +1,136 @@
+// A block an SM; all share the weight's bytes evenly (cuda_plan.h). Nothing of the weight waits for the
+// kernel before: the ring is filled while that one ends (cuda_pipeline.cuh). Reads 2 bytes a weight: bound by
+// memory up to 64 rows.
+#include "kernels/linear/cuda_pipeline.cuh"
+#include "kernels/linear/cuda_sums.cuh"
+
+namespace deltacal::kernels::cuda::linear {
+namespace {
+
+template <class T, class S>
+__global__ void __launch_bounds__(n_threads, 1)
+    multiply_rows(const __grid_constant__ Params p, const __grid_constant__ Plan plan,
+                  const Workspace workspace) {
+  DELTACAL_DYNAMIC_SHARED(char, shared);
+  const int begin = plan.begin(int(blockIdx.x)), n_units = plan.begin(int(blockIdx.x) + 1) - begin;
+  Pipeline<S> pipeline(p, plan, begin, n_units, shared);
+  int* flag = reinterpret_cast<int*>(shared + Pipeline<S>::bytes);
+  pipeline.start_weights();
+  let_next_start();
+  wait_for_previous();
+  pipeline.start_inputs();
+
+  const int warp = int(threadIdx.x) / 32, column_warp = warp / S::row_warps;
+  int tile = begin / plan.tile_units, unit = begin % plan.tile_units;
+  Fragment sum[S::fragments] = {};
+#pragma unroll 1
+  for (int s = 0; s < n_units; ++s) {
+    pipeline.wait();
+    const Columns columns(p, plan, unit, column_warp);
+    const char* weight = pipeline.weights() + warp * S::warp_bytes;
+    const char* input = pipeline.inputs() + column_warp * plan.segment * 2;
+    if (columns.n == S::segment)
+      multiply<T, S, true>(weight, input, columns.n, sum);
+    else
+      multiply<T, S, false>(weight, input, columns.n, sum);
+    const bool ends = ++unit == plan.tile_units || s == n_units - 1;
+    if (ends) {
+      finish_tile<T, S>(p, plan, workspace, tile, sum, pipeline.weights(), flag);
+#pragma unroll
+      for (int f = 0; f < S::fragments; ++f) sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
+      unit = 0, ++tile;
+    }
+    pipeline.weights_done();
+    pipeline.inputs_done();
+  }
+}
+
+void check(const Params& p) {
+  constexpr const char* kernel = "linear";
+  require(p.n_rows <= max_rows, kernel, "n_rows", p.n_rows, "at most " + std::to_string(max_rows));
+  require(p.n >= 8 && p.n % 8 == 0 && p.n <= (1 << 24), kernel, "n", p.n, "a multiple of 8, 8 to 2^24");
+  require(p.k >= 8 && p.k % 8 == 0 && p.k <= (1 << 24), kernel, "k", p.k, "a multiple of 8, 8 to 2^24");
+  require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
+  require_aligned(kernel, "x", p.x, 16);
+  require_aligned(kernel, "weight", p.weight, 16);
+  require_aligned(kernel, "out", p.out, 16);
+  require_aligned(kernel, "workspace", p.workspace, 256);
+}
+
+int blocks() {
+  const int n = current_device().n_sms;
+  return n < max_blocks ? n : max_blocks;
+}
+
+Workspace lay_out(void* memory) {
+  Workspace w;
+  w.arrived = static_cast<int*>(memory);
+  w.parts = reinterpret_cast<float4*>(w.arrived + max_blocks);
+  return w;
+}
+
+template <class T, class S, bool whole = false>
+void start(const Params& p, const Launch& launch) {
+  const Plan plan = make_plan(divide_up(p.n, p.gated ? S::rows / 2 : S::rows), p.k, S::column_warps,
+                              S::segment, blocks(), whole);
+  require(plan.units() < (1LL << 31), "linear", "n", p.n, "less: n * k is too large");
+  launch_kernel("linear", multiply_rows<T, S>, dim3(unsigned(plan.n_blocks)), n_threads,
+                size_t(S::shared_bytes(current_device().capability)), launch, p, plan, lay_out(p.workspace));
+}
+
+// Up to eight rows the inputs are few enough that every block reads all of them: of a small weight a block
+// has a tile, whole, and of a very small one it is better that fewer blocks have more. Otherwise: the taller
+// the tiles, the fewer times the inputs are read; the more tiles, the fewer parts to add up.
+template <class T>
+void start_with_few_rows(const Params& p, const Launch& launch) {
+  const int rows = p.gated ? 2 * p.n : p.n, n = blocks();
+  if (rows <= 16 * n && p.k > 4096)
+    start<T, Stage<1, 1, 1, 128>, true>(p, launch);
+  else if (rows <= 32 * n)
+    start<T, Stage<1, 2, 1, 128>, true>(p, launch);
+  else if (rows <= 64 * n)
+    start<T, Stage<1, 2, 2, 128>, true>(p, launch);
+  else if (rows <= 256 * n)
+    start<T, Stage<1, 2, 4, 128>>(p, launch);
+  else
+    start<T, Stage<1, 2, 8, 128>>(p, launch);
+}
+template <class T, int n_tiles>
+void start_with_rows(const Params& p, const Launch& launch) {
+  const int rows = p.gated ? 2 * p.n : p.n;
+  if (rows >= 48 * 256)
+    start<T, Stage<n_tiles, 2, 8, 128>>(p, launch);
+  else if (rows >= 24 * 128)
+    start<T, Stage<n_tiles, 2, 4, n_tiles == 8 ? 64 : 128>>(p, launch);
+  else
+    start<T, Stage<n_tiles, 2, 2, 64>>(p, launch);
+}
+
+template <class T>
+void start_with_type(const Params& p, const Launch& launch) {
+  if (p.n_rows <= 8)
+    start_with_few_rows<T>(p, launch);
+  else if (p.n_rows <= 32)
+    start_with_rows<T, 4>(p, launch);
+  else
+    start_with_rows<T, 8>(p, launch);
+}
+
+}  // namespace
+
+size_t workspace_bytes(int n_rows) {
+  const size_t tiles = n_rows <= 8 ? 1 : n_rows <= 32 ? 4 : 8;
+  return max_blocks * sizeof(int) + 2 * size_t(blocks()) * 256 * 8 * tiles * sizeof(float);
+}
+
+void run(const Params& p, const Launch& launch) {
+  require(p.n_rows >= 0, "linear", "n_rows", p.n_rows, "at least 0");
+  if (p.n_rows == 0) return;
+  check(p);
+  if (p.type == Type::bf16)
+    start_with_type<bf16>(p, launch);
+  else
+    start_with_type<f16>(p, launch);
+}
+
+}  // namespace deltacal::kernels::cuda::linear

@@ -1,0 +1,36 @@
+// linear.h on a CUDA device, for a decode step of few rows: tensor cores, sums in float. The same bits every
+// time, whichever block comes last.
+#pragma once
+#include "kernels/cuda/launch.h"
+
+namespace deltacal::kernels::cuda::linear {
+
+constexpr int max_rows = 64;
+// Up to so many rows it is faster than cuBLAS (on an H200); of more, products and copies of inputs take
+// longer than the weight's bytes.
+constexpr int fast_rows = 8;
+
+// Arrays in device memory, aligned to 16 bytes, rows without gaps.
+struct Params {
+  int n_rows = 0;           // at most max_rows
+  int n = 0, k = 0;         // numbers of a row of out, and of x: multiples of 8
+  bool gated = false;       // out is silu(gate) * up
+  Type type = Type::bf16;   // of x and weight
+  bool out_f32 = false;     // out in float instead
+  const void* x = nullptr;  // [n_rows, k]
+  // [n, k], gated [2 n, k]: the gate's rows first. Written by no kernel that may still run when this one
+  // starts: with Launch::overlap it is read before the kernels before have ended
+  const void* weight = nullptr;
+  void* out = nullptr;  // [n_rows, n]
+  // workspace_bytes(); 256-byte aligned; zero before its first use. Calls of one stream may share it: each
+  // leaves it ready for the next
+  void* workspace = nullptr;
+};
+
+// For calls of any shape of up to n_rows rows on the current device.
+size_t workspace_bytes(int n_rows);
+
+// Throws Error naming the field (shapes and pointers: what lies in device memory is not looked at).
+void run(const Params&, const Launch&);
+
+}  // namespace deltacal::kernels::cuda::linear

@@ -1,0 +1,127 @@
+// The pipeline's stages in shared memory, and the product of one.
+//
+// The order in which mma sums over k is free as long as both operands agree: lane (g, t) = (lane / 4, lane %
+// 4) takes the eight numbers 8 t .. 8 t + 7 of a chunk of 32 columns, of weight rows g and g + 8 and of input
+// row g. They serve two products of 16 columns. So a lane reads 16 bytes of a row as it lies in memory:
+// neither ldmatrix nor a permuted copy of the weight is needed. Odd rows lie apart from even ones, half a
+// line further: a quarter of a warp, two rows of four lanes, so reads from all banks.
+#pragma once
+#include "kernels/cuda/copy.cuh"
+#include "kernels/linear/cuda.h"
+#include "kernels/linear/cuda_plan.h"
+
+namespace deltacal::kernels::cuda::linear {
+
+constexpr int n_warps = 8, n_threads = 32 * n_warps;
+constexpr int n_misc = 1024;  // bytes of shared memory for barriers and a flag
+
+// n_tiles: input rows in eights. m_tiles: weight rows of a warp in sixteens. row_warps: warps side by side
+// over the rows of a tile; the others are side by side over its columns, and their sums are added up in
+// shared memory. segment: columns of a warp in a stage, at most; a row of them is one copy.
+template <int n_tiles_, int m_tiles_, int row_warps_, int segment_>
+struct Stage {
+  static constexpr int n_tiles = n_tiles_, m_tiles = m_tiles_, row_warps = row_warps_, segment = segment_;
+  static constexpr int warp_rows = 16 * m_tiles;
+  static constexpr int column_warps = n_warps / row_warps;
+  static constexpr int rows = warp_rows * row_warps;   // of a tile of the weight
+  static constexpr int fragments = m_tiles * n_tiles;  // sums of a warp, in mma's C fragments
+  static constexpr int owned = (fragments + column_warps - 1) / column_warps;  // that it has in the end
+  static constexpr int weight_row = segment * 2, input_row = column_warps * segment * 2;  // bytes
+  static constexpr int weight_odd = warp_rows / 2 * weight_row + 64;  // where odd rows begin
+  static constexpr int input_odd = 4 * n_tiles * input_row + 64;
+  static constexpr int warp_bytes = warp_rows * weight_row + 64, weight_bytes = n_warps * warp_bytes,
+                       input_bytes = 8 * n_tiles * input_row + 64;
+  // As much as fits: copies under way hide what comes before this kernel. On sm_90 copies are served in order
+  // and inputs ask later than weights of the same unit: their ring is one stage longer, or products would
+  // wait for them behind all those weights.
+  static constexpr DELTACAL_HOST_DEVICE int room(int capability) {
+    return (capability >= 90 ? 227 : 163) * 1024 - n_misc;
+  }
+  static constexpr DELTACAL_HOST_DEVICE int weight_stages(int capability) {
+    int n = 192 * 1024 / (weight_row * warp_rows * n_warps);
+    while (room(capability) - n * weight_bytes < (capability >= 90 ? n + 1 : 2) * input_bytes) --n;
+    return n;
+  }
+  static constexpr DELTACAL_HOST_DEVICE int input_stages(int capability) {
+    const int n = (room(capability) - weight_stages(capability) * weight_bytes) / input_bytes;
+    return n < 8 ? n : 8;
+  }
+  static constexpr int shared_bytes(int capability) {
+    return weight_stages(capability) * weight_bytes + input_stages(capability) * input_bytes + n_misc;
+  }
+  static_assert(weight_stages(80) >= 2);
+};
+
+// Offset of row `row` of a stage's weights of a warp, or of its inputs.
+template <class S>
+__device__ __forceinline__ int weight_place(int row) {
+  return row / 2 * S::weight_row + (row % 2) * S::weight_odd;
+}
+template <class S>
+__device__ __forceinline__ int input_place(int row) {
+  return row / 2 * S::input_row + (row % 2) * S::input_odd;
+}
+
+// Sum of a fragment: weight rows g (0, 1) and g + 8 (2, 3), input rows 2 t (0, 2) and 2 t + 1 (1, 3).
+using Fragment = float[4];
+
+// First column of a warp in a unit, and how many it has there: none or fewer than the plan's at a tile's end.
+struct Columns {
+  int first, n;
+  __device__ Columns(const Params& p, const Plan& plan, int unit, int column_warp) {
+    first = (unit * plan.column_warps + column_warp) * plan.segment;
+    n = max(0, min(plan.segment, p.k - first));
+  }
+};
+
+// Row of the weight that is row `row` of those that warps of row place `row_warp` have in a tile. With a gate
+// 16 rows are eight of the gate and the same eight of the other half, which so meet in one thread. Rows past
+// the last are the last one's.
+template <class S>
+__device__ __forceinline__ int weight_row(const Params& p, int tile, int row_warp, int row) {
+  const int m_tile = tile * (S::rows / 16) + row_warp * S::m_tiles + row / 16, upper = row / 8 % 2,
+            g = row % 8;
+  return p.gated ? upper * p.n + min(8 * m_tile + g, p.n - 1) : min(16 * m_tile + 8 * upper + g, p.n - 1);
+}
+
+// Adds the products of `n_columns` columns, of the warp's weights and of inputs that begin at its columns.
+// Sums of input rows that are not there hold anything. `whole`: n_columns is S::segment.
+template <class T, class S, bool whole>
+__device__ __forceinline__ void multiply(const char* weight, const char* input, int n_columns,
+                                         Fragment (&sum)[S::fragments]) {
+  const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  weight += weight_place<S>(g) + 16 * t;
+  input += input_place<S>(g) + 16 * t;
+  const auto chunk = [&](const char* row, int q) {
+    if (whole || 32 * q + 8 * t < n_columns) return *reinterpret_cast<const uint4*>(row + 64 * q);
+    return make_uint4(0, 0, 0, 0);
+  };
+#pragma unroll
+  for (int q = 0; q < S::segment / 32; ++q) {
+    if (!whole && 32 * q >= n_columns) break;
+    uint4 w[2 * S::m_tiles], x[S::n_tiles];
+#pragma unroll
+    for (int i = 0; i < 2 * S::m_tiles; ++i) w[i] = chunk(weight + 4 * i * S::weight_row, q);
+#pragma unroll
+    for (int n = 0; n < S::n_tiles; ++n) x[n] = chunk(input + 4 * n * S::input_row, q);
+      // All first products, then all second ones: one waits for the sum of the other.
+#pragma unroll
+    for (int n = 0; n < S::n_tiles; ++n) {
+#pragma unroll
+      for (int m = 0; m < S::m_tiles; ++m) {
+        const uint32_t a[4] = {w[2 * m].x, w[2 * m + 1].x, w[2 * m].y, w[2 * m + 1].y};
+        mma<T>(sum[n * S::m_tiles + m], a, x[n].x, x[n].y);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < S::n_tiles; ++n) {
+#pragma unroll
+      for (int m = 0; m < S::m_tiles; ++m) {
+        const uint32_t a[4] = {w[2 * m].z, w[2 * m + 1].z, w[2 * m].w, w[2 * m + 1].w};
+        mma<T>(sum[n * S::m_tiles + m], a, x[n].z, x[n].w);
+      }
+    }
+  }
+}
+
+}  // namespace deltacal::kernels::cuda::linear

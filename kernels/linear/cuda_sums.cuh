@@ -1,0 +1,165 @@
+// From the sums of a block's warps to outputs.
+#pragma once
+#include "kernels/cuda/arrival.cuh"
+#include "kernels/linear/cuda_stage.cuh"
+#include "kernels/swiglu/gate.cuh"
+
+namespace deltacal::kernels::cuda::linear {
+
+constexpr int max_blocks = 1024;
+
+// The call's workspace.
+struct Workspace {
+  int* arrived = nullptr;  // [max_blocks] parts that are there of the tile whose first block it is; 0 between
+                           // calls
+  float4* parts = nullptr;  // [2 n_blocks, owned, n_threads]
+};
+
+// What a thread ends up with: of the warps with the same rows, the one of column place c has the fragments f
+// with f % column_warps = c, as number f / column_warps.
+template <class S>
+using Owned = Fragment[S::owned];
+
+__device__ __forceinline__ int column_place(int row_warps) {
+  return int(threadIdx.x) / 32 / row_warps;
+}
+__device__ __forceinline__ void add(Fragment& to, float4 x) {
+  to[0] += x.x, to[1] += x.y, to[2] += x.z, to[3] += x.w;
+}
+__device__ __forceinline__ float4 as_quad(const Fragment& x) {
+  return make_float4(x[0], x[1], x[2], x[3]);
+}
+
+// Over the warps with the same rows. `room`: weight_bytes of shared memory. By all threads, which meet at the
+// end.
+template <class S>
+__device__ void add_up_columns(const Fragment (&sum)[S::fragments], Owned<S>& own, char* room) {
+  constexpr int fit = S::weight_bytes / (n_warps * 512), owned_at_once = fit / S::column_warps,
+                at_once = owned_at_once * S::column_warps;
+  static_assert(owned_at_once >= 1);
+  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, place = column_place(S::row_warps),
+            row_warp = warp % S::row_warps;
+  float4* quads = reinterpret_cast<float4*>(room) + lane;  // [n_warps, at_once, 32]
+#pragma unroll
+  for (int from = 0; from < S::fragments; from += at_once) {
+    __syncthreads();
+#pragma unroll
+    for (int f = from; f < from + at_once && f < S::fragments; ++f)
+      quads[(warp * at_once + f - from) * 32] = as_quad(sum[f]);
+    __syncthreads();
+#pragma unroll
+    for (int i = from / S::column_warps; i < from / S::column_warps + owned_at_once && i < S::owned; ++i) {
+      const int f = i * S::column_warps + place;
+      own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
+      if (f >= S::fragments) continue;
+#pragma unroll
+      for (int c = 0; c < S::column_warps; ++c)
+        add(own[i], quads[((c * S::row_warps + row_warp) * at_once + f - from) * 32]);
+    }
+  }
+  writes_before_copies();
+  __syncthreads();
+}
+
+// Where part `slot` of the workspace has the thread's fragments: every column_warps * row_warps * 32 quads
+// one.
+template <class S>
+__device__ __forceinline__ float4* part_of(const Workspace& workspace, int slot) {
+  return workspace.parts + size_t(slot) * size_t(S::owned * n_threads) + threadIdx.x;
+}
+
+// Sum over the parts of a tile, always in the order of the blocks. A thread has many loads under way, or the
+// latency of one after the other would be most of a short call.
+template <class S>
+__device__ void add_up_parts(Owned<S>& own, const Workspace& workspace, const Plan& plan, int first_unit,
+                             int first_block, int n_parts) {
+  constexpr int batch = S::owned >= 8 ? 2 : S::owned >= 4 ? 4 : 8;
+#pragma unroll
+  for (int i = 0; i < S::owned; ++i) own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
+#pragma unroll 1
+  for (int base = 0; base < n_parts; base += batch) {
+    float4 x[batch][S::owned];
+#pragma unroll
+    for (int b = 0; b < batch; ++b) {
+      const int part = min(base + b, n_parts - 1);
+      const float4* from = part_of<S>(workspace, plan.part_slot(first_block + part, first_unit));
+#pragma unroll
+      for (int i = 0; i < S::owned; ++i) x[b][i] = __ldcg(from + i * n_threads);
+    }
+#pragma unroll
+    for (int b = 0; b < batch; ++b) {
+      if (base + b >= n_parts) break;
+#pragma unroll
+      for (int i = 0; i < S::owned; ++i) add(own[i], x[b][i]);
+    }
+  }
+}
+
+// Two neighbours of a row of out.
+template <class T>
+__device__ __forceinline__ void write_pair(const Params& p, int row, int i, float first, float second) {
+  if (row >= p.n_rows || i >= p.n) return;
+  const size_t at = size_t(row) * size_t(p.n) + size_t(i);
+  if (p.out_f32)
+    *reinterpret_cast<float2*>(static_cast<float*>(p.out) + at) = make_float2(first, second);
+  else
+    *reinterpret_cast<uint32_t*>(static_cast<T*>(p.out) + at) = pack<T>(first, second);
+}
+
+// Two lanes of neighbouring features exchange numbers, so that each has both of one row: `x` of row 2 t, `y`
+// of row 2 t + 1, feature `i` + g.
+template <class T>
+__device__ __forceinline__ void write_features(const Params& p, int n_tile, int i, float x, float y) {
+  const int lane = int(threadIdx.x) % 32, g = lane / 4;
+  const bool odd = g % 2 != 0;
+  const float other = __shfl_xor_sync(all_lanes, odd ? x : y, 4);
+  write_pair<T>(p, 8 * n_tile + 2 * (lane % 4) + int(odd), i + g - int(odd), odd ? other : x,
+                odd ? y : other);
+}
+
+template <class T, class S>
+__device__ void write_outputs(const Params& p, int tile, const Owned<S>& own) {
+  const int row_warp = int(threadIdx.x) / 32 % S::row_warps,
+            first = tile * (S::rows / 16) + row_warp * S::m_tiles;
+#pragma unroll
+  for (int i = 0; i < S::owned; ++i) {
+    const int f = i * S::column_warps + column_place(S::row_warps);
+    if (f >= S::fragments) continue;
+    const int m_tile = first + f % S::m_tiles, n_tile = f / S::m_tiles;
+    const Fragment& s = own[i];
+    if (p.gated) {
+      write_features<T>(p, n_tile, 8 * m_tile, swiglu::gated(s[0], s[2]), swiglu::gated(s[1], s[3]));
+    } else {
+      write_features<T>(p, n_tile, 16 * m_tile, s[0], s[1]);
+      write_features<T>(p, n_tile, 16 * m_tile + 8, s[2], s[3]);
+    }
+  }
+}
+
+// The block's sums of a tile, complete or a part of it, into out or the workspace. By all threads; `room` as
+// above, `flag` in shared memory too.
+template <class T, class S>
+__device__ void finish_tile(const Params& p, const Plan& plan, const Workspace& workspace, int tile,
+                            const Fragment (&sum)[S::fragments], char* room, int* flag) {
+  const int first_unit = tile * plan.tile_units;
+  Owned<S> own;
+  if constexpr (S::column_warps > 1) {
+    add_up_columns<S>(sum, own, room);
+  } else {
+#pragma unroll
+    for (int i = 0; i < S::owned; ++i)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) own[i][e] = sum[i][e];
+  }
+  const int first = plan.block_of(first_unit), last = plan.block_of(first_unit + plan.tile_units - 1);
+  if (first < last) {
+    float4* part = part_of<S>(workspace, plan.part_slot(int(blockIdx.x), first_unit));
+#pragma unroll
+    for (int i = 0; i < S::owned; ++i) part[i * n_threads] = as_quad(own[i]);
+    if (!last_to_arrive(workspace.arrived + first, last - first + 1, flag)) return;
+    add_up_parts<S>(own, workspace, plan, first_unit, first, last - first + 1);
+  }
+  write_outputs<T, S>(p, tile, own);
+}
+
+}  // namespace deltacal::kernels::cuda::linear

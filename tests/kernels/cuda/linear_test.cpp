@@ -1,0 +1,162 @@
+#include "kernels/linear/linear.h"
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "device.h"
+#include "kernels/linear/cuda.h"
+#include "kernels/linear/cuda_plan.h"
+#include "kernels/tolerance.h"
+
+namespace deltacal::kernels::cuda::linear {
+namespace {
+
+struct Case {
+  int rows, n, k;
+  bool gated, out_f32;
+};
+
+class Layer {
+ public:
+  Layer(Type type, Case c, unsigned seed)
+      : case_(c),
+        type_(type),
+        x(rounded_normals(type, size_t(c.rows) * size_t(c.k), seed)),
+        weight(rounded_normals(type, size_t(c.gated ? 2 : 1) * size_t(c.n) * size_t(c.k), seed + 1,
+                               1 / std::sqrt(float(c.k)))) {}
+
+  size_t size() const { return size_t(case_.rows) * size_t(case_.n); }
+  // In `workspace`, or in one of its own.
+  std::vector<float> on_device(Array<char>* workspace = nullptr) const {
+    Array<uint16_t> in(to_bits(type_, x)), w(to_bits(type_, weight));
+    Array<uint16_t> out(case_.out_f32 ? 0 : size());
+    Array<float> out_f32(case_.out_f32 ? size() : 0);
+    Array<char> own(workspace_bytes(case_.rows), 0);
+    Params p;
+    p.n_rows = case_.rows, p.n = case_.n, p.k = case_.k, p.gated = case_.gated, p.type = type_;
+    p.x = in.get(), p.weight = w.get(), p.out_f32 = case_.out_f32;
+    p.out = case_.out_f32 ? static_cast<void*>(out_f32.get()) : out.get();
+    p.workspace = (workspace ? *workspace : own).get();
+    run(p, {});
+    return case_.out_f32 ? out_f32.read() : from_bits(type_, out.read());
+  }
+  std::vector<float> expected() const {
+    std::vector<float> out(size());
+    kernels::linear::Params p;
+    p.n_rows = case_.rows, p.n = case_.n, p.k = case_.k, p.gated = case_.gated;
+    p.x = x.data(), p.weight = weight.data(), p.out = out.data();
+    kernels::linear::reference(p);
+    return out;
+  }
+  // Sums of k products of about 1 / sqrt(k) in float, each then rounded; a gate is a product of two.
+  void require_near(const std::vector<float>& found) const {
+    const std::vector<float> right = expected();
+    const double of_sum = sum_tolerance(KvType::f32, case_.k, std::sqrt(double(case_.k))),
+                 of_out = case_.out_f32 ? 0x1p-24 : roundoff(type_);
+    REQUIRE(found.size() == right.size());
+    for (size_t i = 0; i < right.size(); ++i) {
+      const double size = std::abs(double(right[i]));
+      CAPTURE(i, found[i], right[i]);
+      REQUIRE(std::abs(double(found[i]) - right[i]) <=
+              of_out * size + (case_.gated ? 4 : 1) * of_sum + 1e-5 * size + 6e-8);
+    }
+  }
+
+ private:
+  Case case_;
+  Type type_;
+
+ public:
+  std::vector<float> x, weight;
+};
+
+TEST_CASE(
+    "cuda linear: equals the reference for 1 to 64 rows, sizes that fill no tile and no stage, with and "
+    "without a gate, and both types") {
+  NEEDS_DEVICE;
+  const Case cases[] = {
+      {1, 8, 8, false, false},       {1, 64, 1536, false, false},   {7, 72, 264, false, false},
+      {8, 3080, 136, false, false},  {1, 12296, 72, false, true},   {33, 200, 520, false, false},
+      {64, 264, 1160, false, true},  {64, 3136, 200, false, false}, {9, 40, 4000, false, true},
+      {1, 8, 64, true, false},       {8, 136, 392, true, false},    {32, 1608, 136, true, false},
+      {33, 72, 1000, true, false},   {64, 6152, 64, true, false},   {64, 1544, 328, true, true},
+      {32, 12296, 24, false, false}, {32, 512, 2056, false, false},
+  };
+  for (const Type type : both_types) {
+    for (const Case& c : cases) {
+      CAPTURE(int(type), c.rows, c.n, c.k, c.gated, c.out_f32);
+      const Layer layer(type, c, 5);
+      layer.require_near(layer.on_device());
+    }
+  }
+}
+
+TEST_CASE("cuda linear: calls of all shapes share a workspace, and repeat to the last bit") {
+  NEEDS_DEVICE;
+  Array<char> workspace(workspace_bytes(max_rows), 0);
+  for (const Case& c : {Case{64, 264, 1160, false, false}, Case{8, 64, 2048, true, false},
+                        Case{1, 3080, 520, false, true}, Case{33, 200, 520, true, false}}) {
+    CAPTURE(c.rows, c.n, c.k, c.gated, c.out_f32);
+    const Layer layer(Type::bf16, c, 9);
+    const std::vector<float> first = layer.on_device(&workspace);
+    layer.require_near(first);
+    for (int i = 0; i < 2; ++i) CHECK(layer.on_device(&workspace) == first);
+  }
+}
+
+TEST_CASE("cuda linear: NaN and infinity of an input row reach its outputs, and no other row") {
+  NEEDS_DEVICE;
+  for (const bool gated : {false, true}) {
+    Layer layer(Type::bf16, {3, 64, 264, gated, false}, 11);
+    layer.x[263] = std::numeric_limits<float>::quiet_NaN();
+    layer.x[2 * 264] = std::numeric_limits<float>::infinity();
+    const std::vector<float> out = layer.on_device();
+    for (size_t i = 0; i < 64; ++i) {
+      CHECK(std::isnan(out[i]));
+      CHECK(std::isfinite(out[64 + i]));
+      CHECK((gated || std::isinf(out[128 + i])));
+    }
+  }
+}
+
+TEST_CASE("cuda linear: parameters are refused by name") {
+  Params p;
+  const uintptr_t place = 256;
+  p.n_rows = 1, p.n = p.k = 64;
+  p.x = p.weight = p.out = p.workspace = reinterpret_cast<void*>(place);
+  const auto refused = [&](const char* text, auto change) { return refused_with(text, p, change); };
+  CHECK(refused("n_rows is 65, expected at most 64", [](Params& q) { q.n_rows = 65; }));
+  CHECK(refused("n is 12, expected a multiple of 8", [](Params& q) { q.n = 12; }));
+  CHECK(refused("k is 4, expected a multiple of 8", [](Params& q) { q.k = 4; }));
+  CHECK(refused("weight is null", [](Params& q) { q.weight = nullptr; }));
+  CHECK(refused("workspace is not aligned",
+                [](Params& q) { q.workspace = reinterpret_cast<void*>(uintptr_t(16)); }));
+}
+
+TEST_CASE("cuda linear: every unit has one block, blocks share evenly, and no two parts share a place") {
+  for (const auto& [tiles, units, blocks] :
+       {std::tuple(1, 1, 1), {1, 7, 3}, {3, 5, 4}, {24, 12, 132}, {148, 56, 132}, {5, 3, 1}, {700, 1, 132}}) {
+    CAPTURE(tiles, units, blocks);
+    const Plan plan{tiles, units, blocks, 0, 0};
+    REQUIRE(plan.begin(0) == 0);
+    REQUIRE(plan.begin(blocks) == tiles * units);
+    std::set<int> slots;
+    for (int b = 0; b < blocks; ++b) {
+      const int n = plan.begin(b + 1) - plan.begin(b);
+      CHECK((n == tiles * units / blocks || n == tiles * units / blocks + 1));
+      for (int u = plan.begin(b); u < plan.begin(b + 1); ++u) CHECK(plan.block_of(u) == b);
+    }
+    for (int t = 0; t < tiles; ++t) {
+      const int first = plan.block_of(t * units), last = plan.block_of((t + 1) * units - 1);
+      for (int b = first; first < last && b <= last; ++b) {
+        const int slot = plan.part_slot(b, t * units);
+        CHECK(slot < 2 * blocks);
+        CHECK(slots.insert(slot).second);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace deltacal::kernels::cuda::linear

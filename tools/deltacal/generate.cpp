@@ -4,8 +4,11 @@
 #include <chrono>
 #include <cstdio>
 
+#include "bench_timing.h"
 #include "config/config.h"
 #include "core/error.h"
+#include "decode/device_info.h"
+#include "device_tables.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
 #include "text/utf8_stream.h"
@@ -25,13 +28,31 @@ decode::Policy policy_of(const GenerateOptions& o, const ModelInfo& info) {
   return decode::delta_policy(config.schedule);
 }
 
+// --counters: the last step once more.
+void count_step(const GenerateOptions& o, const model::Model& model, decode::KvCache& cache,
+                const decode::Policy& policy, int32_t id, int at) {
+  const int32_t token[] = {id}, position[] = {at}, sequence[] = {0}, prefilled_to[] = {0};
+  const auto counters = count(o.counters, [&](gpu_trace::Session* session) {
+    decode::Decoder decoder(model, cache, policy, {}, session);
+    decoder.forward({token, position, sequence, prefilled_to});
+    decoder.logits(0, 1);
+  });
+  if (!counters) return;
+  const auto read = timing_of(decode::measure_bandwidth(5).read);
+  fmt::print(stderr, "\none step at position {}; read bandwidth {:.0f} GB/s\n\n{}", at, read.median,
+             counter_table(*counters, read.median));
+}
+
 }  // namespace
 
 int generate(const GenerateOptions& o) {
   const decode::GenerateOptions decode_options_checked{
       o.max_new_tokens, {o.temperature, o.top_k, o.top_p, o.made.seed}, {}};
   decode::check(decode_options_checked.sampling);
-  const model::Model model = load_model(o);
+  const Inputs in = read_head(o);
+  check_gpu_trace(o.gpu_trace, in.device);
+  check_counters(o.counters, in.device);
+  const model::Model model = load_model(o, in);
   const text::Tokenizer& tokenizer = model.tokenizer();
   const decode::Policy policy = policy_of(o, model.info());
 
@@ -47,7 +68,7 @@ int generate(const GenerateOptions& o) {
         n_prompt, o.max_new_tokens, model.info().max_context);
 
   decode::KvCache cache(model, 1, n_prompt + o.max_new_tokens);
-  GpuTraceOutput trace(o.gpu_trace, model);
+  GpuTraceOutput trace(o.gpu_trace, model.device());
   decode::Decoder decoder(model, cache, policy, {}, trace.session());
   decode::GenerateOptions options = decode_options_checked;
   options.stops = [&](int32_t id) { return tokenizer.ends_generation(id); };
@@ -90,6 +111,9 @@ int generate(const GenerateOptions& o) {
       fmt::print(stderr, "a Δ-layer made {:.1f} lists in {} steps\n", double(lists) / double(n_deltas),
                  generated.size());
   }
+  if (!o.counters.empty())
+    count_step(o, model, cache, policy, generated.empty() ? prompt.back() : generated.back(),
+               n_prompt + static_cast<int>(generated.size()) - 1);
   return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "decode/decoder.h"
+#include "decode/device_info.h"
 #include "model/shape.h"
 
 namespace deltacal::tools {
@@ -152,6 +153,10 @@ void say_what_runs(const Inputs& in, const char* weights) {
              info.n_layers, info.n_heads, info.n_kv_heads, where, model::name_of(in.dtype));
 }
 }  // namespace
+
+std::string device_name(model::Device device) {
+  return device == model::Device::cuda ? decode::device_info().name : model::name_of(device);
+}
 
 model::Model load_model(const ModelOptions& o, const Inputs& in) {
   say_what_runs(in, "");

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "decode/kv_cache.h"
+#include "gpu_trace_output.h"
 #include "inputs.h"
 #include "record/record.h"
 
@@ -126,6 +127,7 @@ int profile(const ProfileOptions& o) {
   if (!o.resume) require_free_output(o.out, o.existing());
 
   const Inputs in = read_inputs(o, o, o.mode == "decode");
+  check_gpu_trace(o.gpu_trace, in.device);
   const auto samples = in_shard(in.data.samples, shard);
   for (const auto& sample : samples) {
     if (o.mode == "decode") record::check_context(sample, decode_options, in.header.description.info);
@@ -138,6 +140,7 @@ int profile(const ProfileOptions& o) {
 
   ModelInfo info = in.header.description.info;
   info.dtype = model::name_of(in.dtype);
+  info.device = device_name(in.device);
   using Start = trace::Writer::Start;
   trace::Writer writer(o.out,
                        o.resume  ? Start::resume
@@ -145,6 +148,8 @@ int profile(const ProfileOptions& o) {
                                  : Start::fresh,
                        info, o.made, plan_of(o, in));
   const model::Model model = load_model(o, in);
+  GpuTraceOutput trace(o.gpu_trace, model.device());
+  record_options.trace = trace.session();
   double n_tokens = 0;  // still to do; in decode mode at most
   for (int i = 0; i < static_cast<int>(samples.size()); ++i)
     if (!writer.has(i)) n_tokens += tokens_of(o, samples[i]);
@@ -172,6 +177,7 @@ int profile(const ProfileOptions& o) {
   if (n_recorded == 0)
     throw bad_input("no continuation reached a step to record: use --steps all, or other prompts");
   writer.finish();
+  trace.finish();
   fmt::print("{}: {} samples\n", o.out, n_recorded);
   return 0;
 }

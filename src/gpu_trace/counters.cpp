@@ -18,19 +18,18 @@ void add(CounterSum& to, uint64_t n_calls, double ns, double read, double writte
 
 std::string short_name(const std::string& name) {
   static const std::string unnamed = "(anonymous namespace)::";
-  std::string out;
-  int depth = 0;  // of template arguments
+  std::string out, open;  // open: brackets of template arguments; a ">" within round ones closes nothing
   for (size_t i = 0; i < name.size(); ++i) {
     if (name.compare(i, unnamed.size(), unnamed) == 0) {
       i += unnamed.size() - 1;
       continue;
     }
     const char c = name[i];
-    if (c == '(' && depth == 0) break;  // the arguments
-    if (c == '<') ++depth;
-    if (depth == 0) out += c;
-    if (c == '>') --depth;
-    if (c == ' ' && depth == 0) out.clear();  // after the return type
+    if (c == '(' && open.empty()) break;  // the arguments
+    if (c == '<' || c == '(') open += c;
+    if (open.empty()) out += c;
+    if (!open.empty() && open.back() == (c == '>' ? '<' : c == ')' ? '(' : '\0')) open.pop_back();
+    if (c == ' ' && open.empty()) out.clear();  // after the return type
   }
   return out.empty() ? name : out;
 }

@@ -20,6 +20,7 @@ struct Counters {
   std::vector<Label> labels;
   std::vector<KernelCounters> kernels;  // in the order of their launches, each by itself on the device
   uint64_t n_dropped = 0;               // kernels that there was no room for
+  uint64_t n_runs = 1;  // of each kernel: more than one where the device cannot count all at once
 };
 
 // All launches of one kernel in one phase, in all layers.

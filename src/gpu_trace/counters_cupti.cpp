@@ -1,7 +1,7 @@
-// The range profiler, with one range a kernel. Ranges have no names of ours: the n-th is the n-th launch, whose
-// name and label a callback notes on the launching thread. The metrics fit into one pass of the hardware on the
-// devices seen, so that nothing need be run twice; where they do not, CUPTI replays each kernel, for which it saves
-// and restores memory.
+// The range profiler, with one range a kernel. Ranges have no names of ours: the n-th is the n-th launch,
+// whose name and label a callback notes on the launching thread. The metrics fit into one pass of the
+// hardware on the devices seen, so that nothing need be run twice; where they do not, CUPTI replays each
+// kernel, for which it saves and restores memory.
 #include <cuda_runtime_api.h>
 #include <cupti.h>
 #include <cupti_profiler_host.h>
@@ -19,19 +19,20 @@
 namespace deltacal::gpu_trace {
 namespace {
 
-constexpr const char* metrics[] = {"gpu__time_duration.sum", "dram__bytes_read.sum",
-                                   "dram__bytes_write.sum"};
+constexpr const char* metrics[] = {"gpu__time_duration.sum", "dram__bytes_read.sum", "dram__bytes_write.sum"};
 constexpr size_t n_metrics = std::size(metrics);
 
 // Room for ranges, and launches after which it is emptied when the next scope opens.
 constexpr size_t max_ranges = 4096, full_at = 2048;
 
-constexpr CUpti_CallbackId launches[] = {
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel,          CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel_ptsz,
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx,        CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx_ptsz,
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel,
-    CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel_ptsz,
-    CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch,           CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch_ptsz};
+constexpr CUpti_CallbackId launches[] = {CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel,
+                                         CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel_ptsz,
+                                         CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx,
+                                         CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx_ptsz,
+                                         CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel,
+                                         CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel_ptsz,
+                                         CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch,
+                                         CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch_ptsz};
 
 // Labels of the scopes that this thread is in.
 thread_local std::vector<int> scopes;
@@ -42,7 +43,8 @@ Error refused(CUptiResult result, const char* what) {
     case CUPTI_ERROR_INSUFFICIENT_PRIVILEGES:
     case CUPTI_ERROR_VIRTUALIZED_DEVICE_INSUFFICIENT_PRIVILEGES:
       return failure(
-          "counters: the driver shows them to administrators alone ({}): run as root, or load the kernel module "
+          "counters: the driver shows them to administrators alone ({}): run as root, or load the kernel "
+          "module "
           "nvidia with NVreg_RestrictProfilingToAdminUsers=0",
           text_of(result));
     case CUPTI_ERROR_HARDWARE_BUSY:
@@ -57,8 +59,9 @@ Error refused(CUptiResult result, const char* what) {
     case CUPTI_ERROR_WSL_DEVICE_NOT_SUPPORTED:
     case CUPTI_ERROR_INVALID_CHIP_NAME:
     case CUPTI_ERROR_INVALID_METRIC_NAME:
-      return failure("counters: this device, or the way it is shared, gives none ({}): run without --counters",
-                     text_of(result));
+      return failure(
+          "counters: this device, or the way it is shared, gives none ({}): run without --counters",
+          text_of(result));
     default:
       return failure("counters: {} fails with {}", what, text_of(result));
   }
@@ -109,7 +112,7 @@ struct CounterSession::State {
   CUpti_Profiler_Host_Object* host = nullptr;
   CUpti_RangeProfiler_Object* profiler = nullptr;
   std::vector<uint8_t> config, image;
-  bool one_pass = true, counting = false;
+  bool counting = false;
   Raw raw;
   std::vector<Launch> launched;  // since begin_ranges()
   Counters counted;
@@ -119,7 +122,8 @@ void CUPTIAPI CounterSession::State::called_back(void* data, CUpti_CallbackDomai
                                                  const void* info) {
   auto* state = static_cast<State*>(data);
   const auto* call = static_cast<const CUpti_CallbackData*>(info);
-  if (domain != CUPTI_CB_DOMAIN_DRIVER_API || call->callbackSite != CUPTI_API_ENTER || !state->counting) return;
+  if (domain != CUPTI_CB_DOMAIN_DRIVER_API || call->callbackSite != CUPTI_API_ENTER || !state->counting)
+    return;
   try {
     const int name = state->raw.name_index(call->symbolName ? call->symbolName : "graph");
     state->launched.push_back({name, scopes.empty() ? -1 : scopes.back()});
@@ -146,7 +150,8 @@ void CounterSession::State::start() {
   must(cuptiRangeProfilerGetCounterDataSize(&size), "cuptiRangeProfilerGetCounterDataSize");
   image.resize(size.counterDataSize);
   for (const CUpti_CallbackId id : launches)
-    must(cuptiEnableCallback(1, subscription.handle(), CUPTI_CB_DOMAIN_DRIVER_API, id), "cuptiEnableCallback");
+    must(cuptiEnableCallback(1, subscription.handle(), CUPTI_CB_DOMAIN_DRIVER_API, id),
+         "cuptiEnableCallback");
   begin_ranges();
 }
 
@@ -195,7 +200,7 @@ void CounterSession::State::configure(CUcontext context) {
   passes.configImageSize = config.size();
   passes.pConfigImage = config.data();
   must(cuptiProfilerHostGetNumOfPasses(&passes), "cuptiProfilerHostGetNumOfPasses");
-  one_pass = passes.numOfPasses == 1;
+  counted.n_runs = passes.numOfPasses;
 }
 
 void CounterSession::State::begin_ranges() {
@@ -211,7 +216,7 @@ void CounterSession::State::begin_ranges() {
   set.counterDataImageSize = image.size();
   set.pCounterDataImage = image.data();
   set.range = CUPTI_AutoRange;
-  set.replayMode = one_pass ? CUPTI_UserReplay : CUPTI_KernelReplay;
+  set.replayMode = counted.n_runs == 1 ? CUPTI_UserReplay : CUPTI_KernelReplay;
   set.maxRangesPerPass = max_ranges;
   set.numNestingLevels = 1;
   set.minNestingLevel = 1;

@@ -1,5 +1,5 @@
-// The activity API. Its buffer callbacks carry no pointer of ours, and CUPTI knows one subscriber a process: hence
-// the one active session.
+// The activity API. Its buffer callbacks carry no pointer of ours, and CUPTI knows one subscriber a process:
+// hence the one active session.
 //
 // A launch outside a graph is named by an external correlation id, which CUPTI's record of the API call
 // passes on. Nodes of a graph are named by a callback that runs within the call that makes them, on the
@@ -104,7 +104,7 @@ void CUPTIAPI TraceSession::State::buffer_wanted(uint8_t** buffer, size_t* size,
 }
 
 void CUPTIAPI TraceSession::State::buffer_full(CUcontext context, uint32_t stream, uint8_t* buffer, size_t,
-                                          size_t valid) {
+                                               size_t valid) {
   if (State* state = active.load()) {
     const std::lock_guard lock(state->reading);
     try {
@@ -153,7 +153,7 @@ void TraceSession::State::take(const CUpti_Activity& record) {
 }
 
 void CUPTIAPI TraceSession::State::called_back(void* state, CUpti_CallbackDomain domain, CUpti_CallbackId id,
-                                          const void* data) {
+                                               const void* data) {
   if (domain != CUPTI_CB_DOMAIN_RESOURCE) return;
   const auto* resource = static_cast<const CUpti_ResourceData*>(data);
   const auto* graph = static_cast<const CUpti_GraphData*>(resource->resourceDescriptor);

@@ -61,8 +61,7 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
   std::optional<sensitivity::Sensitivity> pass;
   if (options.sensitivity)
     observers.push_back(&pass.emplace(model, n_tokens, recorded.steps, *options.sensitivity, sample.n_prompt_tokens));
-  decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), observers,
-                          options.trace);
+  decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), observers, options.trace);
 
   std::vector<float> nll;
   nll.reserve(n_tokens);
@@ -127,8 +126,7 @@ bool record_decode(const model::Model& model, const text::TokenizedSample& sampl
   if (options.sensitivity) {  // the backward pass needs the hidden states of every position: once more, in chunks
     sensitivity::Sensitivity pass(model, n_tokens, recorded.steps, *options.sensitivity, n_prompt);
     cache.release(0);
-    decode::Decoder replay(model, cache, decode::full_policy(model.info().n_layers), {&pass},
-                           options.trace);
+    decode::Decoder replay(model, cache, decode::full_policy(model.info().n_layers), {&pass}, options.trace);
     decode::replay(replay, ids, n_prompt, [](int, int) {}, options.chunk);
     write_sensitivity(pass, *options.sensitivity, ids, n_prompt, cache, out);
   }

@@ -22,12 +22,16 @@ TEST_CASE("counters: launches of one kernel in one phase are one sum, whatever t
   Counters counters;
   counters.names = {"void attend<1>(int)", "void attend<2>(int)", "merge(int)"};
   counters.labels = {{0, "attention"}, {1, "attention"}, {1, "sparse attention"}};
-  counters.kernels = {{0, 0, 100, 4000, 10}, {1, 1, 300, 8000, 30}, {2, 1, 50, 0, 5}, {0, 2, 200, 1000, 0},
+  counters.kernels = {{0, 0, 100, 4000, 10},
+                      {1, 1, 300, 8000, 30},
+                      {2, 1, 50, 0, 5},
+                      {0, 2, 200, 1000, 0},
                       {2, -1, 7, 70, 700}};
   const auto sums = counters_by_kernel(counters);
   REQUIRE(sums.size() == 4);
   CHECK((sums[0].phase == "attention" && sums[0].kernel == "attend"));
-  CHECK((sums[0].n_calls == 2 && sums[0].ns == 400 && sums[0].read_bytes == 12000 && sums[0].written_bytes == 40));
+  CHECK((sums[0].n_calls == 2 && sums[0].ns == 400 && sums[0].read_bytes == 12000 &&
+         sums[0].written_bytes == 40));
   CHECK(sums[0].read_gb_s() == 30);
   CHECK((sums[1].phase == "sparse attention" && sums[1].n_calls == 1));
   CHECK((sums[2].phase == "attention" && sums[2].kernel == "merge"));
@@ -42,7 +46,8 @@ TEST_CASE("gpu trace: events of several sessions in one file, phases named after
   first.names = {"a"}, first.labels = {{0, "attention"}};
   first.events = {{.name = 0, .label = 0, .start_ns = 50, .end_ns = 60}};
   second.names = {"b", "c"}, second.labels = {{3, "norm"}};
-  second.events = {{.name = 1, .label = 0, .start_ns = 10, .end_ns = 20}, {.name = 0, .label = -1, .start_ns = 70, .end_ns = 80}};
+  second.events = {{.name = 1, .label = 0, .start_ns = 10, .end_ns = 20},
+                   {.name = 0, .label = -1, .start_ns = 70, .end_ns = 80}};
   second.n_dropped = 2;
   Trace all;
   append(all, first, "full");

@@ -1,5 +1,5 @@
-// Whole commands on a CUDA device against the CPU. The CPU's own distance between bf16 and f32 is the measure of what
-// bf16 may do to a page score.
+// Whole commands on a CUDA device against the CPU. The CPU's own distance between bf16 and f32 is the measure
+// of what bf16 may do to a page score.
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
@@ -30,7 +30,8 @@ struct Workplace {
     test::write_tiny_model(tiny, model);
     for (int problem = 0; problem < 8; ++problem) {
       std::string text;
-      for (int i = 0; text.size() < 900; ++i) text += "step " + std::to_string((i * (7 + problem)) % 97) + " ";
+      for (int i = 0; text.size() < 900; ++i)
+        text += "step " + std::to_string((i * (7 + problem)) % 97) + " ";
       std::ofstream(folder / (problem < 4 ? "seen.jsonl" : "held_out.jsonl"), std::ios::app)
           << Json{{"task", "toy"}, {"problem", problem}, {"text", text}}.dump() << "\n";
     }
@@ -52,27 +53,29 @@ const std::string grid = " --k-pages 4,8,16 --l-pages 1,2";
 
 // Of one computation: "--device cpu --dtype f32" or another.
 struct Results {
-  std::vector<float> scores;     // of all samples, layers, steps and pages
-  std::vector<double> recall;    // of all budgets and edges
-  double nll_gap = 0;            // under `config`, on the problems held out
+  std::vector<float> scores;   // of all samples, layers, steps and pages
+  std::vector<double> recall;  // of all budgets and edges
+  double nll_gap = 0;          // under `config`, on the problems held out
   std::string device;
 };
 
-Results results(const Workplace& w, const std::string& name, const std::string& where, const std::string& config) {
+Results results(const Workplace& w, const std::string& name, const std::string& where,
+                const std::string& config) {
   const std::string model = " --model " + w.model + " " + where, trace = w / (name + ".h5");
   must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --out " + trace);
   must_run("analyze " + trace + grid + " --resamples 10 --out " + (w / (name + ".analysis.json")));
   if (!std::ifstream(config))
     must_run("calibrate " + trace + grid + " --objective recall --budget attended=1.8 --out " + config);
-  must_run("validate" + model + " --data " + (w / "held_out.jsonl") + " --config " + config + " --resamples 10 --out " +
-           (w / (name + ".validation.json")));
+  must_run("validate" + model + " --data " + (w / "held_out.jsonl") + " --config " + config +
+           " --resamples 10 --out " + (w / (name + ".validation.json")));
   Results out;
   const trace::Reader reader(trace);
   for (int i = 0; i < reader.n_samples(); ++i) {
     const auto maps = reader.pages(i, 0, n_layers, 0, static_cast<int>(reader.steps(i).size()));
     out.scores.insert(out.scores.end(), maps.score.begin(), maps.score.end());
   }
-  const Json analysis = json_of(w / (name + ".analysis.json")), validation = json_of(w / (name + ".validation.json"));
+  const Json analysis = json_of(w / (name + ".analysis.json")),
+             validation = json_of(w / (name + ".validation.json"));
   for (const Json& table : analysis["recall"])
     for (const Json& row : table["matrix"])
       for (const Json& value : row)
@@ -136,15 +139,16 @@ TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
   const Workplace w;
   need_device(w);
   const std::string model = " --model " + w.model + " --device cuda", trace = w / "t.h5";
-  must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --limit 1 --gpu-trace " + (w / "p.json") + " --out " +
-           trace);
+  must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --limit 1 --gpu-trace " + (w / "p.json") +
+           " --out " + trace);
   int n_attention = 0;
   for (const Json& event : json_of(w / "p.json")["traceEvents"])
     n_attention += event["ph"] == "X" && event["cat"] == "kernel" && event["args"].contains("phase");
   CHECK(n_attention > n_layers);
   must_run("calibrate " + trace + grid + " --objective recall --budget attended=1.8 --out " + (w / "c.json"));
-  must_run("validate" + model + " --data " + (w / "held_out.jsonl") + " --limit 4 --config " + (w / "c.json") +
-           " --resamples 10 --gpu-trace " + (w / "v.json") + " --out " + (w / "validation.json"));
+  must_run("validate" + model + " --data " + (w / "held_out.jsonl") + " --limit 4 --config " +
+           (w / "c.json") + " --resamples 10 --gpu-trace " + (w / "v.json") + " --out " +
+           (w / "validation.json"));
   CHECK(!json_of(w / "v.json")["traceEvents"].empty());
 
   // The text is there whether or not the driver shows counters to this user.

@@ -40,7 +40,8 @@ TEST_CASE("merge: names every device that made a shard; a file that names none i
     CHECK(Reader(folder / name).model().device == device);
     return folder / name;
   };
-  merge({written("a.h5", 1, "cpu"), written("b.h5", 2, ""), written("c.h5", 3, "NVIDIA H200"), written("d.h5", 4, "cpu")},
+  merge({written("a.h5", 1, "cpu"), written("b.h5", 2, ""), written("c.h5", 3, "NVIDIA H200"),
+         written("d.h5", 4, "cpu")},
         folder / "all.h5", Existing::refuse, {});
   CHECK(Reader(folder / "all.h5").model().device == "cpu, NVIDIA H200");
 }

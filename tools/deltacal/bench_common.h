@@ -42,8 +42,8 @@ PrefillFigures bench_prefill(const model::Model&, const std::vector<int32_t>& id
 void print(const PrefillFigures&, int n_tokens, Printed&);
 nlohmann::ordered_json to_json(const PrefillFigures&, int n_tokens);
 
-// --out, the same figures as comma-separated lines with a heading: --csv, and what was printed: --markdown; where they
-// are asked for.
+// --out, the same figures as comma-separated lines with a heading: --csv, and what was printed: --markdown;
+// where they are asked for.
 void write_bench(const BenchOptions&, const nlohmann::ordered_json&, const Printed&);
 
 // --cost-table, and the same for people. Returns the exit status.

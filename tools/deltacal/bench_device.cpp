@@ -221,17 +221,18 @@ class Watched {
   Json trace(const std::vector<Batch>& batches, const std::vector<NamedPolicy>& policies) {
     Json rows = Json::array();
     gpu_trace::Trace all;
-    each(batches, policies, [&](const std::string& what, const Batch& batch, const NamedPolicy& p, auto& cache) {
-      gpu_trace::TraceSession session;
-      StepGraph graph(model_, cache, p.policy, batch.rows, StepGraph::Part::step, &session);
-      run(graph, batch.context);
-      for (int i = 1; i < n_traced; ++i) graph.launch();
-      graph.wait();
-      const gpu_trace::Trace part = steps_of(session.finish());
-      page_.print("\nTime by phase of {} steps, {}\n\n{}", n_traced, what, phase_table(part));
-      add_rows(rows, batch, p, phases_json(part));
-      append(all, part, what);
-    });
+    each(batches, policies,
+         [&](const std::string& what, const Batch& batch, const NamedPolicy& p, auto& cache) {
+           gpu_trace::TraceSession session;
+           StepGraph graph(model_, cache, p.policy, batch.rows, StepGraph::Part::step, &session);
+           run(graph, batch.context);
+           for (int i = 1; i < n_traced; ++i) graph.launch();
+           graph.wait();
+           const gpu_trace::Trace part = steps_of(session.finish());
+           page_.print("\nTime by phase of {} steps, {}\n\n{}", n_traced, what, phase_table(part));
+           add_rows(rows, batch, p, phases_json(part));
+           append(all, part, what);
+         });
     write_file_atomically(o_.gpu_trace, chrome_json(all), o_.existing());
     return rows;
   }
@@ -239,19 +240,20 @@ class Watched {
   // --counters: one step of each, kernel by kernel.
   Json count(const std::vector<Batch>& batches, const std::vector<NamedPolicy>& policies) {
     Json rows = Json::array();
-    each(batches, policies, [&](const std::string& what, const Batch& batch, const NamedPolicy& p, auto& cache) {
-      StepGraph graph(model_, cache, p.policy, batch.rows);
-      run(graph, batch.context);
-      graph.wait();
-      const auto counters = tools::count(o_.counters, [&](gpu_trace::Session* session) {
-        graph.launch_kernels(session);
-        graph.wait();
-      });
-      if (!counters) return;
-      page_.print("\nRead from and written to memory in one step, kernel by kernel, {}\n\n{}", what,
-                  counter_table(*counters, read_gb_s_));
-      add_rows(rows, batch, p, counters_json(*counters, read_gb_s_));
-    });
+    each(batches, policies,
+         [&](const std::string& what, const Batch& batch, const NamedPolicy& p, auto& cache) {
+           StepGraph graph(model_, cache, p.policy, batch.rows);
+           run(graph, batch.context);
+           graph.wait();
+           const auto counters = tools::count(o_.counters, [&](gpu_trace::Session* session) {
+             graph.launch_kernels(session);
+             graph.wait();
+           });
+           if (!counters) return;
+           page_.print("\nRead from and written to memory in one step, kernel by kernel, {}\n\n{}", what,
+                       counter_table(*counters, read_gb_s_));
+           add_rows(rows, batch, p, counters_json(*counters, read_gb_s_));
+         });
     return rows;
   }
 

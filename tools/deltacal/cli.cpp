@@ -79,10 +79,11 @@ const CLI::Option* add_gpu_trace(CLI::App* app, std::string& path) {
 }
 const CLI::Option* add_counters(CLI::App* app, std::string& wanted, const char* what) {
   return app
-      ->add_flag("--counters{required}", wanted,
-                 fmt::format("on a CUDA device, {}: bytes read and written and bandwidth by kernel, by the device's "
-                             "counters; --counters=auto: without them where they cannot be had",
-                             what))
+      ->add_flag(
+          "--counters{required}", wanted,
+          fmt::format("on a CUDA device, {}: bytes read and written and bandwidth by kernel, by the device's "
+                      "counters; --counters=auto: without them where they cannot be had",
+                      what))
       ->check(CLI::IsMember({"required", "auto"}));
 }
 // Returns the options, for commands that take them in one mode only.

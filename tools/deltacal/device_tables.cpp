@@ -18,8 +18,8 @@ std::string named(const std::string& phase) {
 }
 
 std::string counter_row(const gpu_trace::CounterSum& s, double read_gb_s) {
-  return fmt::format("| {} | {} | {} | {:.3f} | {:.1f} | {:.1f} | {:.0f} | {:.1f}% |\n", s.phase, s.kernel, s.n_calls,
-                     1e-6 * s.ns, 1e-6 * s.read_bytes, 1e-6 * s.written_bytes, s.read_gb_s(),
+  return fmt::format("| {} | {} | {} | {:.3f} | {:.1f} | {:.1f} | {:.0f} | {:.1f}% |\n", s.phase, s.kernel,
+                     s.n_calls, 1e-6 * s.ns, 1e-6 * s.read_bytes, 1e-6 * s.written_bytes, s.read_gb_s(),
                      100 * s.read_gb_s() / read_gb_s);
 }
 
@@ -29,8 +29,9 @@ std::string phase_table(const gpu_trace::Trace& trace) {
   const gpu_trace::Times times = time_by_phase(trace);
   std::string out = "| phase | events | busy, ms | share |\n|---|---|---|---|\n";
   for (const auto& p : times.phases)
-    out += fmt::format("| {} | {} | {:.3f} | {:.1f}% |\n", named(p.phase), p.n_events, 1e-6 * double(p.busy_ns),
-                       100.0 * double(p.busy_ns) / double(std::max<uint64_t>(1, times.busy_ns)));
+    out +=
+        fmt::format("| {} | {} | {:.3f} | {:.1f}% |\n", named(p.phase), p.n_events, 1e-6 * double(p.busy_ns),
+                    100.0 * double(p.busy_ns) / double(std::max<uint64_t>(1, times.busy_ns)));
   out += fmt::format("| all | {} | {:.3f} | of {:.3f} ms from the first to the last |\n", trace.events.size(),
                      1e-6 * double(times.busy_ns), 1e-6 * double(times.span_ns));
   if (trace.n_dropped > 0)
@@ -57,6 +58,7 @@ std::string counter_table(const gpu_trace::Counters& counters, double read_gb_s)
   gpu_trace::CounterSum all = total(sums);
   all.phase = "all";
   out += counter_row(all, read_gb_s);
+  if (counters.n_runs > 1) out += fmt::format("\neach kernel was run {} times\n", counters.n_runs);
   if (counters.n_dropped > 0)
     out += fmt::format("\n{} kernels were not counted: the table is short of them\n", counters.n_dropped);
   return out;

@@ -15,16 +15,17 @@ namespace deltacal::tools {
 std::string phase_table(const gpu_trace::Trace&);
 nlohmann::ordered_json phases_json(const gpu_trace::Trace&);
 
-// | phase | kernel | calls | ms | MB read | MB written | GB/s read | of read bandwidth |, the longest first, and all
-// together. `read_gb_s`: the memory's read bandwidth as measured in this run.
+// | phase | kernel | calls | ms | MB read | MB written | GB/s read | of read bandwidth |, the longest first,
+// and all together. `read_gb_s`: the memory's read bandwidth as measured in this run.
 std::string counter_table(const gpu_trace::Counters&, double read_gb_s);
 nlohmann::ordered_json counters_json(const gpu_trace::Counters&, double read_gb_s);
 
-// --counters: "", "required" or "auto". bad_input if they are required of a model that does not run on a CUDA device.
+// --counters: "", "required" or "auto". bad_input if they are required of a model that does not run on a CUDA
+// device.
 void check_counters(const std::string& wanted, model::Device);
 
-// --counters: the work is called with a session that counts. Where counters cannot be had, an Error if `wanted` is
-// "required"; if it is "auto", a line on stderr and no counts.
+// --counters: the work is called with a session that counts. Where counters cannot be had, an Error if
+// `wanted` is "required"; if it is "auto", a line on stderr and no counts.
 std::optional<gpu_trace::Counters> count(const std::string& wanted,
                                          const std::function<void(gpu_trace::Session*)>& work);
 

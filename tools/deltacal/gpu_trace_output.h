@@ -9,7 +9,8 @@
 
 namespace deltacal::tools {
 
-// bad_input if a file is at `path`, or the model does not run on a CUDA device. Nothing where `path` is empty.
+// bad_input if a file is at `path`, or the model does not run on a CUDA device. Nothing where `path` is
+// empty.
 void check_gpu_trace(const std::string& path, model::Device);
 
 class GpuTraceOutput {

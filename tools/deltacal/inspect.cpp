@@ -114,10 +114,10 @@ Json of_artefact(const std::string& path) {
                     path);
   Json out{{"kind", format.substr(9)}};
   for (const char* field :
-       {"schema_version", "tool_version", "command",    "seed",     "created",   "model",
-        "trace",          "data",         "max_tokens", "pack",     "device",    "dtype",    "batch",
-        "contexts",       "k_pages",      "budget",     "context",  "objective", "unit",
-        "n_samples",      "n_problems",   "n_steps",    "interval", "winner",    "verdict"})
+       {"schema_version", "tool_version", "command", "seed",      "created", "model",     "trace",
+        "data",           "max_tokens",   "pack",    "device",    "dtype",   "batch",     "contexts",
+        "k_pages",        "budget",       "context", "objective", "unit",    "n_samples", "n_problems",
+        "n_steps",        "interval",     "winner",  "verdict"})
     if (json.contains(field)) out[field] = json[field];
   if (format == "deltacal-config") {
     const config::Config c = config::read(path);

@@ -56,7 +56,7 @@ struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments, Gr
   bool sensitivity = false;
   int draws = 0;  // 0: the trace's own next tokens
   std::vector<std::string> rankings;  // besides DELTA's: "max", "refresh:4", "cosine:0.8"
-  std::string gpu_trace;  // as of generate
+  std::string gpu_trace;              // as of generate
   bool resume = false, dry_run = false;
 };
 
@@ -149,8 +149,8 @@ struct BenchOptions : ModelOptions, Output {
   std::vector<std::string> batches;       // "32x32768", on a CUDA device; empty: three usual ones
   int rows = 1;                           // of the cost table, on a CUDA device
   int prefill_tokens = 2048, decode_steps = 32;
-  std::string markdown;            // file for what is printed
-  std::string gpu_trace, counters;  // as of generate
+  std::string markdown;                        // file for what is printed
+  std::string gpu_trace, counters;             // as of generate
   int repeats = 0;                             // 0: 3, on a CUDA device 20
   std::vector<std::string> of_cpu, of_device;  // options given that mean something on one of the two alone
 };

@@ -199,9 +199,9 @@ int validate(const ValidateOptions& o) {
     evaluation.samples.resize(in.data.samples.size());
     side_by_side(in.data.samples.size(), model.device(), [&](size_t i) {
       const auto& s = in.data.samples[i];
-      evaluation.samples[i] = to_evaluated(
-          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {0, o.recall_steps, trace.session()},
-                                advance));
+      evaluation.samples[i] =
+          to_evaluated(s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies,
+                                             {0, o.recall_steps, trace.session()}, advance));
     });
   }
   trace.finish();

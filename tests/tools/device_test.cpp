@@ -141,10 +141,11 @@ TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
   const std::string model = " --model " + w.model + " --device cuda", trace = w / "t.h5";
   must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --limit 1 --gpu-trace " + (w / "p.json") +
            " --out " + trace);
-  int n_attention = 0;
-  for (const Json& event : json_of(w / "p.json")["traceEvents"])
-    n_attention += event["ph"] == "X" && event["cat"] == "kernel" && event["args"].contains("phase");
-  CHECK(n_attention > n_layers);
+  const Json of_profile = json_of(w / "p.json");
+  int n_attributed = 0;
+  for (const Json& event : of_profile["traceEvents"])
+    n_attributed += event["ph"] == "X" && event["cat"] == "kernel" && event["args"].contains("phase");
+  CHECK(n_attributed > n_layers);
   must_run("calibrate " + trace + grid + " --objective recall --budget attended=1.8 --out " + (w / "c.json"));
   must_run("validate" + model + " --data " + (w / "held_out.jsonl") + " --limit 4 --config " +
            (w / "c.json") + " --resamples 10 --gpu-trace " + (w / "v.json") + " --out " +

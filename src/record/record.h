@@ -17,8 +17,8 @@ struct RecordOptions {
   StepChoice steps;
   bool group_mass = false;
   int chunk = 0;  // positions of one forward pass in replay; 0: as suits the device
-  gpu_trace::Session* trace = nullptr;                             // of the device's work, on a CUDA device
   std::optional<sensitivity::Options> sensitivity = std::nullopt;  // also the predicted KL of every edge: a backward pass of the model
+  gpu_trace::Session* trace = nullptr;                             // of the device's work, on a CUDA device
 };
 
 using Advance = std::function<void(int n_positions)>;  // progress; null: not wanted

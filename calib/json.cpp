@@ -60,6 +60,12 @@ Json json_model(const ModelInfo& model) {
           {"head_dim", model.head_dim}};
 }
 
+void say_device(Json& artefact, const ModelInfo& model) {
+  if (model.device.empty()) return;
+  artefact["device"] = model.device;
+  artefact["dtype"] = model.dtype;
+}
+
 Json json_number(double value) {
   if (!std::isfinite(value)) return nullptr;
   return std::strtod(fmt::format("{:.6g}", value).c_str(), nullptr);
@@ -80,6 +86,7 @@ Json json_rows(const Eigen::Ref<const Eigen::MatrixXd>& matrix) {
 Json to_json(const Analysis& analysis, const Provenance& provenance) {
   Json out = artefact_head("deltacal-analysis", 1, provenance);
   out["model"] = json_model(analysis.model);
+  say_device(out, analysis.model);
   out["trace"] = {{"path", analysis.trace_path}, {"sha256", analysis.trace_sha256}};
   out["n_samples"] = analysis.n_samples;
   out["n_problems"] = analysis.n_problems;

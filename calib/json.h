@@ -13,6 +13,8 @@ nlohmann::ordered_json json_row(const Eigen::Ref<const Eigen::VectorXd>& values)
 nlohmann::ordered_json json_rows(const Eigen::Ref<const Eigen::MatrixXd>& matrix);  // [target][source]
 
 nlohmann::ordered_json json_model(const ModelInfo&);
+// The fields device and dtype, where the device is known.
+void say_device(nlohmann::ordered_json& artefact, const ModelInfo&);
 
 // analysis.json (data/schema/analysis.schema.json). `predicted_kl` is an empty list: the trace holds no
 // sensitivities.

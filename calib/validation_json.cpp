@@ -80,6 +80,7 @@ Json to_json(const ThresholdResult& threshold) {
 Json to_json(const Validation& validation, const Provenance& provenance) {
   Json out = artefact_head("deltacal-validation", 1, provenance);
   out["model"] = json_model(validation.model);
+  say_device(out, validation.model);
   out["config"] = {{"path", validation.config_path},
                    {"sha256", validation.config_sha256},
                    {"schedule", validation.schedule}};

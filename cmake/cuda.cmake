@@ -23,7 +23,7 @@ function(deltacal_find_cuda)
     check_language(CUDA)  # whether it compiles, in a project of its own
   endif()
   if(NOT CMAKE_CUDA_COMPILER AND NOT DELTACAL_NVCC)
-    set(missing "nvcc was not found: set CMAKE_CUDA_COMPILER, or install the toolkit")
+    set(missing "nvcc was not found: run tools/setup, or set CMAKE_CUDA_COMPILER")
   elseif(NOT CMAKE_CUDA_COMPILER)
     set(missing "${DELTACAL_NVCC} does not work: is the toolkit whole?")
   elseif(NOT DELTACAL_CUDART)

@@ -207,6 +207,12 @@ std::vector<double> parse_stability(const Field& field, int n_layers) {
   return shares;
 }
 
+// "NVIDIA H200, bf16"
+std::string parse_device(const Field& root) {
+  const std::string device = text_or(root, "device"), dtype = text_or(root, "dtype");
+  return device.empty() || dtype.empty() ? device : device + ", " + dtype;
+}
+
 }  // namespace
 
 Head parse_head(const Field& root) {
@@ -215,7 +221,8 @@ Head parse_head(const Field& root) {
           text_or(root, "command"),
           text_or(root, "tool_version"),
           text_or(root, "seed"),
-          text_or(root, "created")};
+          text_or(root, "created"),
+          parse_device(root)};
 }
 
 Model parse_model(const Field& root) {

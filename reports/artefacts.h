@@ -13,6 +13,7 @@ namespace deltacal::reports {
 
 struct Head {
   std::string file, format, command, tool_version, seed, created;
+  std::string device;  // that the model ran on, with the dtype; "" where not told
 };
 
 struct Model {

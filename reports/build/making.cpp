@@ -89,6 +89,7 @@ Figure made(const char* id, const Head& head, const std::vector<std::pair<std::s
   add("seed", head.seed);
   add("tool version", head.tool_version);
   add("created", head.created);
+  add("device", head.device);
   for (const auto& [name, value] : more) add(name, value);
   return {.id = id, .title = head.file, .width = Width::half, .body = std::move(table)};
 }

@@ -17,6 +17,7 @@ struct ModelInfo {
   int page_size = deltacal::page_size;
   int max_context = 0;       // positions
   std::string dtype;         // of the computation that made the artefact: "f32" or "bf16"
+  std::string device = "";   // that it ran on: "cpu", "NVIDIA H200"; empty: not known
 };
 
 // The first geometry field (n_layers, n_heads, n_kv_heads, head_dim, architecture) in which the two differ, as

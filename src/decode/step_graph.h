@@ -54,6 +54,9 @@ class StepGraph {
 
   // The last step's graph once more. Keys and values are written to the same places: it changes nothing.
   void launch();
+  // The same work without the graph, kernel by kernel, for sessions that tell only such launches apart
+  // (counters); attributed in `session` alone.
+  void launch_kernels(gpu_trace::Session*);
   // Seconds from the graph's begin to its end on the device; waits for it.
   double timed_launch();
   void wait() const;  // for all steps so far

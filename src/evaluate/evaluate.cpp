@@ -37,11 +37,12 @@ struct Run {
   const Run* from = nullptr;  // whose hidden states it begins with; null: with the tokens
   int first_layer = 0;
 
-  Run(const model::Model& model, const decode::Policy& policy, int n_tokens, std::vector<int32_t> recall_steps)
+  Run(const model::Model& model, const decode::Policy& policy, int n_tokens,
+      std::vector<int32_t> recall_steps, gpu_trace::Session* trace)
       : cache(model, 1, n_tokens),
         recall(model.info().n_layers, std::move(recall_steps)),
         hidden(model.info().n_layers, model.description().n_embd),
-        decoder(model, cache, policy, {&recall, &hidden}) {}
+        decoder(model, cache, policy, {&recall, &hidden}, trace) {}
 
   // Begins where `run` has what it needs.
   void begin_with(Run& run, int layer) {
@@ -86,7 +87,7 @@ SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, i
   out.first_step = n_prompt_tokens;
   for (int t = n_prompt_tokens; t < n_tokens; ++t) out.positions += (long long)(t + 1) * n_layers;
 
-  Run full(model, decode::full_policy(n_layers), n_tokens, {});
+  Run full(model, decode::full_policy(n_layers), n_tokens, {}, options.trace);
   std::vector<std::unique_ptr<Run>> runs;
   std::vector<decode::Policy> only;
   for (const auto& named : policies) only.push_back(named.policy);
@@ -94,7 +95,8 @@ SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, i
   for (const auto& [name, policy] : policies) {
     // Steps that see no more pages than the smallest k leave nothing out.
     const int first_active = std::max(n_prompt_tokens, decode::smallest_k(policy) * page_size);
-    runs.push_back(std::make_unique<Run>(model, policy, n_tokens, spread(first_active, n_tokens, options.recall_steps)));
+    runs.push_back(std::make_unique<Run>(
+        model, policy, n_tokens, spread(first_active, n_tokens, options.recall_steps), options.trace));
     const auto [run, first_layer] = reuse[runs.size() - 1];
     runs.back()->begin_with(run < 0 ? full : *runs[run], first_layer);
     PolicyScores scores;

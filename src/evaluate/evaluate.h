@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "decode/policy.h"
+#include "gpu_trace/session.h"
 #include "model/model.h"
 
 namespace deltacal::evaluate {
@@ -42,6 +43,7 @@ struct SampleScores {
 struct EvaluateOptions {
   int chunk = 0;          // positions of one forward pass; 0: as suits the device
   int recall_steps = 64;  // steps a sample, spread evenly, on which on-policy recall is measured; 0: none
+  gpu_trace::Session* trace = nullptr;  // of the device's work, on a CUDA device
 };
 
 // Runs full attention and every policy in step, chunk by chunk, each with a cache of its own.

@@ -7,7 +7,6 @@
 #include "gpu_trace/raw.h"
 
 namespace deltacal::gpu_trace {
-namespace {
 
 std::string demangled(const std::string& name) {
   int status = 0;
@@ -15,8 +14,6 @@ std::string demangled(const std::string& name) {
       abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status), std::free);
   return status == 0 ? std::string(text.get()) : name;
 }
-
-}  // namespace
 
 int Raw::name_index(std::string_view name) {
   const auto [found, is_new] = name_indices_.try_emplace(std::string(name), int(names.size()));

@@ -46,6 +46,9 @@ struct Raw {
   std::unordered_map<std::string, int> name_indices_;
 };
 
+// A name as in the source.
+std::string demangled(const std::string&);
+
 // Events in the order of their starts, with labels, and names as in the source.
 Trace attribute(Raw);
 

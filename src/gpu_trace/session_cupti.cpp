@@ -1,5 +1,5 @@
-// CUPTI's side. Its buffer callbacks carry no pointer of ours, and it knows one subscriber a process: hence
-// the one active session.
+// The activity API. Its buffer callbacks carry no pointer of ours, and CUPTI knows one subscriber a process:
+// hence the one active session.
 //
 // A launch outside a graph is named by an external correlation id, which CUPTI's record of the API call
 // passes on. Nodes of a graph are named by a callback that runs within the call that makes them, on the
@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "gpu_trace/raw.h"
 #include "gpu_trace/session.h"
+#include "gpu_trace/subscription.h"
 
 namespace deltacal::gpu_trace {
 namespace {
@@ -33,19 +34,8 @@ constexpr CUpti_CallbackIdResource node_callbacks[] = {CUPTI_CBID_RESOURCE_GRAPH
 // Labels of the scopes that this thread is in.
 thread_local std::vector<int> scopes;
 
-std::string text_of(CUptiResult result) {
-  const char* text = nullptr;
-  return cuptiGetResultString(result, &text) == CUPTI_SUCCESS && text ? text
-                                                                      : fmt::format("error {}", int(result));
-}
-
 void must(CUptiResult result, const char* what) {
   if (result != CUPTI_SUCCESS) throw failure("GPU trace: {} fails with {}", what, text_of(result));
-}
-
-void require_device() {
-  int n = 0;
-  if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0) throw bad_input("GPU trace: there is no CUDA device");
 }
 
 const char* copy_name(uint8_t kind) {
@@ -84,7 +74,7 @@ RawRecord of_kernel(Raw& raw, const CUpti_ActivityKernel10& r) {
 
 }  // namespace
 
-struct Session::State {
+struct TraceSession::State {
   ~State() { stop(); }
   void start();
   void stop() noexcept;  // as far as it has started
@@ -103,18 +93,18 @@ struct Session::State {
   std::mutex reading;  // raw.names, records, launches, n_dropped
   std::mutex naming;   // raw.labels, nodes
   Raw raw;
-  CUpti_SubscriberHandle subscriber = nullptr;
+  Subscription subscription;
   int n_enabled = 0;  // of `kinds`
 };
 
-void CUPTIAPI Session::State::buffer_wanted(uint8_t** buffer, size_t* size, size_t* max_records) {
+void CUPTIAPI TraceSession::State::buffer_wanted(uint8_t** buffer, size_t* size, size_t* max_records) {
   *buffer = static_cast<uint8_t*>(std::aligned_alloc(8, buffer_bytes));
   *size = *buffer ? buffer_bytes : 0;
   *max_records = 0;  // as many as fit
 }
 
-void CUPTIAPI Session::State::buffer_full(CUcontext context, uint32_t stream, uint8_t* buffer, size_t,
-                                          size_t valid) {
+void CUPTIAPI TraceSession::State::buffer_full(CUcontext context, uint32_t stream, uint8_t* buffer, size_t,
+                                               size_t valid) {
   if (State* state = active.load()) {
     const std::lock_guard lock(state->reading);
     try {
@@ -129,12 +119,12 @@ void CUPTIAPI Session::State::buffer_full(CUcontext context, uint32_t stream, ui
   std::free(buffer);
 }
 
-void Session::State::take_buffer(uint8_t* buffer, size_t size) {
+void TraceSession::State::take_buffer(uint8_t* buffer, size_t size) {
   CUpti_Activity* record = nullptr;
   while (size > 0 && cuptiActivityGetNextRecord(buffer, size, &record) == CUPTI_SUCCESS) take(*record);
 }
 
-void Session::State::take(const CUpti_Activity& record) {
+void TraceSession::State::take(const CUpti_Activity& record) {
   switch (record.kind) {
     case CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION: {
       const auto& r = reinterpret_cast<const CUpti_ActivityExternalCorrelation&>(record);
@@ -162,15 +152,15 @@ void Session::State::take(const CUpti_Activity& record) {
   }
 }
 
-void CUPTIAPI Session::State::called_back(void* state, CUpti_CallbackDomain domain, CUpti_CallbackId id,
-                                          const void* data) {
+void CUPTIAPI TraceSession::State::called_back(void* state, CUpti_CallbackDomain domain, CUpti_CallbackId id,
+                                               const void* data) {
   if (domain != CUPTI_CB_DOMAIN_RESOURCE) return;
   const auto* resource = static_cast<const CUpti_ResourceData*>(data);
   const auto* graph = static_cast<const CUpti_GraphData*>(resource->resourceDescriptor);
   if (graph) static_cast<State*>(state)->name_node(id, *graph);
 }
 
-void Session::State::name_node(CUpti_CallbackId id, const CUpti_GraphData& graph) {
+void TraceSession::State::name_node(CUpti_CallbackId id, const CUpti_GraphData& graph) {
   uint64_t node = 0, original = 0;
   if (cuptiGetGraphNodeId(graph.node, &node) != CUPTI_SUCCESS) return;
   const bool is_copy = id == CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED;
@@ -186,54 +176,35 @@ void Session::State::name_node(CUpti_CallbackId id, const CUpti_GraphData& graph
   }
 }
 
-void Session::State::start() {
+void TraceSession::State::start() {
   State* none = nullptr;
   if (!active.compare_exchange_strong(none, this)) throw failure("GPU trace: another session is active");
-  char other[CUPTI_OLD_SUBSCRIBER_NAME_MIN_LEN] = "";
-  CUpti_SubscriberParams params{};
-  params.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
-  params.subscriberName = "deltacal";
-  params.oldSubscriberName = other, params.oldSubscriberSize = sizeof other;
-  const CUptiResult subscribed = cuptiSubscribe_v2(&subscriber, &State::called_back, this, &params);
-  if (subscribed != CUPTI_SUCCESS) subscriber = nullptr;
-  if (subscribed == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
-    throw failure(
-        "GPU trace: another profiler is active in this process: {}. CUPTI serves one at a time; run without "
-        "it "
-        "(PyTorch's Kineto, Nsight, a debugger), or without a GPU trace.",
-        other[0] ? other : "its name is not known");
-  if (subscribed == CUPTI_ERROR_UNKNOWN)
-    throw bad_input("GPU trace: there is no CUDA device that CUPTI can use");
-  must(subscribed, "cuptiSubscribe");
+  subscription.begin("GPU trace", &State::called_back, this);
   must(cuptiActivityRegisterCallbacks(&State::buffer_wanted, &State::buffer_full),
        "cuptiActivityRegisterCallbacks");
   for (const CUpti_CallbackIdResource id : node_callbacks)
-    must(cuptiEnableCallback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, id), "cuptiEnableCallback");
+    must(cuptiEnableCallback(1, subscription.handle(), CUPTI_CB_DOMAIN_RESOURCE, id), "cuptiEnableCallback");
   for (const CUpti_ActivityKind kind : kinds) {
     must(cuptiActivityEnable(kind), "cuptiActivityEnable");
     ++n_enabled;
   }
 }
 
-void Session::State::stop() noexcept {
+void TraceSession::State::stop() noexcept {
   State* self = this;
   for (; n_enabled > 0; --n_enabled) cuptiActivityDisable(kinds[n_enabled - 1]);
-  if (subscriber) {
-    cuptiActivityFlushAll(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
-    cuptiUnsubscribe(subscriber);
-  }
-  subscriber = nullptr;
+  if (subscription.handle()) cuptiActivityFlushAll(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
+  subscription.end();
   active.compare_exchange_strong(self, nullptr);
 }
 
-Session::Session() : state_(std::make_unique<State>()) {
-  require_device();
+TraceSession::TraceSession() : state_(std::make_unique<State>()) {
   state_->start();
 }
 
-Session::~Session() = default;
+TraceSession::~TraceSession() = default;
 
-Trace Session::finish() {
+Trace TraceSession::finish() {
   if (!state_) throw failure("GPU trace: this session has ended");
   if (const cudaError_t error = cudaDeviceSynchronize(); error != cudaSuccess)
     throw failure("GPU trace: the device reports {}", cudaGetErrorString(error));
@@ -244,19 +215,19 @@ Trace Session::finish() {
   return attribute(std::move(ended->raw));
 }
 
-void Scope::enter(Session& session, int layer, std::string_view phase) {
-  if (!session.state_) return;
+void TraceSession::enter(int layer, std::string_view phase) {
+  if (!state_) return;
   int label = 0;
   {
-    const std::lock_guard lock(session.state_->naming);
-    label = session.state_->raw.label_index(layer, phase);
+    const std::lock_guard lock(state_->naming);
+    label = state_->raw.label_index(layer, phase);
   }
   scopes.push_back(label);
-  entered_ = true;
   cuptiActivityPushExternalCorrelationId(external_kind, uint64_t(label));
 }
 
-void Scope::leave() {
+void TraceSession::leave() {
+  if (!state_) return;
   uint64_t label = 0;
   cuptiActivityPopExternalCorrelationId(external_kind, &label);
   scopes.pop_back();

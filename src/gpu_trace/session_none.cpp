@@ -1,21 +1,31 @@
 // A build without CUDA or without CUPTI.
 #include "core/error.h"
-#include "gpu_trace/session.h"
+#include "gpu_trace/counter_session.h"
 
 namespace deltacal::gpu_trace {
 
-struct Session::State {};
+struct TraceSession::State {};
 
-Session::Session() {
+TraceSession::TraceSession() {
   throw bad_input("a GPU trace needs a build with CUDA and CUPTI; this one has none");
 }
-Session::~Session() = default;
-
-Trace Session::finish() {
+TraceSession::~TraceSession() = default;
+Trace TraceSession::finish() {
   throw failure("a GPU trace was asked of a build without CUPTI");
 }
+void TraceSession::enter(int, std::string_view) {}
+void TraceSession::leave() {}
 
-void Scope::enter(Session&, int, std::string_view) {}
-void Scope::leave() {}
+struct CounterSession::State {};
+
+CounterSession::CounterSession() {
+  throw bad_input("counters need a build with CUDA and CUPTI; this one has none");
+}
+CounterSession::~CounterSession() = default;
+Counters CounterSession::finish() {
+  throw failure("counters were asked of a build without CUPTI");
+}
+void CounterSession::enter(int, std::string_view) {}
+void CounterSession::leave() {}
 
 }  // namespace deltacal::gpu_trace

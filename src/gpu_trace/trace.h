@@ -35,6 +35,9 @@ struct Trace {
   uint64_t n_dropped = 0;     // records that CUPTI had no room for
 };
 
+// Adds the events of another session, whose phases are named after what they were part of: "full: attention".
+void append(Trace& all, const Trace& part, const std::string& what);
+
 struct PhaseTime {
   std::string phase;  // empty: work outside any scope
   uint64_t n_events = 0;

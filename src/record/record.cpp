@@ -18,7 +18,7 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
   std::optional<sensitivity::Sensitivity> pass;
   if (options.sensitivity)
     observers.push_back(&pass.emplace(model, n_tokens, recorded.steps, *options.sensitivity, sample.n_prompt_tokens));
-  decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), observers);
+  decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), observers, options.trace);
 
   std::vector<float> nll;
   nll.reserve(n_tokens);

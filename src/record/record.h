@@ -5,6 +5,7 @@
 #include <span>
 
 #include "decode/sampling.h"
+#include "gpu_trace/session.h"
 #include "model/model.h"
 #include "record/steps.h"
 #include "sensitivity/sensitivity.h"
@@ -18,6 +19,7 @@ struct RecordOptions {
   bool group_mass = false;
   int chunk = 0;  // positions of one forward pass in replay; 0: as suits the device
   std::optional<sensitivity::Options> sensitivity = std::nullopt;  // also the predicted KL of every edge: a backward pass of the model
+  gpu_trace::Session* trace = nullptr;                             // of the device's work, on a CUDA device
 };
 
 using Advance = std::function<void(int n_positions)>;  // progress; null: not wanted

@@ -98,6 +98,7 @@ class BatchRecorder {
     options.n_rows = decoding_.n_rows;
     options.stops = [&](int32_t id) { return model_.tokenizer().ends_generation(id); };
     options.group_mass = options_.group_mass;
+    options.trace = options_.trace;
     decode::decode_batch(model_, decode::full_policy(model_.info().n_layers), sequences, options,
                          callbacks());
     thread_.finish();
@@ -165,7 +166,8 @@ class BatchRecorder {
     auto pass = std::make_shared<sensitivity::Sensitivity>(
         model_, static_cast<int>(c.ids.size()), c.recorded.steps, *options_.sensitivity, c.n_prompt());
     decode::KvCache cache(model_, 1, static_cast<int>(c.ids.size()));
-    decode::Decoder replay(model_, cache, decode::full_policy(model_.info().n_layers), {pass.get()});
+    decode::Decoder replay(model_, cache, decode::full_policy(model_.info().n_layers), {pass.get()},
+                           options_.trace);
     decode::replay(
         replay, c.ids, c.n_prompt(), [](int, int) {}, options_.chunk);
     pass->finish(c.ids, c.n_prompt(), cache);

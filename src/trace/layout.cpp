@@ -59,6 +59,7 @@ void write_model(hid_t file, const ModelInfo& model) {
   write_int(group.get(), "page_size", model.page_size);
   write_int(group.get(), "max_context", model.max_context);
   h5::write_attribute(group.get(), "dtype", model.dtype);
+  if (!model.device.empty()) h5::write_attribute(group.get(), "device", model.device);
 }
 
 ModelInfo read_model(hid_t file) {
@@ -75,6 +76,7 @@ ModelInfo read_model(hid_t file) {
   model.page_size = read_int(group.get(), "page_size", 1);
   model.max_context = read_int(group.get(), "max_context", 0);
   model.dtype = h5::read_text(group.get(), "dtype");
+  if (h5::has_attribute(group.get(), "device")) model.device = h5::read_text(group.get(), "device");
   return model;
 }
 

@@ -29,6 +29,12 @@ void require_same_model(const Reader& input, const Reader& first) {
                     first.path(), difference);
 }
 
+// "cpu, NVIDIA H200": shards may be made on several devices.
+void add_device(std::string& all, const std::string& device) {
+  if (device.empty() || (", " + all + ",").find(", " + device + ",") != std::string::npos) return;
+  all += (all.empty() ? "" : ", ") + device;
+}
+
 // Where each sample was seen, by its token hash.
 using Seen = std::map<std::string, std::string>;
 
@@ -78,15 +84,17 @@ void merge(const std::vector<std::string>& inputs, const std::string& output, Ex
   AtomicOutput whole(output, existing);
   const Reader first(inputs.front());
   Seen seen;
+  ModelInfo model = first.model();
   nlohmann::json options = nlohmann::json::array();
   for (const std::string& path : inputs) {
     const Reader input(path);
     require_same_model(input, first);
     require_new_samples(input, seen);
+    add_device(model.device, input.model().device);
     const nlohmann::json of_input = nlohmann::json::parse(input.options(), nullptr, false);
     options.push_back(of_input.is_discarded() ? nlohmann::json() : of_input);
   }
-  join(inputs, whole.temporary_path(), first.model(), provenance,
+  join(inputs, whole.temporary_path(), model, provenance,
        nlohmann::json({{"merged", std::move(options)}}).dump());
   whole.commit();
 }

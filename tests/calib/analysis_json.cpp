@@ -58,6 +58,16 @@ TEST_CASE("analysis.json: meets its schema, with and without intervals and group
   CHECK(complaint(json_of(small_analysis(2, 0))) == "");
 }
 
+TEST_CASE("analysis.json: says what device and dtype the trace was recorded on, if the trace does") {
+  Analysis analysis = small_analysis(2, 0);
+  CHECK(!json_of(analysis).contains("device"));
+  analysis.model.device = "NVIDIA H200", analysis.model.dtype = "bf16";
+  const json found = json_of(analysis);
+  CHECK(found["device"] == "NVIDIA H200");
+  CHECK(found["dtype"] == "bf16");
+  CHECK(complaint(found) == "");
+}
+
 TEST_CASE("analysis.json: the schema notices a missing field, an unknown one and a wrong type") {
   const json good = json_of(small_analysis(2, 0));
   for (const auto& [key, value] : good.items()) {

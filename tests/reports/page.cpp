@@ -52,6 +52,16 @@ TEST_CASE("page: well formed and self-contained with every set of pieces") {
   }
 }
 
+TEST_CASE("page: tells the device and dtype that the files tell") {
+  Inputs in = all_fixtures();
+  CHECK(!contains(html(build(in)), "NVIDIA H200, bf16"));
+  in.analysis->update({{"device", "cpu"}, {"dtype", "f32"}});
+  in.validation->update({{"device", "NVIDIA H200"}, {"dtype", "bf16"}});
+  const std::string page = html(build(in));
+  CHECK(contains(page, "cpu, f32"));
+  CHECK(contains(page, "NVIDIA H200, bf16"));
+}
+
 TEST_CASE("page: the other forms hold the same figures") {
   const Report report = build(all_fixtures());
   size_t figures = 0;

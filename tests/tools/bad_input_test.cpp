@@ -75,6 +75,14 @@ TEST_CASE("bad input: the command line") {
                                   " --prompt x --max-new-tokens 2 --gpu-trace " + (w / "g.json"));
   CHECK(traced.status == 2);
   CHECK(traced.output.find("the model runs on the CPU") != std::string::npos);
+  refused(w, "profile --device cpu" + w.arguments() + " --gpu-trace " + (w / "g.json"),
+          "the model runs on the CPU");
+  const std::string generate =
+      "generate --device cpu --model " + w.model + " --prompt x --max-new-tokens 2 --counters";
+  const auto counted = run_program(generate);
+  CHECK(counted.status == 2);
+  CHECK(counted.output.find("--counters: the model runs on the CPU") != std::string::npos);
+  CHECK(run_program(generate + "=always").status == 2);
   refused(w, "profile" + w.arguments() + " --chat nosuch", "nosuch");
   refused(w, "profile" + w.arguments() + " --temperature 0.7", "needs --mode decode");
   refused(w, "profile" + w.arguments() + " --resume --force", "--force");

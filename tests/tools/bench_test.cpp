@@ -27,12 +27,13 @@ Json small_shape() {
 
 TEST_CASE("bench: random weights of a shape on the CPU, figures as JSON and CSV that report takes") {
   const test::Scratch folder;
-  const std::string shape = folder / "small.json", json = folder / "b.json", csv = folder / "b.csv";
+  const std::string shape = folder / "small.json", json = folder / "b.json", csv = folder / "b.csv",
+                    markdown = folder / "b.md";
   std::ofstream(shape) << small_shape();
   const std::string bench =
       "bench --device cpu --dtype f32 --repeats 1 --prefill-tokens 64 --contexts 32 "
       "--decode-steps 4 --shape " +
-      shape + " --out " + json + " --csv " + csv;
+      shape + " --out " + json + " --csv " + csv + " --markdown " + markdown;
   const auto run = run_program(bench);
   CAPTURE(run.output);
   REQUIRE(run.status == 0);
@@ -40,6 +41,10 @@ TEST_CASE("bench: random weights of a shape on the CPU, figures as JSON and CSV 
   const Json figures = Json::parse(read_file(json));
   CHECK(figures["model"] == Json{{"name", "small"}, {"sha256", ""}, {"dtype", "f32"}});
   CHECK(figures["decode"][0]["context"] == 32);
+  CHECK(figures["device"] == "cpu");
+  const std::string table_of_all = read_file(markdown);
+  CHECK(table_of_all.find("| decode, full, context 32 | ") != std::string::npos);
+  CHECK(run.output.find(table_of_all) != std::string::npos);
   const std::string lines = read_file(csv);
   CHECK(lines.starts_with("what,rows,context,median_s,min_s,max_s,"));
   CHECK(lines.find("\n\"prefill, plain\",1,64,") != std::string::npos);

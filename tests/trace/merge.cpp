@@ -31,6 +31,21 @@ TEST_CASE("merge: all samples in the order of the inputs, numbered anew") {
   CHECK(holds(folder / "again.h5", {s[2], s[0], s[1], s[3]}));
 }
 
+TEST_CASE("merge: names every device that made a shard; a file that names none is read") {
+  const Folder folder;
+  const auto written = [&](const std::string& name, int sample, const std::string& device) {
+    ModelInfo model = small_model();
+    model.device = device;
+    write_trace(folder / name, model, {make_sample(sample, 100, model)});
+    CHECK(Reader(folder / name).model().device == device);
+    return folder / name;
+  };
+  merge({written("a.h5", 1, "cpu"), written("b.h5", 2, ""), written("c.h5", 3, "NVIDIA H200"),
+         written("d.h5", 4, "cpu")},
+        folder / "all.h5", Existing::refuse, {});
+  CHECK(Reader(folder / "all.h5").model().device == "cpu, NVIDIA H200");
+}
+
 TEST_CASE("merge: more samples than a compact HDF5 group holds keep their numbers") {
   const Folder folder;
   const ModelInfo model = small_model(1);

@@ -14,6 +14,8 @@
 #include "config/config.h"
 #include "core/error.h"
 #include "decode/decoder.h"
+#include "device_tables.h"
+#include "gpu_trace_output.h"
 #include "inputs.h"
 
 namespace deltacal::tools {
@@ -128,15 +130,17 @@ int bench_on_cpu(const BenchOptions& o, const Inputs& in, const std::optional<co
   Json json = artefact_head("deltacal-bench", 1, o.made);
   json["model"] = {
       {"name", model.info().name}, {"sha256", model.info().sha256}, {"dtype", model.info().dtype}};
+  json["device"] = device_name(model.device());
   json["threads"] = model::n_threads();
   json["memory"] = {{"read_gb_s", memory.read}, {"copy_gb_s", memory.copy}};
   json["prefill"] = to_json(prefill, o.prefill_tokens);
-  fmt::print("{} in {}, {} threads; medians of {} after a warm-up (fastest to slowest)\n\n",
+  Printed page;
+  page.print("{} in {}, {} threads; medians of {} after a warm-up (fastest to slowest)\n\n",
              model.info().name, model.info().dtype, model::n_threads(), o.repeats);
-  fmt::print("| what | figure | ratio |\n|---|---|---|\n");
-  fmt::print("| memory, read | {:.1f} GB/s | |\n| memory, copy | {:.1f} GB/s | |\n", memory.read,
+  page.print("| what | figure | ratio |\n|---|---|---|\n");
+  page.print("| memory, read | {:.1f} GB/s | |\n| memory, copy | {:.1f} GB/s | |\n", memory.read,
              memory.copy);
-  print(prefill, o.prefill_tokens);
+  print(prefill, o.prefill_tokens, page);
   json["decode"] = Json::array();
   double full_step = 0;
   for (const auto& d : decodes) {
@@ -148,13 +152,13 @@ int bench_on_cpu(const BenchOptions& o, const Inputs& in, const std::optional<co
                               {"read_gb", d.gigabytes},
                               {"share_of_read_bandwidth", achieved / memory.read},
                               {"speedup_over_full", full_step / d.step.median}});
-    fmt::print(
+    page.print(
         "| decode, {}, context {} | {:.1f} tokens/s ({:.1f} to {:.1f} ms) | {:.0f}% of read bandwidth{} |\n",
         d.policy, d.context, 1 / d.step.median, 1e3 * d.step.low, 1e3 * d.step.high,
         100 * achieved / memory.read,
         d.policy == "full" ? "" : fmt::format(", {:.2f} times full", full_step / d.step.median));
   }
-  write_bench(o, json);
+  write_bench(o, json, page);
   return 0;
 }
 
@@ -162,7 +166,7 @@ int bench_on_cpu(const BenchOptions& o, const Inputs& in, const std::optional<co
 
 int bench(const BenchOptions& given) {
   BenchOptions o = given;
-  for (const std::string& path : {o.out, o.csv, o.cost_table})
+  for (const std::string& path : {o.out, o.csv, o.markdown, o.cost_table})
     if (!path.empty()) require_free_output(path, o.existing());
   std::optional<config::Config> config;
   if (!o.config.empty()) config = config::read(o.config);
@@ -173,8 +177,10 @@ int bench(const BenchOptions& given) {
     throw bad_input("{} is for the CPU: on a CUDA device give --batch ROWSxCONTEXT, or --device cpu",
                     o.of_cpu[0]);
   if (!on_device && !o.of_device.empty())
-    throw bad_input("{} needs a CUDA device: the CPU decodes one sequence at a time, at --contexts",
+    throw bad_input("{} needs a CUDA device (the CPU decodes one sequence at a time, at --contexts)",
                     o.of_device[0]);
+  check_gpu_trace(o.gpu_trace, in.device);
+  check_counters(o.counters, in.device);
   if (o.repeats == 0) o.repeats = on_device ? 20 : 3;
   if (config) {
     const std::string warning = config::check_model(*config, o.config, d.info);

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <random>
 
@@ -49,6 +50,12 @@ std::string csv_of(const Json& json) {
 
 }  // namespace
 
+void Printed::add(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+  text_ += text;
+}
+
 std::vector<int32_t> tokens_for(const BenchOptions& o, const model::Model& model, int n) {
   if (o.data.empty()) {
     std::mt19937_64 random(o.made.seed);
@@ -85,12 +92,12 @@ PrefillFigures bench_prefill(const model::Model& model, const std::vector<int32_
   return out;
 }
 
-void print(const PrefillFigures& prefill, int n_tokens) {
+void print(const PrefillFigures& prefill, int n_tokens, Printed& page) {
   const auto rate = [&](const Timing& t) {
     return fmt::format("{:.0f} tokens/s ({:.2f} to {:.2f} s)", n_tokens / t.median, t.low, t.high);
   };
-  fmt::print("| prefill of {} tokens | {} | |\n", n_tokens, rate(prefill.plain));
-  fmt::print("| the same, 256 steps recorded to a trace | {} | {:.2f} times the plain prefill's time |\n",
+  page.print("| prefill of {} tokens | {} | |\n", n_tokens, rate(prefill.plain));
+  page.print("| the same, 256 steps recorded to a trace | {} | {:.2f} times the plain prefill's time |\n",
              rate(prefill.recorded), prefill.recorded.median / prefill.plain.median);
 }
 
@@ -101,16 +108,18 @@ Json to_json(const PrefillFigures& prefill, int n_tokens) {
           {"recorded_over_plain", prefill.recorded.median / prefill.plain.median}};
 }
 
-void write_bench(const BenchOptions& o, const Json& json) {
+void write_bench(const BenchOptions& o, const Json& json, const Printed& page) {
   if (!o.out.empty()) write_file_atomically(o.out, json.dump(1) + "\n", o.existing());
   if (!o.csv.empty()) write_file_atomically(o.csv, csv_of(json), o.existing());
+  if (!o.markdown.empty()) write_file_atomically(o.markdown, page.text(), o.existing());
 }
 
 int write_cost_table(const BenchOptions& o, const calib::CostTable& table) {
   calib::write_cost_table(table, o.cost_table, o.existing(), o.made);
-  fmt::print("{}{}; medians of {}, in microseconds: one layer's attention, and the rest of the step\n\n",
+  Printed page;
+  page.print("{}{}; medians of {}, in microseconds: one layer's attention, and the rest of the step\n\n",
              table.device, table.batch > 1 ? fmt::format(", {} rows", table.batch) : "", o.repeats);
-  fmt::print("| context | full | delta | sparse {} pages | other |\n|---|---|---|---|---|\n",
+  page.print("| context | full | delta | sparse {} pages | other |\n|---|---|---|---|---|\n",
              fmt::join(table.k_pages, ", "));
   const auto us = [](double ms) {
     return ms < 0.1 ? fmt::format("{:.1f}", 1e3 * ms) : fmt::format("{:.0f}", 1e3 * ms);
@@ -118,9 +127,10 @@ int write_cost_table(const BenchOptions& o, const calib::CostTable& table) {
   for (size_t c = 0; c < table.contexts.size(); ++c) {
     std::vector<std::string> sparse;
     for (const double ms : table.sparse_ms[c]) sparse.push_back(us(ms));
-    fmt::print("| {} | {} | {} | {} | {} |\n", table.contexts[c], us(table.full_ms[c]), us(table.delta_ms[c]),
+    page.print("| {} | {} | {} | {} | {} |\n", table.contexts[c], us(table.full_ms[c]), us(table.delta_ms[c]),
                fmt::join(sparse, ", "), us(table.other_ms[c]));
   }
+  if (!o.markdown.empty()) write_file_atomically(o.markdown, page.text(), o.existing());
   fmt::print("\ncost table {}\n", o.cost_table);
   return 0;
 }

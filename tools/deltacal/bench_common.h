@@ -1,6 +1,10 @@
 // What `bench` does on either device: tokens to run on, the prefill rates, and its files.
 #pragma once
+#include <fmt/format.h>
+
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "bench_timing.h"
@@ -9,6 +13,20 @@
 #include "options.h"
 
 namespace deltacal::tools {
+
+// What bench prints for people, in Markdown: to standard output as it comes, and kept for --markdown.
+class Printed {
+ public:
+  template <class... Args>
+  void print(fmt::format_string<Args...> format, Args&&... args) {
+    add(fmt::format(format, std::forward<Args>(args)...));
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  void add(const std::string& text);
+  std::string text_;
+};
 
 // Tokens of the first sample that is long enough, or random ones.
 std::vector<int32_t> tokens_for(const BenchOptions&, const model::Model&, int n);
@@ -21,11 +39,12 @@ PrefillFigures bench_prefill(const model::Model&, const std::vector<int32_t>& id
                              const Provenance& made);
 
 // The rows of the Markdown table, and its part of the JSON file.
-void print(const PrefillFigures&, int n_tokens);
+void print(const PrefillFigures&, int n_tokens, Printed&);
 nlohmann::ordered_json to_json(const PrefillFigures&, int n_tokens);
 
-// --out, and the same figures as comma-separated lines with a heading: --csv; where they are asked for.
-void write_bench(const BenchOptions&, const nlohmann::ordered_json&);
+// --out, the same figures as comma-separated lines with a heading: --csv, and what was printed: --markdown;
+// where they are asked for.
+void write_bench(const BenchOptions&, const nlohmann::ordered_json&, const Printed&);
 
 // --cost-table, and the same for people. Returns the exit status.
 int write_cost_table(const BenchOptions&, const calib::CostTable&);

@@ -10,6 +10,8 @@
 #include "decode/device_info.h"
 #include "decode/step_graph.h"
 #include "decode/step_memory.h"
+#include "device_tables.h"
+#include "gpu_trace/session.h"
 #include "kernels/cuda/paged.h"
 
 namespace deltacal::tools {
@@ -116,8 +118,8 @@ Timing scaled(Timing t, double factor) {
 // What the figures of one batch are made from.
 class Bench {
  public:
-  Bench(const BenchOptions& o, const model::Model& model, double read_gb_s)
-      : o_(o), model_(model), read_gb_s_(read_gb_s) {}
+  Bench(const BenchOptions& o, const model::Model& model, double read_gb_s, Printed& page)
+      : o_(o), model_(model), read_gb_s_(read_gb_s), page_(page) {}
 
   void batch(const Batch& batch, const std::vector<NamedPolicy>& policies) {
     decode::KvCache cache(model_, batch.rows, batch.context);
@@ -151,14 +153,13 @@ class Bench {
                       {"share_of_read_bandwidth", floor / time.median},
                       {"over_floor", time.median / floor},
                       {"speedup_over_full", full_step_ / time.median}});
-    fmt::print(
+    page_.print(
         "| decode step, {}, {} | {:.3f} ms ({:.3f} to {:.3f}), wall {:.3f} | {:.2f} times the "
         "floor "
         "of {:.3f} ms{} |\n",
         p.name, in_words(batch), 1e3 * time.median, 1e3 * time.low, 1e3 * time.high, 1e3 * wall,
         time.median / floor, 1e3 * floor,
         full ? "" : fmt::format(", {:.2f} times as fast as full", full_step_ / time.median));
-    std::fflush(stdout);
   }
 
   // Steps of which every 16th is recorded against plain ones, by turns.
@@ -215,12 +216,11 @@ class Bench {
                        {"read_gb", gigabytes},
                        {"share_of_read_bandwidth", share},
                        {"over_full_attention", time.median / full.median}});
-    fmt::print(
+    page_.print(
         "| {}, {} | {:.1f} us ({:.1f} to {:.1f}) | {:.1f}% of read bandwidth, {:.3f} times full "
         "|\n",
         what, in_words(batch), 1e6 * time.median, 1e6 * time.low, 1e6 * time.high, 100 * share,
         time.median / full.median);
-    std::fflush(stdout);
   }
 
   // Of matrices and biases; of the embedding a step reads a row a sequence.
@@ -245,8 +245,85 @@ class Bench {
   const BenchOptions& o_;
   const model::Model& model_;
   double read_gb_s_;
+  Printed& page_;
   double full_step_ = 0;
   Json steps_ = Json::array(), layers_ = Json::array(), recordings_ = Json::array();
+};
+
+// Steps once more, watched, when nothing is timed any longer.
+class Watched {
+ public:
+  Watched(const BenchOptions& o, const model::Model& model, double read_gb_s, Printed& page)
+      : o_(o), model_(model), read_gb_s_(read_gb_s), page_(page) {}
+
+  // --gpu-trace: three launches of every graph, in one file.
+  Json trace(const std::vector<Batch>& batches, const std::vector<NamedPolicy>& policies) {
+    Json rows = Json::array();
+    gpu_trace::Trace all;
+    each(batches, policies,
+         [&](const std::string& what, const Batch& batch, const NamedPolicy& p, auto& cache) {
+           gpu_trace::TraceSession session;
+           StepGraph graph(model_, cache, p.policy, batch.rows, StepGraph::Part::step, &session);
+           run(graph, batch.context);
+           for (int i = 1; i < n_traced; ++i) graph.launch();
+           graph.wait();
+           const gpu_trace::Trace part = steps_of(session.finish());
+           page_.print("\nTime by phase of {} steps, {}\n\n{}", n_traced, what, phase_table(part));
+           add_rows(rows, batch, p, phases_json(part));
+           append(all, part, what);
+         });
+    write_file_atomically(o_.gpu_trace, chrome_json(all), o_.existing());
+    return rows;
+  }
+
+  // --counters: one step of each, kernel by kernel.
+  Json count(const std::vector<Batch>& batches, const std::vector<NamedPolicy>& policies) {
+    Json rows = Json::array();
+    each(batches, policies,
+         [&](const std::string& what, const Batch& batch, const NamedPolicy& p, auto& cache) {
+           StepGraph graph(model_, cache, p.policy, batch.rows);
+           run(graph, batch.context);
+           graph.wait();
+           const auto counters = tools::count(o_.counters, [&](gpu_trace::Session* session) {
+             graph.launch_kernels(session);
+             graph.wait();
+           });
+           if (!counters) return;
+           page_.print("\nRead from and written to memory in one step, kernel by kernel, {}\n\n{}", what,
+                       counter_table(*counters, read_gb_s_));
+           add_rows(rows, batch, p, counters_json(*counters, read_gb_s_));
+         });
+    return rows;
+  }
+
+ private:
+  static constexpr int n_traced = 3;
+
+  template <class Work>
+  void each(const std::vector<Batch>& batches, const std::vector<NamedPolicy>& policies, Work work) {
+    for (const Batch& batch : batches) {
+      decode::KvCache cache(model_, batch.rows, batch.context);
+      cache.fill_random(o_.made.seed);
+      for (const auto& p : policies) work(fmt::format("{}, {}", p.name, in_words(batch)), batch, p, cache);
+    }
+  }
+  // Without what goes before the graph's first launch.
+  static gpu_trace::Trace steps_of(gpu_trace::Trace trace) {
+    std::erase_if(trace.events, [](const gpu_trace::Event& e) { return e.graph == 0; });
+    return trace;
+  }
+  static void add_rows(Json& to, const Batch& batch, const NamedPolicy& p, const Json& rows) {
+    for (const Json& row : rows) {
+      Json full = {{"policy", p.name}, {"rows", batch.rows}, {"context", batch.context}};
+      full.update(row);
+      to.push_back(std::move(full));
+    }
+  }
+
+  const BenchOptions& o_;
+  const model::Model& model_;
+  double read_gb_s_;
+  Printed& page_;
 };
 
 model::Model made_or_loaded(const BenchOptions& o, const Inputs& in) {
@@ -302,21 +379,22 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
 
   const decode::DeviceBandwidth bandwidth = decode::measure_bandwidth(o.repeats);
   const Timing read = timing_of(bandwidth.read), copy = timing_of(bandwidth.copy);  // GB/s
-  fmt::print(
+  Printed page;
+  page.print(
       "{}; {} in {}{}; medians of {} after a warm-up (fastest to slowest). A step is one CUDA graph, timed "
       "on the "
       "device; its floor is the weights, keys and values that it reads at the read bandwidth\n\n",
       device.name, model.info().name, model.info().dtype, o.shape.empty() ? "" : ", random weights",
       o.repeats);
-  fmt::print("| what | figure | ratio |\n|---|---|---|\n");
-  fmt::print("| memory, read | {:.0f} GB/s ({:.0f} to {:.0f}) | |\n", read.median, read.low, read.high);
-  fmt::print("| memory, copy | {:.0f} GB/s ({:.0f} to {:.0f}) | |\n", copy.median, copy.low, copy.high);
+  page.print("| what | figure | ratio |\n|---|---|---|\n");
+  page.print("| memory, read | {:.0f} GB/s ({:.0f} to {:.0f}) | |\n", read.median, read.low, read.high);
+  page.print("| memory, copy | {:.0f} GB/s ({:.0f} to {:.0f}) | |\n", copy.median, copy.low, copy.high);
 
-  Bench bench(o, model, read.median);
+  Bench bench(o, model, read.median, page);
   for (const Batch& b : batches) bench.batch(b, policies);
   const PrefillFigures prefill =
       bench_prefill(model, tokens_for(o, model, o.prefill_tokens), std::min(o.repeats, 5), o.made);
-  print(prefill, o.prefill_tokens);
+  print(prefill, o.prefill_tokens, page);
 
   Json json = artefact_head("deltacal-bench", 1, o.made);
   json["model"] = {
@@ -327,7 +405,16 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
   json["decode"] = bench.steps();
   json["layers"] = bench.of_layers();
   json["recording"] = bench.recordings();
-  write_bench(o, json);
+  Watched watched(o, model, read.median, page);
+  if (!o.gpu_trace.empty()) json["phases"] = watched.trace(batches, policies);
+  std::optional<Error> without_counters;  // thrown when all else is written
+  try {
+    if (!o.counters.empty()) json["counters"] = watched.count(batches, policies);
+  } catch (const Error& e) {
+    without_counters = e;
+  }
+  write_bench(o, json, page);
+  if (without_counters) throw *without_counters;
   return 0;
 }
 

@@ -72,6 +72,20 @@ void add_data(CLI::App* app, DataOptions& o, bool required = true) {
       ->needs(data)
       ->check(CLI::PositiveNumber);
 }
+const CLI::Option* add_gpu_trace(CLI::App* app, std::string& path) {
+  return app->add_option(
+      "--gpu-trace", path,
+      "Chrome trace (JSON) of the CUDA device's work by layer and phase, with a table of time by phase");
+}
+const CLI::Option* add_counters(CLI::App* app, std::string& wanted, const char* what) {
+  return app
+      ->add_flag(
+          "--counters{required}", wanted,
+          fmt::format("on a CUDA device, {}: bytes read and written and bandwidth by kernel, by the device's "
+                      "counters; --counters=auto: without them where they cannot be had",
+                      what))
+      ->check(CLI::IsMember({"required", "auto"}));
+}
 // Returns the options, for commands that take them in one mode only.
 Options add_sampling(CLI::App* app, SamplingArguments& o) {
   return {app->add_option("--max-new-tokens", o.max_new_tokens, "tokens to decode")
@@ -156,6 +170,7 @@ void add_profile(CLI::App& app, ProfileOptions& o) {
   c->add_flag("--resume", o.resume,
               "continue what an earlier call with the same options left in OUT.partial/")
       ->excludes("--force");
+  add_gpu_trace(c, o.gpu_trace);
   c->add_flag("--dry-run", o.dry_run, "say what would run and what it would need");
   add_seed(c, o.made);
   c->footer("Example: deltacal profile --model m.gguf --data traces.jsonl --max-tokens 4096 --out trace.h5");
@@ -333,6 +348,7 @@ void add_validate(CLI::App& app, ValidateOptions& o) {
   c->add_flag("--allow-overlap", o.allow_overlap, "accept samples that the config was calibrated on");
   c->add_flag("--dry-run", o.dry_run, "say what would run and what it would need");
   add_resamples(c, o.resamples);
+  add_gpu_trace(c, o.gpu_trace);
   add_seed(c, o.made);
   c->footer(
       "Example: deltacal validate --model m.gguf --config delta_config.json --data heldout.jsonl "
@@ -367,8 +383,8 @@ void add_generate(CLI::App& app, GenerateOptions& o) {
   c->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   add_sampling(c, o);
   c->add_flag("--stats", o.stats, "tokens a second and pages attended, on stderr");
-  c->add_option("--gpu-trace", o.gpu_trace,
-                "Chrome trace (JSON) of the CUDA device's work by layer and phase, with a table on stderr");
+  add_gpu_trace(c, o.gpu_trace);
+  add_counters(c, o.counters, "the last step once more, afterwards");
   add_seed(c, o.made);
   c->footer(
       "Example: deltacal generate --model m.gguf --config delta_config.json --prompt 'What is 12 * 13?' "
@@ -412,6 +428,10 @@ void add_bench(CLI::App& app, BenchOptions& o) {
                               "instead: times of a step's parts, for calibrate --budget ms=T --cost (JSON)");
   c->add_option("--out", o.out, "also write the figures as JSON")->excludes(table);
   c->add_option("--csv", o.csv, "also write the figures as comma-separated values")->excludes(table);
+  c->add_option("--markdown", o.markdown, "also write what is printed, which is Markdown");
+  const auto* trace = add_gpu_trace(c, o.gpu_trace);
+  const auto* counters = add_counters(c, o.counters, "a step of each batch once more, afterwards");
+  table->excludes("--gpu-trace")->excludes("--counters");
   c->add_flag("--force", o.force, "replace an existing output");
   c->add_option("--config", o.config, "also decode under this config")->excludes(table);
   c->add_option("--data", o.data,
@@ -450,7 +470,7 @@ void add_bench(CLI::App& app, BenchOptions& o) {
           ->capture_default_str()
           ->check(CLI::PositiveNumber);
   add_seed(c, o.made);
-  c->callback([&o, c, contexts, steps, batches, rows] {
+  c->callback([&o, c, contexts, steps, batches, rows, trace, counters] {
     if (o.model.empty() && o.shape.empty()) throw CLI::RequiredError("--model or --shape");
     if (!o.shape.empty())
       refuse_given(options_of(c, {"--data"}),
@@ -463,6 +483,8 @@ void add_bench(CLI::App& app, BenchOptions& o) {
     note(o.of_cpu, steps);
     note(o.of_device, batches);
     note(o.of_device, rows);
+    note(o.of_device, trace);
+    if (o.counters == "required") note(o.of_device, counters);
   });
   c->footer(
       "Example: deltacal bench --model m.gguf --config delta_config.json\n"

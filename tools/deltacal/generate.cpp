@@ -4,10 +4,14 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "bench_timing.h"
 #include "config/config.h"
 #include "core/error.h"
 #include "core/progress.h"
 #include "decode/batch.h"
+#include "decode/device_info.h"
+#include "decode/step_graph.h"
+#include "device_tables.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
 #include "text/utf8_stream.h"
@@ -181,6 +185,25 @@ void print_stats(const std::vector<Question>& questions, const decode::Policy& p
     fmt::print(stderr, "a Δ-layer made {:.1f} lists in {} steps\n", double(lists) / double(n_deltas), n_new);
 }
 
+// --counters: a step at the last position of rows as long as the longest, whose keys and values are random.
+void count_step(const GenerateOptions& o, const model::Model& model, const decode::Policy& policy, int n_rows,
+                int longest) {
+  decode::KvCache cache(model, n_rows, longest);
+  cache.fill_random(o.made.seed);
+  decode::StepGraph graph(model, cache, policy, n_rows);
+  const std::vector<int32_t> token(size_t(n_rows), 0), position(size_t(n_rows), longest - 1);
+  graph.run(token, position);
+  const auto counters = count(o.counters, [&](gpu_trace::Session* session) {
+    graph.launch_kernels(session);
+    graph.wait();
+  });
+  if (!counters) return;
+  const auto read = timing_of(decode::measure_bandwidth(5).read);
+  fmt::print(stderr, "\none step of {} at position {}; read bandwidth {:.0f} GB/s\n\n{}",
+             n_rows == 1 ? "one sequence" : fmt::format("{} sequences", n_rows), longest - 1, read.median,
+             counter_table(*counters, read.median));
+}
+
 }  // namespace
 
 int generate(const GenerateOptions& o) {
@@ -188,8 +211,11 @@ int generate(const GenerateOptions& o) {
   decode::check(sampling);
   if (!o.out.empty()) require_free_output(o.out, o.force ? Existing::replace : Existing::refuse);
   const Inputs in = read_head(o);
+  check_gpu_trace(o.gpu_trace, in.device);
+  check_counters(o.counters, in.device);
   const ModelInfo& info = in.header.description.info;
   const decode::Policy policy = policy_of(o, info);
+  if (!o.counters.empty()) decode::check_for_capture(policy, info.n_layers);
   const std::vector<Question> questions = questions_of(o, in.header.vocabulary);
   const int longest = longest_of(questions, o.max_new_tokens, info);
   const int n_rows =
@@ -202,7 +228,7 @@ int generate(const GenerateOptions& o) {
     sequences.push_back({q.ids, o.max_new_tokens, sampling});
     sequences.back().sampling.seed += sequences.size() - 1;
   }
-  GpuTraceOutput trace(o.gpu_trace, model);
+  GpuTraceOutput trace(o.gpu_trace, model.device());
   const decode::BatchOptions options{n_rows, [&](int32_t id) { return tokenizer.ends_generation(id); }, false,
                                      trace.session()};
   const bool streams = questions.size() == 1 && o.out.empty() && o.data.empty();
@@ -218,6 +244,7 @@ int generate(const GenerateOptions& o) {
   trace.finish();
   if (o.stats)
     print_stats(questions, policy, result, result.prefill_seconds, seconds - result.prefill_seconds);
+  if (!o.counters.empty()) count_step(o, model, policy, n_rows, longest);
   return 0;
 }
 

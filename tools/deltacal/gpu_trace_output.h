@@ -5,22 +5,25 @@
 
 #include "core/files.h"
 #include "gpu_trace/session.h"
-#include "model/model.h"
+#include "model/device.h"
 
 namespace deltacal::tools {
 
+// bad_input if a file is at `path`, or the model does not run on a CUDA device. Nothing where `path` is
+// empty.
+void check_gpu_trace(const std::string& path, model::Device);
+
 class GpuTraceOutput {
  public:
-  // Nothing where `path` is empty. bad_input if the file is there, or the model is not on a CUDA device;
-  // Error where another profiler holds CUPTI.
-  GpuTraceOutput(std::string path, const model::Model&);
+  // Nothing where `path` is empty. Throws as check_gpu_trace() and gpu_trace::TraceSession do.
+  GpuTraceOutput(std::string path, model::Device);
   gpu_trace::Session* session() const { return session_.get(); }
   // Writes the file, and the table to stderr.
   void finish();
 
  private:
   std::string path_;
-  std::unique_ptr<gpu_trace::Session> session_;
+  std::unique_ptr<gpu_trace::TraceSession> session_;
 };
 
 }  // namespace deltacal::tools

@@ -155,6 +155,10 @@ void say_what_runs(const Inputs& in, const char* weights) {
 }
 }  // namespace
 
+std::string device_name(model::Device device) {
+  return device == model::Device::cuda ? decode::device_info().name : model::name_of(device);
+}
+
 model::Model load_model(const ModelOptions& o, const Inputs& in) {
   say_what_runs(in, "");
   return model::Model::load(o.model, in.dtype, in.header, in.device);

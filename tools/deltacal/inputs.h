@@ -33,6 +33,9 @@ calib::CalibrationSample to_record(const trace::SampleInfo&);
 Inputs read_head(const ModelOptions&);
 Inputs read_head_of_shape(const ModelOptions&, const std::string& shape);
 
+// As artefacts name it: "cpu", or the CUDA device's name.
+std::string device_name(model::Device);
+
 // Says on stderr what was loaded, and on which device.
 model::Model load_model(const ModelOptions&, const Inputs&);
 model::Model load_model(const ModelOptions&);

@@ -56,6 +56,7 @@ Json sensitivity_of(const trace::Reader& trace, int sample) {
 Json of_trace(const std::string& path) {
   const trace::Reader trace(path);
   Json json{{"kind", "trace"}, {"model", of_model_info(trace.model())}, {"dtype", trace.model().dtype}};
+  if (!trace.model().device.empty()) json["device"] = trace.model().device;
   json["command"] = trace.provenance().command;
   json["n_samples"] = trace.n_samples();
   json["samples"] = Json::array();
@@ -113,10 +114,10 @@ Json of_artefact(const std::string& path) {
                     path);
   Json out{{"kind", format.substr(9)}};
   for (const char* field :
-       {"schema_version", "tool_version", "command",    "seed",     "created",   "model",
-        "trace",          "data",         "max_tokens", "pack",     "device",    "batch",
-        "contexts",       "k_pages",      "budget",     "context",  "objective", "unit",
-        "n_samples",      "n_problems",   "n_steps",    "interval", "winner",    "verdict"})
+       {"schema_version", "tool_version", "command", "seed",      "created", "model",     "trace",
+        "data",           "max_tokens",   "pack",    "device",    "dtype",   "batch",     "contexts",
+        "k_pages",        "budget",       "context", "objective", "unit",    "n_samples", "n_problems",
+        "n_steps",        "interval",     "winner",  "verdict"})
     if (json.contains(field)) out[field] = json[field];
   if (format == "deltacal-config") {
     const config::Config c = config::read(path);

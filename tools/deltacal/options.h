@@ -57,6 +57,7 @@ struct ProfileOptions : ModelOptions, DataOptions, Output, SamplingArguments, Gr
   int draws = 0;  // 0: the trace's own next tokens
   std::vector<std::string> rankings;  // besides DELTA's: "max", "refresh:4", "cosine:0.8"
   int batch = 0;                      // samples decoded at once; 0: as suits the device
+  std::string gpu_trace;              // as of generate
   bool resume = false, dry_run = false;
 };
 
@@ -115,6 +116,7 @@ struct ValidateOptions : ModelOptions, DataOptions, Output {
   std::vector<std::string> policies{"full", "delta", "streaming"};
   std::optional<double> max_nll_gap, min_attended_ratio;
   bool allow_overlap = false, dry_run = false;
+  std::string gpu_trace;  // as of generate
   int recall_steps = 64;
   int resamples = 2000;
 };
@@ -129,6 +131,7 @@ struct GenerateOptions : ModelOptions, SamplingArguments {
   std::string out;                   // JSONL; empty: standard output
   bool force = false;
   std::string gpu_trace;  // Chrome trace to write; empty: none
+  std::string counters;   // required, auto (if they can be had); empty: none
   bool stats = false;
 };
 
@@ -153,6 +156,8 @@ struct BenchOptions : ModelOptions, Output {
   std::vector<std::string> batches;       // "32x32768", on a CUDA device; empty: three usual ones
   int rows = 1;                           // of the cost table, on a CUDA device
   int prefill_tokens = 2048, decode_steps = 32;
+  std::string markdown;                        // file for what is printed
+  std::string gpu_trace, counters;             // as of generate
   int repeats = 0;                             // 0: 3, on a CUDA device 20
   std::vector<std::string> of_cpu, of_device;  // options given that mean something on one of the two alone
 };

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/progress.h"
 #include "decode/kv_cache.h"
+#include "gpu_trace_output.h"
 #include "inputs.h"
 #include "record/record.h"
 
@@ -161,6 +162,7 @@ int profile(const ProfileOptions& o) {
   if (!o.resume) require_free_output(o.out, o.existing());
 
   const Inputs in = read_inputs(o, o, o.mode == "decode");
+  check_gpu_trace(o.gpu_trace, in.device);
   const auto samples = in_shard(in.data.samples, shard);
   for (const auto& sample : samples) {
     if (o.mode == "decode") record::check_context(sample, decode_options, in.header.description.info);
@@ -173,6 +175,7 @@ int profile(const ProfileOptions& o) {
 
   ModelInfo info = in.header.description.info;
   info.dtype = model::name_of(in.dtype);
+  info.device = device_name(in.device);
   using Start = trace::Writer::Start;
   trace::Writer writer(o.out,
                        o.resume  ? Start::resume
@@ -193,6 +196,8 @@ int profile(const ProfileOptions& o) {
     decode_options.n_rows = settle_batch(o.batch, in, static_cast<int>(prompts.size()), longest,
                                          use_of(record_options, in.header.description, longest, n_steps));
   const model::Model model = load_model(o, in);
+  GpuTraceOutput trace(o.gpu_trace, model.device());
+  record_options.trace = trace.session();
   int n_recorded = static_cast<int>(samples.size() - prompts.size());
   {
     Progress progress("profile", n_tokens, "tokens");
@@ -208,6 +213,7 @@ int profile(const ProfileOptions& o) {
   if (n_recorded == 0)
     throw bad_input("no continuation reached a step to record: use --steps all, or other prompts");
   writer.finish();
+  trace.finish();
   fmt::print("{}: {} samples\n", o.out, n_recorded);
   return 0;
 }

@@ -15,6 +15,7 @@
 #include "core/progress.h"
 #include "decode/kv_cache.h"
 #include "evaluate/evaluate.h"
+#include "gpu_trace_output.h"
 #include "inputs.h"
 #include "side_by_side.h"
 
@@ -163,6 +164,7 @@ int validate(const ValidateOptions& o) {
   require_free_output(o.out, o.existing());
   const auto configs = read_configs(o.configs);
   const Inputs in = read_inputs(o, o);
+  check_gpu_trace(o.gpu_trace, in.device);
   for (const auto& c : configs) {
     const std::string warning = config::check_model(c.config, c.path, in.header.description.info);
     if (!warning.empty()) fmt::print(stderr, "warning: {}\n", warning);
@@ -177,6 +179,7 @@ int validate(const ValidateOptions& o) {
   }
 
   const model::Model model = load_model(o, in);
+  GpuTraceOutput trace(o.gpu_trace, model.device());
   std::vector<evaluate::NamedPolicy> policies;
   for (const auto& c : configs) policies.push_back({c.name, decode::delta_policy(c.config.schedule)});
   if (streaming) policies.push_back(streaming_like(configs[0].config.schedule, in.data.samples, model));
@@ -196,14 +199,17 @@ int validate(const ValidateOptions& o) {
     evaluation.samples.resize(in.data.samples.size());
     side_by_side(in.data.samples.size(), model.device(), [&](size_t i) {
       const auto& s = in.data.samples[i];
-      evaluation.samples[i] = to_evaluated(
-          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies, {0, o.recall_steps}, advance));
+      evaluation.samples[i] =
+          to_evaluated(s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies,
+                                             {0, o.recall_steps, trace.session()}, advance));
     });
   }
+  trace.finish();
 
   calib::Validation validation =
       calib::compare(evaluation, {o.max_nll_gap, o.min_attended_ratio}, {o.resamples, o.made.seed, 0.95});
   validation.model = model.info();
+  validation.model.device = device_name(model.device());
   validation.config_path = configs[0].path;
   validation.config_sha256 = sha256_of_file(configs[0].path);
   validation.schedule = config::describe(configs[0].config.schedule);

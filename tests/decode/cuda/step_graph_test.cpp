@@ -147,6 +147,21 @@ double difference_of(const model::Model& model, const Policy& policy, const Poli
   return difference.rms();
 }
 
+TEST_CASE("step graph: its kernels launched one by one give the graph's logits, to the bit") {
+  NEEDS_DEVICE;
+  const model::Model model = tiny({});
+  Side side(model, delta_policy(schedule()), 2);
+  Ids ids;
+  side.prefill(0, ids(200)), side.prefill(1, ids(90));
+  StepGraph graph(model, side.cache(), delta_policy(schedule()), 2);
+  graph.run(std::vector<int32_t>{5, 6}, std::vector<int32_t>{200, 90});
+  const Logits by_graph = graph.logits();
+  graph.launch_kernels(nullptr);
+  graph.wait();
+  const Logits by_kernels = graph.logits();
+  for (int r = 0; r < 2; ++r) CHECK(std::ranges::equal(by_graph.row(r), by_kernels.row(r)));
+}
+
 TEST_CASE(
     "step graph: full attention is the Decoder's, llama and qwen2, one row and several of different length") {
   NEEDS_DEVICE;

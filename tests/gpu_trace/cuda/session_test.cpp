@@ -7,46 +7,12 @@
 
 #include "core/error.h"
 #include "gpu_trace/session.h"
-#include "kernels/record_scores/cuda.h"
+#include "work.h"
 
 namespace deltacal::gpu_trace {
 namespace {
 
 namespace cuda = kernels::cuda;
-
-void must(cudaError_t error) {
-  if (error != cudaSuccess) FAIL(cudaGetErrorString(error));
-}
-
-// Some kernel to launch: page scores of 16 rows over zeros.
-class Work {
- public:
-  Work() {
-    must(cudaStreamCreate(&stream));
-    must(cudaMalloc(&memory_, bytes));
-    must(cudaMemset(memory_, 0, bytes));
-    must(cudaDeviceSynchronize());
-    char* at = static_cast<char*>(memory_);
-    p_.n_rows = 16, p_.n_heads = 2, p_.n_kv_heads = 1, p_.head_dim = 64, p_.n_keys = 64, p_.scale = 1;
-    p_.q = at, p_.keys = at, p_.lse = reinterpret_cast<float*>(at),
-    p_.position = reinterpret_cast<int32_t*>(at);
-    p_.key_token_stride = 64, p_.key_head_stride = 64, p_.out_pages = 4;
-    p_.score = reinterpret_cast<float*>(at + bytes / 2);
-  }
-  ~Work() {
-    cudaFree(memory_);
-    cudaStreamDestroy(stream);
-  }
-  void kernel() { cuda::record_scores::run(p_, {stream, false}); }
-  void memset() { must(cudaMemsetAsync(static_cast<char*>(memory_) + bytes / 2, 0, 256, stream)); }
-
-  cudaStream_t stream = nullptr;
-
- private:
-  static constexpr size_t bytes = 1 << 16;
-  void* memory_ = nullptr;
-  cuda::record_scores::Params p_;
-};
 
 // Events by kind, layer and phase.
 std::map<std::string, int> counts(const Trace& trace) {
@@ -62,7 +28,7 @@ std::map<std::string, int> counts(const Trace& trace) {
 TEST_CASE("gpu trace, session: without a device it is refused") {
   if (cuda::device_count() > 0) SKIP("there is a device");
   try {
-    Session session;
+    TraceSession session;
     FAIL("it started");
   } catch (const Error& e) {
     REQUIRE(e.status() == Status::bad_input);
@@ -74,7 +40,7 @@ TEST_CASE("gpu trace, session: launches have the layer and phase of the innermos
   if (cuda::device_count() == 0) SKIP("no CUDA device");
   Work work;
   work.kernel();  // before the session
-  Session session;
+  TraceSession session;
   work.memset();
   {
     const Scope outer(&session, 3, "attention");
@@ -105,7 +71,7 @@ TEST_CASE("gpu trace, session: kernels of a replayed graph keep the layer and ph
   if (cuda::device_count() == 0) SKIP("no CUDA device");
   Work work;
   work.kernel();
-  Session session;
+  TraceSession session;
   cudaGraph_t graph;
   cudaGraphExec_t executable;
   must(cudaStreamBeginCapture(work.stream, cudaStreamCaptureModeGlobal));
@@ -141,14 +107,14 @@ TEST_CASE("gpu trace, session: another profiler is named, and a session may foll
   CUpti_SubscriberHandle rival;
   REQUIRE(cuptiSubscribe_v2(&rival, nothing, nullptr, &params) == CUPTI_SUCCESS);
   try {
-    Session session;
+    TraceSession session;
     FAIL("it started");
   } catch (const Error& e) {
     INFO(e.what());
     REQUIRE(std::string(e.what()).find("rival") != std::string::npos);
   }
   REQUIRE(cuptiUnsubscribe(rival) == CUPTI_SUCCESS);
-  Session session;
+  TraceSession session;
   work.kernel();
   REQUIRE(counts(session.finish()) == std::map<std::string, int>{{"kernel -1 ", 1}});
 }

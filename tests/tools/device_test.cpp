@@ -1,0 +1,165 @@
+// Whole commands on a CUDA device against the CPU. The CPU's own distance between bf16 and f32 is the measure
+// of what bf16 may do to a page score.
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/files.h"
+#include "program.h"
+#include "support/scratch.h"
+#include "support/tiny_model.h"
+#include "trace/trace.h"
+
+using namespace deltacal;
+using Json = nlohmann::json;
+using test::run_program;
+
+namespace {
+
+constexpr int n_layers = 6;
+
+// Eight problems of about 900 tokens in a folder with a model whose head dimension has kernels.
+struct Workplace {
+  test::Scratch folder;
+  std::string model = folder / "m.gguf";
+  Workplace() {
+    test::TinyModel tiny{.n_layers = n_layers, .head_dim = 64, .max_context = 1024};
+    tiny.logit_deviation = 1.5;
+    test::write_tiny_model(tiny, model);
+    for (int problem = 0; problem < 8; ++problem) {
+      std::string text;
+      for (int i = 0; text.size() < 900; ++i)
+        text += "step " + std::to_string((i * (7 + problem)) % 97) + " ";
+      std::ofstream(folder / (problem < 4 ? "seen.jsonl" : "held_out.jsonl"), std::ios::app)
+          << Json{{"task", "toy"}, {"problem", problem}, {"text", text}}.dump() << "\n";
+    }
+  }
+  std::string operator/(const std::string& name) const { return folder / name; }
+};
+
+void must_run(const std::string& arguments) {
+  const auto outcome = run_program(arguments);
+  CAPTURE(arguments, outcome.output);
+  REQUIRE(outcome.status == 0);
+}
+
+Json json_of(const std::string& path) {
+  return Json::parse(read_file(path));
+}
+
+const std::string grid = " --k-pages 4,8,16 --l-pages 1,2";
+
+// Of one computation: "--device cpu --dtype f32" or another.
+struct Results {
+  std::vector<float> scores;   // of all samples, layers, steps and pages
+  std::vector<double> recall;  // of all budgets and edges
+  double nll_gap = 0;          // under `config`, on the problems held out
+  std::string device;
+};
+
+Results results(const Workplace& w, const std::string& name, const std::string& where,
+                const std::string& config) {
+  const std::string model = " --model " + w.model + " " + where, trace = w / (name + ".h5");
+  must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --out " + trace);
+  must_run("analyze " + trace + grid + " --resamples 10 --out " + (w / (name + ".analysis.json")));
+  if (!std::ifstream(config))
+    must_run("calibrate " + trace + grid + " --objective recall --budget attended=1.8 --out " + config);
+  must_run("validate" + model + " --data " + (w / "held_out.jsonl") + " --config " + config +
+           " --resamples 10 --out " + (w / (name + ".validation.json")));
+  Results out;
+  const trace::Reader reader(trace);
+  for (int i = 0; i < reader.n_samples(); ++i) {
+    const auto maps = reader.pages(i, 0, n_layers, 0, static_cast<int>(reader.steps(i).size()));
+    out.scores.insert(out.scores.end(), maps.score.begin(), maps.score.end());
+  }
+  const Json analysis = json_of(w / (name + ".analysis.json")),
+             validation = json_of(w / (name + ".validation.json"));
+  for (const Json& table : analysis["recall"])
+    for (const Json& row : table["matrix"])
+      for (const Json& value : row)
+        if (value.is_number()) out.recall.push_back(value.get<double>());
+  for (const Json& policy : validation["policies"])
+    if (policy["name"] == "delta") out.nll_gap = policy["active"]["nll_gap"]["mean"].get<double>();
+  CHECK(analysis["device"] == reader.model().device);
+  CHECK(validation["device"] == reader.model().device);
+  CHECK(validation["dtype"] == reader.model().dtype);
+  out.device = reader.model().device;
+  return out;
+}
+
+double mean_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += std::abs(double(a[i]) - double(b[i]));
+  return sum / double(a.size());
+}
+
+double largest_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  REQUIRE(a.size() == b.size());
+  double largest = 0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
+}
+
+// Skips, saying why, where a model cannot run on a CUDA device.
+void need_device(const Workplace& w) {
+  const auto outcome = run_program("profile --device cuda --dry-run --model " + w.model + " --data " +
+                                   (w / "seen.jsonl") + " --out " + (w / "never.h5"));
+  if (outcome.status == 0) return;
+  // One line, and the status of wrong usage.
+  CAPTURE(outcome.output);
+  REQUIRE(outcome.status == 2);
+  REQUIRE(std::ranges::count(outcome.output, '\n') == 1);
+  SKIP(outcome.output);
+}
+
+}  // namespace
+
+TEST_CASE("device: profile, analyze and validate on a CUDA device agree with the CPU") {
+  const Workplace w;
+  need_device(w);
+  const std::string config = w / "c.json";
+  const Results f32 = results(w, "f32", "--device cpu --dtype f32", config),
+                bf16 = results(w, "bf16", "--device cpu --dtype bf16", config),
+                cuda = results(w, "cuda", "--device cuda --dtype bf16", config);
+  CHECK(f32.device == "cpu");
+  CHECK((cuda.device != "cpu" && !cuda.device.empty()));
+  const double of_bf16 = mean_difference(bf16.scores, f32.scores);
+  CAPTURE(of_bf16, f32.nll_gap, bf16.nll_gap, cuda.nll_gap);
+  CHECK(of_bf16 > 0);
+  CHECK(mean_difference(cuda.scores, f32.scores) < 2 * of_bf16);
+  CHECK(largest_difference(bf16.recall, f32.recall) < 5e-3);
+  CHECK(largest_difference(cuda.recall, f32.recall) < 5e-3);
+  CHECK(std::abs(cuda.nll_gap - f32.nll_gap) < 2e-3);
+}
+
+TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
+  const Workplace w;
+  need_device(w);
+  const std::string model = " --model " + w.model + " --device cuda", trace = w / "t.h5";
+  must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --limit 1 --gpu-trace " + (w / "p.json") +
+           " --out " + trace);
+  const Json of_profile = json_of(w / "p.json");
+  int n_attributed = 0;
+  for (const Json& event : of_profile["traceEvents"])
+    n_attributed += event["ph"] == "X" && event["cat"] == "kernel" && event["args"].contains("phase");
+  CHECK(n_attributed > n_layers);
+  must_run("calibrate " + trace + grid + " --objective recall --budget attended=1.8 --out " + (w / "c.json"));
+  must_run("validate" + model + " --data " + (w / "held_out.jsonl") + " --limit 4 --config " +
+           (w / "c.json") + " --resamples 10 --gpu-trace " + (w / "v.json") + " --out " +
+           (w / "validation.json"));
+  CHECK(!json_of(w / "v.json")["traceEvents"].empty());
+
+  // The text is there whether or not the driver shows counters to this user.
+  const std::string generate = "generate" + model + " --prompt hello --max-new-tokens 4 --stats";
+  const auto counted = run_program(generate + " --counters");
+  CAPTURE(counted.output);
+  CHECK(counted.output.find("new tokens in") != std::string::npos);
+  if (counted.status == 0)
+    CHECK(counted.output.find("| MB read |") != std::string::npos);
+  else
+    CHECK((counted.status == 1 && counted.output.find("\ndeltacal: counters: ") != std::string::npos));
+  CHECK(run_program(generate + " --counters=auto").status == 0);
+}

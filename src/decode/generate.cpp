@@ -12,7 +12,7 @@ std::vector<int32_t> generate(Decoder& decoder, std::span<const int32_t> prompt,
 
   Logits last;
   replay(decoder, prompt, n_prompt, [&](int first, int n) {
-    if (callbacks.prompt_logits) callbacks.prompt_logits(first, decoder.logits(0, n));
+    if (callbacks.prompt_chunk) callbacks.prompt_chunk(first, n);
     if (first + n == n_prompt) last = decoder.logits(n - 1, 1);
   });
 

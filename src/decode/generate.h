@@ -16,8 +16,8 @@ struct GenerateOptions {
 };
 
 struct GenerateCallbacks {  // null: not wanted
-  // Logits of the prompt's positions first..first+n_rows-1.
-  std::function<void(int first_position, const Logits&)> prompt_logits;
+  // The prompt's positions first..first+n_rows-1 went by: their logits can be asked for.
+  std::function<void(int first_position, int n_rows)> prompt_chunk;
   // Each new token as it is decided, and the row of logits that decided it.
   std::function<void(int32_t token, const Logits& decided_by)> token;
 };

@@ -25,12 +25,12 @@ trace::SamplePlan plan_of(const text::TokenizedSample& sample, const char* mode,
   return plan;
 }
 
-// Appends the NLL of the tokens after positions first.., as far as `ids` knows them.
-void append_nll(std::vector<float>& nll, const decode::Logits& logits, std::span<const int32_t> ids,
-                int first) {
-  const int n = std::min(logits.n_rows(), static_cast<int>(ids.size()) - first - 1);
+// Appends the NLL of the tokens after positions first..+n-1 of the last pass, as far as `ids` knows them.
+void append_nll(std::vector<float>& nll, decode::Decoder& decoder, std::span<const int32_t> ids, int first,
+                int n) {
+  n = std::min(n, static_cast<int>(ids.size()) - first - 1);
   if (n <= 0) return;
-  const auto part = decode::nll_of(logits, ids.subspan(first + 1, n));
+  const auto part = decoder.nll(0, ids.subspan(first + 1, n));
   nll.insert(nll.end(), part.begin(), part.end());
 }
 
@@ -68,10 +68,11 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
   decode::replay(
       decoder, sample.ids, sample.n_prompt_tokens,
       [&](int first, int n) {
-        append_nll(nll, decoder.logits(0, n), sample.ids, first);
+        append_nll(nll, decoder, sample.ids, first, n);
         if (advance) advance(n);
       },
       options.chunk);
+  recorder.finish();
   if (pass) write_sensitivity(*pass, *options.sensitivity, sample.ids, sample.n_prompt_tokens, cache, out);
   out.finish(sample.ids, recorded.steps, recorded.burst, nll);
 }
@@ -105,15 +106,16 @@ bool record_decode(const model::Model& model, const text::TokenizedSample& sampl
                                                    return model.tokenizer().ends_generation(id);
                                                  }};
   decode::GenerateCallbacks callbacks;
-  callbacks.prompt_logits = [&](int first, const decode::Logits& logits) {
-    append_nll(nll, logits, ids, first);
-    if (advance) advance(logits.n_rows());
+  callbacks.prompt_chunk = [&](int first, int n) {
+    append_nll(nll, decoder, ids, first, n);
+    if (advance) advance(n);
   };
   callbacks.token = [&](int32_t token, const decode::Logits& decided_by) {
     nll.push_back(decode::nll_of(decided_by, {&token, 1})[0]);
     if (advance) advance(1);
   };
   const auto generated = decode::generate(decoder, ids, generate_options, callbacks);
+  recorder.finish();
   ids.insert(ids.end(), generated.begin(), generated.end());
 
   const auto n_tokens = static_cast<int32_t>(ids.size());

@@ -69,7 +69,9 @@ PrefillFigures bench_prefill(const model::Model& model, const std::vector<int32_
   out.plain = time_of(repeats, [&] {
     decode::KvCache cache(model, 1, static_cast<int>(ids.size()));
     decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers));
-    decode::replay(decoder, ids, 0, [&](int, int n) { decoder.logits(0, n); });
+    decode::replay(decoder, ids, 0, [&](int first, int n) {
+      decoder.nll(0, std::span(ids).subspan(first + 1, std::min<size_t>(n, ids.size() - 1 - first)));
+    });
     if (model.device() == model::Device::cuda) decode::wait_for_device();
   });
   const text::TokenizedSample sample{"bench", "", "bench", "", ids, 0, ""};

@@ -13,7 +13,8 @@ namespace deltacal::tools {
 // Tokens of the first sample that is long enough, or random ones.
 std::vector<int32_t> tokens_for(const BenchOptions&, const model::Model&, int n);
 
-// Plain: all layers and the logits of every position. Recorded: the same with 256 steps written to a trace.
+// Plain: all layers, and the NLL of every position's next token. Recorded: the same with 256 steps written to
+// a trace.
 struct PrefillFigures {
   Timing plain, recorded;
 };

@@ -10,6 +10,7 @@
 #include "decode/kept_lists.h"
 #include "decode/layer_tensors.h"
 #include "decode/logits_tensor.h"
+#include "decode/view_tensors.h"
 #include "model/weights.h"
 
 namespace deltacal::decode {
@@ -287,6 +288,22 @@ const float* LayerView::query() const {
 }
 const int32_t* LayerView::list() const {
   return host_copy<int32_t>(tensors->list, tensors->host_list, at::kInt);
+}
+
+const at::Tensor& hidden_of(const LayerView& view) {
+  return view.tensors->hidden;
+}
+const at::Tensor& q_of(const LayerView& view) {
+  return view.tensors->q;
+}
+
+std::vector<float> rows_of_q(const LayerView& view, std::span<const int> rows) {
+  if (rows.empty()) return {};
+  const c10::InferenceMode inference;
+  const at::Tensor& q = q_of(view);
+  const at::Tensor index = view_of(rows.data(), {std::ssize(rows)}, at::kInt).to(q.device());
+  const at::Tensor chosen = q.index_select(0, index).to(at::kCPU, at::kFloat).contiguous();
+  return {chosen.const_data_ptr<float>(), chosen.const_data_ptr<float>() + chosen.numel()};
 }
 
 Logits Decoder::logits(int first_row, int n_rows) {

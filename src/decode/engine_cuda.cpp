@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "decode/device_info.h"
 #include "decode/device_model.h"
 #include "decode/engine.h"
 #include "kernels/append_kv/cuda.h"
@@ -41,15 +42,6 @@ float* floats(at::Tensor& t) {
 }
 int32_t longest(Rows length) {
   return *std::ranges::max_element(length);
-}
-
-// cuDNN's attention reads keys twice as fast as LibTorch's own kernel on compute capability 9.0. It makes a
-// plan for each pair of numbers of rows and keys (40 ms): rows and keys in whole thousands, few pairs, and of
-// enough keys to gain from it.
-constexpr int rows_of_plan = 1024, keys_of_plan = 4096;
-bool suits_cudnn(int n_rows, int n_keys, int head_dim) {
-  return n_rows % rows_of_plan == 0 && n_keys % rows_of_plan == 0 && n_keys >= keys_of_plan &&
-         head_dim <= 128 && gpu::current_device().capability >= 90 && at::globalContext().hasCuDNN();
 }
 
 // Rows in the device's memory, as kernels take them.

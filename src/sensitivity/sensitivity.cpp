@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "decode/view_tensors.h"
+
 namespace deltacal::sensitivity {
 namespace {
 
@@ -62,15 +64,14 @@ void Sensitivity::rank(const decode::LayerView& view, int ranking) {
   if (here != made.begin()) score_last(view, ranking, made.front());
   if (here != made.end()) score(view, ranking, {here, made.end()});
 
-  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
   RankedLists::Last& last = lists.last[size_t(view.layer)];
   const size_t n_steps = lists.made_at.size() / lists.plans.size();
   for (int row = std::max(0, first_step_ - chunk); row < view.n_rows && n_steps > 0; ++row)
     lists.made_at[size_t(view.layer) * n_steps + size_t(chunk + row - first_step_)] = plan.made_at(row);
   last.t0 = plan.made_at(view.n_rows - 1);
   if (last.t0 >= chunk) {
-    const float* q = view.q() + size_t(last.t0 - chunk) * row_size;
-    last.q.assign(q, q + row_size);
+    const int row[] = {last.t0 - chunk};
+    last.q = decode::rows_of_q(view, row);
   }
   plan.keep(view.query());
 }

@@ -75,10 +75,11 @@ class Backward {
     }
   }
 
-  // Replaces the gradient of a layer's output by that of its input; the gradient of its attention output, one
-  // [T, H d] for each loss.
+  // Replaces the gradient of a layer's output by that of its input (which nobody asks for of the first
+  // layer); the gradient of its attention output, one [T, H d] for each loss.
   Tensors layer(int layer) {
-    const Qkv qkv = qkv_of(layer, true);
+    const bool goes_on = layer > 0;
+    const Qkv qkv = qkv_of(layer, goes_on);
     const at::Tensor o = attention(qkv);  // [T, H d]
     Tensors of_output(n_), of_input(n_);
     for (int i = 0; i < n_; ++i)
@@ -93,7 +94,7 @@ class Backward {
         of_output[i].narrow(0, first, rows).copy_(g[1]);
       }
     }
-    for (int i = 0; i < n_; ++i)
+    for (int i = 0; i < n_ && goes_on; ++i)
       add_before_attention(layer, gradient_of({o}, {qkv.q, qkv.k, qkv.v}, {of_output[i]}), of_input[i]);
     gradient_ = std::move(of_input);
     return of_output;
@@ -184,12 +185,11 @@ class Backward {
   // The layer's output [rows, E] from its input and its attention output [rows, H d].
   at::Tensor after_attention(int layer, const at::Tensor& x, const at::Tensor& o) const {
     const model::LayerWeights& w = weights(layer);
-    const at::Tensor middle = x + project(o, w.attention_out);
+    const at::Tensor middle = x + at::linear(o.to(w.attention_out.scalar_type()), w.attention_out);
     const at::Tensor normed = norm(middle, w.feed_norm).to(w.gate_up.scalar_type());
     const at::Tensor gate_up = at::linear(normed, w.gate_up);  // [rows, 2 F]
-    const int64_t n_ff = gate_up.size(1) / 2;
-    const at::Tensor activated = at::silu(gate_up.narrow(1, 0, n_ff)) * gate_up.narrow(1, n_ff, n_ff);
-    return middle + at::linear(activated, w.down).to(at::kFloat);
+    const Tensors halves = gate_up.chunk(2, 1);                // whose gradients are joined by one copy
+    return middle + at::linear(at::silu(halves[0]) * halves[1], w.down);
   }
 
   // Adds what comes through q, k and v, whose gradients are given, to the gradient of the layer's input [T,

@@ -1,6 +1,7 @@
 // What `bench` does on either device: tokens to run on, the prefill rates, and its files.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "bench_timing.h"
@@ -14,12 +15,13 @@ namespace deltacal::tools {
 std::vector<int32_t> tokens_for(const BenchOptions&, const model::Model&, int n);
 
 // Plain: all layers, and the NLL of every position's next token. Recorded: the same with 256 steps written to
-// a trace.
+// a trace. Sensitivity: that with the predicted KL of every edge from 2 draws a position, if it is asked for.
 struct PrefillFigures {
   Timing plain, recorded;
+  std::optional<Timing> sensitivity;
 };
-PrefillFigures bench_prefill(const model::Model&, const std::vector<int32_t>& ids, int repeats,
-                             const Provenance& made);
+PrefillFigures bench_prefill(const BenchOptions&, const model::Model&, const std::vector<int32_t>& ids,
+                             int repeats);
 
 // The rows of the Markdown table, and its part of the JSON file.
 void print(const PrefillFigures&, int n_tokens);

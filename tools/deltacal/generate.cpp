@@ -6,6 +6,7 @@
 
 #include "config/config.h"
 #include "core/error.h"
+#include "decode/device_info.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
 #include "text/utf8_stream.h"
@@ -46,6 +47,9 @@ int generate(const GenerateOptions& o) {
         "a prompt of {} tokens and {} new ones exceed the model's context of {}: lower --max-new-tokens",
         n_prompt, o.max_new_tokens, model.info().max_context);
 
+  if (model.device() == model::Device::cuda)
+    decode::check_memory("generate", model.description(), {.n_positions = n_prompt + o.max_new_tokens},
+                         decode::device_info().free_bytes);
   decode::KvCache cache(model, 1, n_prompt + o.max_new_tokens);
   GpuTraceOutput trace(o.gpu_trace, model);
   decode::Decoder decoder(model, cache, policy, {}, trace.session());

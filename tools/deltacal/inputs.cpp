@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "decode/decoder.h"
+#include "decode/device_info.h"
 #include "model/shape.h"
 
 namespace deltacal::tools {
@@ -185,6 +186,12 @@ double weight_gigabytes(const model::Description& d, model::Dtype dtype) {
       (double(d.n_embd) * m.head_dim * (2 * m.n_heads + 2 * m.n_kv_heads) + 3.0 * d.n_embd * d.n_ff);
   const double tables = double(d.n_vocab) * d.n_embd * (d.tied_output ? 1 : 2);
   return 1e-9 * (matrices * (dtype == model::Dtype::bf16 ? 2 : 4) + tables * 4);
+}
+
+void check_device_memory(const std::string& command, const Inputs& in, decode::PrefillNeed need) {
+  if (in.device != model::Device::cuda) return;
+  need.weight_bytes = size_t(1e9 * weight_gigabytes(in.header.description, in.dtype));
+  decode::check_memory(command, in.header.description, need, decode::device_info().free_bytes);
 }
 
 }  // namespace deltacal::tools

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "calib/to_config.h"
+#include "decode/step_memory.h"
 #include "model/model.h"
 #include "options.h"
 #include "text/data.h"
@@ -41,5 +42,9 @@ model::Model random_model(const Inputs&, uint64_t seed);
 // over contexts of the given lengths.
 double forward_flops(const model::Description&, const std::vector<int>& lengths);
 double weight_gigabytes(const model::Description&, model::Dtype);
+
+// On a CUDA device, before the weights are read: bad_input where its memory does not suffice for `command`
+// (decode::check_memory). `need` without the weights.
+void check_device_memory(const std::string& command, const Inputs&, decode::PrefillNeed need);
 
 }  // namespace deltacal::tools

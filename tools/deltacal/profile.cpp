@@ -4,6 +4,7 @@
 #include "calib/recall.h"
 #include "core/error.h"
 #include "core/progress.h"
+#include "decode/device_info.h"
 #include "decode/kv_cache.h"
 #include "inputs.h"
 #include "record/record.h"
@@ -76,6 +77,20 @@ int tokens_of(const ProfileOptions& o, const text::TokenizedSample& sample) {
   return static_cast<int>(sample.ids.size()) + (o.mode == "decode" ? o.max_new_tokens : 0);
 }
 
+// Of the longest sample, on a CUDA device.
+decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
+                            const std::vector<text::TokenizedSample>& samples,
+                            const std::optional<sensitivity::Options>& sensitivity) {
+  decode::PrefillNeed need;
+  for (const auto& sample : samples) need.n_positions = std::max(need.n_positions, tokens_of(o, sample));
+  if (sensitivity) {
+    const auto bytes = sensitivity::Sensitivity::device_bytes(in.header.description, sensitivity->loss);
+    need.others = bytes.fixed;
+    need.others_per_position = bytes.per_position;
+  }
+  return need;
+}
+
 void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
                 const std::optional<sensitivity::Options>& sensitivity) {
   const model::Description& d = in.header.description;
@@ -107,6 +122,14 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
   fmt::print("memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f} for {} positions{})\n",
              weight_gigabytes(d, in.dtype) + cache + pass + 0.5, weight_gigabytes(d, in.dtype), cache,
              longest, sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
+  if (in.device == model::Device::cuda) {
+    decode::PrefillNeed need = need_of(o, in, samples, sensitivity);
+    need.weight_bytes = size_t(1e9 * weight_gigabytes(d, in.dtype));
+    const decode::StepMemory most = decode::prefill_memory(d, need);
+    fmt::print("device memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f}), {:.1f} GB are free\n",
+               1e-9 * double(most.total()), 1e-9 * double(most.weights), 1e-9 * double(most.cache),
+               1e-9 * double(decode::device_info().free_bytes));
+  }
   fmt::print("disk at most {:.2f} GB before compression\n", 1e-9 * trace);
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s{}\n", flops / model::measure_linear_rate(in.dtype),
@@ -135,6 +158,8 @@ int profile(const ProfileOptions& o) {
     print_plan(o, in, samples, record_options.sensitivity);
     return 0;
   }
+
+  check_device_memory("profile", in, need_of(o, in, samples, record_options.sensitivity));
 
   ModelInfo info = in.header.description.info;
   info.dtype = model::name_of(in.dtype);

@@ -4,8 +4,8 @@
 
 namespace deltacal::decode {
 
-std::vector<int32_t> generate(Decoder& decoder, std::span<const int32_t> prompt, const GenerateOptions& options,
-                              const GenerateCallbacks& callbacks) {
+std::vector<int32_t> generate(Decoder& decoder, std::span<const int32_t> prompt,
+                              const GenerateOptions& options, const GenerateCallbacks& callbacks) {
   if (prompt.empty()) throw bad_input("the prompt has no tokens: give some text");
   Sampler sampler(options.sampling);
   const int n_prompt = static_cast<int>(prompt.size());

@@ -22,9 +22,10 @@ struct GenerateCallbacks {  // null: not wanted
   std::function<void(int32_t token, const Logits& decided_by)> token;
 };
 
-// Decodes sequence 0 of the decoder's cache from position 0. Prompt positions are prefilled with full attention.
-// Every new token is run through the model, the last one included, so that all positions of the result have been seen
-// by the observers. Returns the new tokens. bad_input for an empty prompt.
-std::vector<int32_t> generate(Decoder&, std::span<const int32_t> prompt, const GenerateOptions&, const GenerateCallbacks&);
+// Decodes sequence 0 of the decoder's cache from position 0. Prompt positions are prefilled with full
+// attention. Every new token is run through the model, the last one included, so that all positions of the
+// result have been seen by the observers. Returns the new tokens. bad_input for an empty prompt.
+std::vector<int32_t> generate(Decoder&, std::span<const int32_t> prompt, const GenerateOptions&,
+                              const GenerateCallbacks&);
 
 }  // namespace deltacal::decode

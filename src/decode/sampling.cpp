@@ -24,7 +24,9 @@ int32_t Sampler::next(std::span<const float> logits) {
 
   std::vector<int32_t> ids(logits.size());  // most likely first
   std::iota(ids.begin(), ids.end(), 0);
-  const auto more_likely = [&](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+  const auto more_likely = [&](int32_t a, int32_t b) {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  };
   const size_t kept = options_.top_k > 0 ? std::min<size_t>(options_.top_k, ids.size()) : ids.size();
   std::partial_sort(ids.begin(), ids.begin() + static_cast<long>(kept), ids.end(), more_likely);
   ids.resize(kept);

@@ -35,8 +35,9 @@ void append_nll(std::vector<float>& nll, decode::Decoder& decoder, std::span<con
 }
 
 // Of the same tokens and steps, after the whole sequence went by.
-void write_sensitivity(sensitivity::Sensitivity& pass, const sensitivity::Options& options, std::span<const int32_t> ids,
-                       int n_prompt_tokens, decode::KvCache& cache, trace::SampleWriter& out) {
+void write_sensitivity(sensitivity::Sensitivity& pass, const sensitivity::Options& options,
+                       std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache,
+                       trace::SampleWriter& out) {
   pass.finish(ids, n_prompt_tokens, cache);
   trace::EdgeSensitivity edges{options.budgets, options.loss.n_gradients(), pass.edges().edge_kl(), {}};
   for (const Ranking& ranking : options.rankings) {
@@ -124,11 +125,13 @@ bool record_decode(const model::Model& model, const text::TokenizedSample& sampl
   if (n_steps == 0) return false;  // the writer removes what it began
   recorded.steps.resize(n_steps);
   recorded.burst.resize(n_steps);
-  if (options.sensitivity) {  // the backward pass needs the hidden states of every position: once more, in chunks
+  if (options.sensitivity) {  // the backward pass needs the hidden states of every position: once more, in
+                              // chunks
     sensitivity::Sensitivity pass(model, n_tokens, recorded.steps, *options.sensitivity, n_prompt);
     cache.release(0);
     decode::Decoder replay(model, cache, decode::full_policy(model.info().n_layers), {&pass});
-    decode::replay(replay, ids, n_prompt, [](int, int) {}, options.chunk);
+    decode::replay(
+        replay, ids, n_prompt, [](int, int) {}, options.chunk);
     write_sensitivity(pass, *options.sensitivity, ids, n_prompt, cache, out);
   }
   out.finish(ids, recorded.steps, recorded.burst, nll);

@@ -32,9 +32,10 @@ struct DecodeOptions {
 // Throws bad_input if the prompt and the new tokens do not fit the model's context.
 void check_context(const text::TokenizedSample&, const DecodeOptions&, const ModelInfo&);
 
-// The model's own continuation of the sample's prompt (its first n_prompt_tokens ids), token by token. Which steps are
-// recorded follows from max_new_tokens; a continuation that ends before the first of them is not written: false.
-bool record_decode(const model::Model&, const text::TokenizedSample&, const RecordOptions&, const DecodeOptions&,
-                   trace::Writer&, int index, const Advance&);
+// The model's own continuation of the sample's prompt (its first n_prompt_tokens ids), token by token. Which
+// steps are recorded follows from max_new_tokens; a continuation that ends before the first of them is not
+// written: false.
+bool record_decode(const model::Model&, const text::TokenizedSample&, const RecordOptions&,
+                   const DecodeOptions&, trace::Writer&, int index, const Advance&);
 
 }  // namespace deltacal::record

@@ -135,7 +135,8 @@ TEST_CASE("recording: replay and decode write the same trace of the same tokens"
     const std::string name = model::name_of(dtype);
     {
       trace::Writer writer = new_trace(scratch / (name + "d.h5"), model);
-      record::record_decode(model, sample_of(letters(40), 40), {record::parse_steps("50:120"), true, 512}, {100, {}}, writer, 0, nullptr);
+      record::record_decode(model, sample_of(letters(40), 40), {record::parse_steps("50:120"), true, 512},
+                            {100, {}}, writer, 0, nullptr);
       writer.finish();
     }
     const trace::Reader decoded(scratch / (name + "d.h5"));
@@ -199,7 +200,8 @@ TEST_CASE("recording: sensitivities of a continuation equal those of its replay,
   record::RecordOptions options{record::parse_steps("64"), false, 64, sensitivity::Options{{{2, 1}, {4, 2}}, {}}};
   {
     trace::Writer writer = new_trace(scratch / "d.h5", model);
-    REQUIRE(record::record_decode(model, sample_of(letters(40), 40), options, {120, {1.0f, 0, 1.0f, 3}}, writer, 0, nullptr));
+    REQUIRE(record::record_decode(model, sample_of(letters(40), 40), options, {120, {1.0f, 0, 1.0f, 3}},
+                                  writer, 0, nullptr));
     writer.finish();
   }
   const trace::Reader decoded(scratch / "d.h5");

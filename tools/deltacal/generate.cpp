@@ -89,7 +89,8 @@ int generate(const GenerateOptions& o) {
                double(attended) / page_size / model.info().n_layers / double(generated.size()),
                double(all) / page_size / model.info().n_layers / double(generated.size()),
                double(all) / double(attended));
-    const auto n_deltas = std::ranges::count(policy.layers, decode::Attend::all_rank, &decode::LayerPolicy::attend);
+    const auto n_deltas =
+        std::ranges::count(policy.layers, decode::Attend::all_rank, &decode::LayerPolicy::attend);
     if (policy.keeps_lists() && n_deltas > 0)
       fmt::print(stderr, "a Δ-layer made {:.1f} lists in {} steps\n", double(lists) / double(n_deltas),
                  generated.size());

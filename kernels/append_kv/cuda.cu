@@ -78,17 +78,14 @@ __global__ void __launch_bounds__(warps * 32) append(const Params p) {
       if (d < dim) *reinterpret_cast<uint32_t*>(to + place(d)) = result[i];
     }
   };
-  const auto as_row = [](int d) { return d; };
   if (is_q) {
-    write(static_cast<T*>(p.q_out) + r * p.q_out_stride + g * dim, as_row);
+    write(static_cast<T*>(p.q_out) + r * p.q_out_stride + g * dim, [](int d) { return d; });
     return;
   }
   const int sequence = p.sequence ? p.sequence[r] : r;
   const int page = p.kv.page_table[size_t(sequence) * size_t(p.kv.max_pages) + size_t(position / page_size)];
   write(static_cast<T*>(is_k ? p.kv.keys : p.kv.values) + block_offset(dim, page * n_kv + g),
         [&](int d) { return block_element(dim, position % page_size, d); });
-  T* rows = static_cast<T*>(is_k ? p.k_out : p.v_out);
-  if (rows) write(rows + r * (is_k ? p.k_out_stride : p.v_out_stride) + g * dim, as_row);
 }
 
 void check(const Params& p) {
@@ -102,15 +99,11 @@ void check(const Params& p) {
   require_aligned(kernel, "k", p.k, 4);
   require_aligned(kernel, "v", p.v, 4);
   require_aligned(kernel, "q_out", p.q_out, 4);
-  if (p.k_out) require_aligned(kernel, "k_out", p.k_out, 4);
-  if (p.v_out) require_aligned(kernel, "v_out", p.v_out, 4);
   if (p.bias) require_aligned(kernel, "bias", p.bias, 4);
   require(p.q_stride % 2 == 0, kernel, "q_stride", p.q_stride, "an even number");
   require(p.k_stride % 2 == 0, kernel, "k_stride", p.k_stride, "an even number");
   require(p.v_stride % 2 == 0, kernel, "v_stride", p.v_stride, "an even number");
   require(p.q_out_stride % 2 == 0, kernel, "q_out_stride", p.q_out_stride, "an even number");
-  require(p.k_out_stride % 2 == 0, kernel, "k_out_stride", p.k_out_stride, "an even number");
-  require(p.v_out_stride % 2 == 0, kernel, "v_out_stride", p.v_out_stride, "an even number");
 }
 
 }  // namespace
@@ -125,8 +118,6 @@ void run(const Params& params, const Launch& launch) {
   if (p.k_stride == 0) p.k_stride = kv_row;
   if (p.v_stride == 0) p.v_stride = kv_row;
   if (p.q_out_stride == 0) p.q_out_stride = q_row;
-  if (p.k_out_stride == 0) p.k_out_stride = kv_row;
-  if (p.v_out_stride == 0) p.v_out_stride = kv_row;
   const int heads = p.n_heads + 2 * p.kv.n_kv_heads;
   const dim3 grid(unsigned(p.n_rows), unsigned((heads + warps - 1) / warps));
   launch_kernel("append_kv", p.kv.type == Type::bf16 ? append<bf16> : append<f16>, grid, warps * 32, 0,

@@ -25,11 +25,7 @@ struct Params {
   // before the rotation. Null: none
   const float* bias = nullptr;
   void* q_out = nullptr;              // [n_rows, n_heads, head_dim]; may be q
-  // Keys and values as they go into the cache, once more as rows, for attention by a library; optional, and
-  // each on its own. They may be k and v.
-  void* k_out = nullptr;  // [n_rows, n_kv_heads, head_dim]
-  void* v_out = nullptr;  // [n_rows, n_kv_heads, head_dim]
-  long q_stride = 0, k_stride = 0, v_stride = 0, q_out_stride = 0, k_out_stride = 0, v_out_stride = 0;
+  long q_stride = 0, k_stride = 0, v_stride = 0, q_out_stride = 0;
   PagedKv kv;  // the pages of `position` are allocated; no two rows write one place
 };
 

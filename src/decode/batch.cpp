@@ -59,9 +59,9 @@ class Batch {
     const auto start = std::chrono::steady_clock::now();
     const BatchSequence& what = sequences_[size_t(sequence)];
     const int n_prompt = static_cast<int>(what.prompt.size());
-    std::function<void(int, const Logits&)> chunk;
-    if (callbacks_.prompt_logits)
-      chunk = [&](int first, const Logits& logits) { callbacks_.prompt_logits(sequence, first, logits); };
+    PromptNll chunk;
+    if (callbacks_.prompt_nll)
+      chunk = [&](int n, std::span<const float> nll) { callbacks_.prompt_nll(sequence, n, nll); };
     const Logits last = steps_->prefill(row, what.prompt, chunk);
     rows_[size_t(row)] = Live{sequence, n_prompt, 0, Sampler(what.sampling)};
     if (what.max_new_tokens <= 0) return leave(row);

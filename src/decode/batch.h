@@ -37,8 +37,8 @@ struct RecordedRow {
 
 // Sequences are known by their index. Null: not wanted.
 struct BatchCallbacks {
-  // Logits of the prompt's positions first_position..first_position+n_rows-1.
-  std::function<void(int sequence, int first_position, const Logits&)> prompt_logits;
+  // After n_positions more of the prompt: -log p, nats, of the tokens that follow them in it.
+  std::function<void(int sequence, int n_positions, std::span<const float> nll)> prompt_nll;
   // Each new token as it is decided, and its -log p in nats.
   std::function<void(int sequence, int32_t token, float nll)> token;
   // Whether page maps of the step at that position are wanted. Asked once, before the step.

@@ -80,8 +80,7 @@ class DecoderSteps : public BatchSteps {
                  records ? std::vector<Observer*>{&observer_} : std::vector<Observer*>{}, options.trace),
         prefilled_to_(size_t(options.n_rows), 0) {}
 
-  Logits prefill(int row, std::span<const int32_t> prompt,
-                 const std::function<void(int, const Logits&)>& chunk) override {
+  Logits prefill(int row, std::span<const int32_t> prompt, const PromptNll& chunk) override {
     const int n_prompt = static_cast<int>(prompt.size());
     observer_.begin(false);
     prefilled_to_[size_t(row)] = n_prompt;
@@ -89,7 +88,9 @@ class DecoderSteps : public BatchSteps {
     replay(
         decoder_, prompt, n_prompt,
         [&](int first, int n) {
-          if (chunk) chunk(first, decoder_.logits(0, n));
+          if (chunk)
+            chunk(n, decoder_.nll(
+                         0, prompt.subspan(size_t(first) + 1, size_t(std::min(n, n_prompt - first - 1)))));
           if (first + n == n_prompt) last = decoder_.logits(n - 1, 1);
         },
         0, row);
@@ -132,8 +133,7 @@ class GraphSteps : public BatchSteps {
         policy_(policy),
         reads_(policy.layers.size()) {}
 
-  Logits prefill(int row, std::span<const int32_t> prompt,
-                 const std::function<void(int, const Logits&)>& chunk) override {
+  Logits prefill(int row, std::span<const int32_t> prompt, const PromptNll& chunk) override {
     return prompts_.prefill(row, prompt, chunk);
   }
   void run(std::span<const StepRow> rows, bool recorded) override {

@@ -15,12 +15,14 @@ struct StepRow {
   int32_t token = 0;
 };
 
+// As BatchCallbacks::prompt_nll, of one sequence.
+using PromptNll = std::function<void(int n_positions, std::span<const float> nll)>;
+
 class BatchSteps {
  public:
   virtual ~BatchSteps() = default;
-  // Returns the logits of the last position, [1, V]; `chunk`, where it is not null, gets those of all.
-  virtual Logits prefill(int row, std::span<const int32_t> prompt,
-                         const std::function<void(int first_position, const Logits&)>& chunk) = 0;
+  // Returns the logits of the last position, [1, V]. `chunk` may be null.
+  virtual Logits prefill(int row, std::span<const int32_t> prompt, const PromptNll& chunk) = 0;
   virtual void run(std::span<const StepRow>, bool recorded) = 0;
   virtual Logits logits() = 0;                // of the last step
   virtual int logits_row(int row) const = 0;  // where in them a live row's are

@@ -10,15 +10,13 @@
 #include "decode/kept_lists.h"
 #include "decode/layer_tensors.h"
 #include "decode/logits_tensor.h"
+#include "decode/view_tensors.h"
 #include "model/weights.h"
 
 namespace deltacal::decode {
 namespace {
 
-// x / rms(x) * weight over the last dimension, in f32. x [n_rows, E].
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return at::rms_norm(x, {x.size(-1)}, weight, eps);
-}
+constexpr int rows_of_logits = 2048;  // at one time, where all that is wanted is computed from them
 
 // Numbers [n_rows, ...] in host memory as a tensor, without a copy.
 template <class T>
@@ -80,9 +78,17 @@ struct Decoder::Impl {
     return at::empty(host.sizes(), host.options().device(device())).copy_(host);
   }
 
-  // weight [out, in] in the compute dtype, x [n_rows, in] f32; [n_rows, out] f32.
+  // weight [out, in] in the compute dtype, x [n_rows, in]; [n_rows, out] of the weight's type.
   static at::Tensor linear(const at::Tensor& x, const at::Tensor& weight) {
-    return at::linear(x.to(weight.scalar_type()), weight).to(at::kFloat);
+    return at::linear(x.to(weight.scalar_type()), weight);
+  }
+
+  // Of rows first_row.. of the pass, [n, V] f32: also where the weights are bf16, as far as the device can.
+  at::Tensor logits(int64_t first_row, int64_t n) const {
+    const at::Tensor x = hidden.narrow(0, first_row, n), &weight = model.weights().output;
+    if (weight.is_cuda() && weight.scalar_type() == at::kBFloat16)
+      return at::mm(x.to(at::kBFloat16), weight.t(), at::kFloat);
+    return linear(x, weight).to(at::kFloat);
   }
 
   // The lists in force in each row. Where any row of the pass makes a list all are ranked: one sequence at a
@@ -158,22 +164,34 @@ struct Decoder::Impl {
     for (Observer* observer : observers) observer->layer(view);
   }
 
-  // x [n_rows, E], in place.
-  void attention_block(int layer, const model::LayerWeights& w, at::Tensor& x) {
+  // Queries as the projection gives them, f32 in host memory, where anyone wants them. [n_rows, H d]
+  at::Tensor query_of(const LayerPolicy& own, const at::Tensor& qkv, const at::Tensor& bias) const {
+    if (!(policy.refresh && own.attend == Attend::all_rank) && !observers_read_query) return {};
+    const int64_t q_size = int64_t(info().n_heads) * info().head_dim;
+    at::Tensor query = at::empty({n_rows, q_size}, qkv.options().dtype(at::kFloat));
+    query.copy_(qkv.narrow(1, 0, q_size));
+    if (bias.defined()) query.add_(bias.narrow(0, 0, q_size));
+    return query.cpu();
+  }
+
+  // x [n_rows, E] gets what the layer below adds to it; what this block adds, [n_rows, E].
+  at::Tensor attention_block(int layer, const model::LayerWeights& w, at::Tensor& x,
+                             const at::Tensor& added) {
     at::Tensor qkv;  // [n_rows, (H + 2 G) d]
     {
+      const gpu_trace::Scope scope(trace, layer, "norm");
+      qkv = engine->add_and_norm(x, added, w.attention_norm);
+    }
+    {
       const gpu_trace::Scope scope(trace, layer, "projection of q, k, v");
-      qkv = linear(rms_norm(x, w.attention_norm, model.description().rms_eps), w.qkv);
-      if (w.qkv_bias.defined()) qkv.add_(w.qkv_bias);
+      qkv = linear(qkv, w.qkv);
     }
     const LayerPolicy& layer_policy = policy.layers[layer];
-    at::Tensor query;  // before the rotary embedding
-    if ((policy.refresh && layer_policy.attend == Attend::all_rank) || observers_read_query)
-      query = qkv.narrow(1, 0, int64_t(info().n_heads) * info().head_dim).clone().cpu();
+    const at::Tensor query = query_of(layer_policy, qkv, w.qkv_bias);
     at::Tensor q, out;  // [n_rows, H d]
     {
       const gpu_trace::Scope scope(trace, layer, "append");
-      q = engine->append(layer, qkv);
+      q = engine->append(layer, std::move(qkv), w.qkv_bias);
     }
     if (layer_policy.attend == Attend::all_rank) {
       const gpu_trace::Scope scope(trace, layer, "attention and ranking");
@@ -190,16 +208,21 @@ struct Decoder::Impl {
       notify(layer, {engine.get(), x, q, query, lists.pages}, lists);
     }
     const gpu_trace::Scope scope(trace, layer, "projection of outputs");
-    x.add_(linear(out, w.attention_out));
+    return linear(out, w.attention_out);
   }
 
-  void feed_forward_block(int layer, const model::LayerWeights& w, at::Tensor& x) const {
+  // As attention_block().
+  at::Tensor feed_forward_block(int layer, const model::LayerWeights& w, at::Tensor& x,
+                                const at::Tensor& added) const {
+    at::Tensor at_hand;
+    {
+      const gpu_trace::Scope scope(trace, layer, "norm");
+      at_hand = engine->add_and_norm(x, added, w.feed_norm);
+    }
     const gpu_trace::Scope scope(trace, layer, "feed-forward");
-    const at::Tensor normed = rms_norm(x, w.feed_norm, model.description().rms_eps).to(w.gate_up.scalar_type());
-    const at::Tensor gate_up = at::linear(normed, w.gate_up);  // [n_rows, 2 F]
-    const int64_t n_ff = gate_up.size(1) / 2;
-    const at::Tensor activated = at::silu(gate_up.narrow(1, 0, n_ff)).mul_(gate_up.narrow(1, n_ff, n_ff));
-    x.add_(at::linear(activated, w.down).to(at::kFloat));
+    at_hand = linear(at_hand, w.gate_up);  // [n_rows, 2 F]
+    at_hand = engine->gate(at_hand);       // [n_rows, F]
+    return linear(at_hand, w.down);
   }
 };
 
@@ -232,12 +255,15 @@ void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
   Impl& d = *impl_;
   d.take(rows);
   at::Tensor x = first_layer == 0 ? d.embed() : d.copy_of(hidden);  // [n_rows, E]
+  at::Tensor added;                                                 // [n_rows, E] by the last block
   for (int layer = first_layer; layer < d.info().n_layers; ++layer) {
     const model::LayerWeights& w = d.model.weights().layers[layer];
-    d.attention_block(layer, w, x);
-    d.feed_forward_block(layer, w, x);
+    added = d.attention_block(layer, w, x, added);
+    added = d.feed_forward_block(layer, w, x, added);
   }
-  d.hidden = rms_norm(x, d.model.weights().output_norm, d.model.description().rms_eps);
+  if (added.defined()) x.add_(added.to(at::kFloat));
+  // In f32 on either device: what logits are made of.
+  d.hidden = at::rms_norm(x, {x.size(-1)}, d.model.weights().output_norm, d.model.description().rms_eps);
 }
 
 namespace {
@@ -264,12 +290,41 @@ const int32_t* LayerView::list() const {
   return host_copy<int32_t>(tensors->list, tensors->host_list, at::kInt);
 }
 
+const at::Tensor& hidden_of(const LayerView& view) {
+  return view.tensors->hidden;
+}
+const at::Tensor& q_of(const LayerView& view) {
+  return view.tensors->q;
+}
+
+std::vector<float> rows_of_q(const LayerView& view, std::span<const int> rows) {
+  if (rows.empty()) return {};
+  const c10::InferenceMode inference;
+  const at::Tensor& q = q_of(view);
+  const at::Tensor index = view_of(rows.data(), {std::ssize(rows)}, at::kInt).to(q.device());
+  const at::Tensor chosen = q.index_select(0, index).to(at::kCPU, at::kFloat).contiguous();
+  return {chosen.const_data_ptr<float>(), chosen.const_data_ptr<float>() + chosen.numel()};
+}
+
 Logits Decoder::logits(int first_row, int n_rows) {
   const c10::InferenceMode inference;
   const gpu_trace::Scope scope(impl_->trace, -1, "logits");
   Logits out;
-  out.impl_->values = Impl::linear(impl_->hidden.narrow(0, first_row, n_rows), impl_->model.weights().output);
+  out.impl_->values = impl_->logits(first_row, n_rows);
   return out;
+}
+
+std::vector<float> Decoder::nll(int first_row, std::span<const int32_t> target) {
+  const c10::InferenceMode inference;
+  const gpu_trace::Scope scope(impl_->trace, -1, "logits");
+  std::vector<at::Tensor> parts;
+  for (size_t first = 0; first < target.size(); first += rows_of_logits) {
+    const auto part = target.subspan(first, std::min<size_t>(rows_of_logits, target.size() - first));
+    parts.push_back(impl_->engine->nll(impl_->logits(first_row + int64_t(first), std::ssize(part)), part));
+  }
+  if (parts.empty()) return {};
+  const at::Tensor nll = at::cat(parts).cpu();
+  return {nll.const_data_ptr<float>(), nll.const_data_ptr<float>() + nll.numel()};
 }
 
 }  // namespace deltacal::decode

@@ -80,6 +80,8 @@ class Decoder {
   // there.
   void forward(const Rows&, int first_layer, const float* hidden);
   Logits logits(int first_row, int n_rows);
+  // -log p(target[i]) of row first_row + i, nats: nll_of() without memory for all rows' logits. [n targets]
+  std::vector<float> nll(int first_row, std::span<const int32_t> target);
   const Policy& policy() const;
   model::Device device() const;
   // [n_layers] Since the decoder was made; nothing of layers below `first_layer`, which are not run.
@@ -92,7 +94,7 @@ class Decoder {
 
 // Positions of one forward pass that suit the device.
 constexpr int replay_chunk(model::Device device) {
-  return device == model::Device::cuda ? 2048 : 512;
+  return device == model::Device::cuda ? 8192 : 512;
 }
 
 // Teacher-forced pass over ids[first..end) of a sequence, in chunks; 0: as suits the device.

@@ -81,6 +81,12 @@ DeviceBandwidth measure_bandwidth(int repeats) {
   return out;
 }
 
+bool suits_cudnn(int n_rows, int n_keys, int head_dim) {
+  constexpr int of_plan = 1024, keys_that_gain = 4096;
+  return n_rows % of_plan == 0 && n_keys % of_plan == 0 && n_keys >= keys_that_gain && head_dim <= 128 &&
+         gpu::current_device().capability >= 90 && at::globalContext().hasCuDNN();
+}
+
 void wait_for_device() {
   if (gpu::device_count() > 0) gpu::wait_for(nullptr);
 }

@@ -10,6 +10,9 @@ DeviceInfo device_info() {
 DeviceBandwidth measure_bandwidth(int) {
   throw bad_input("this build of deltacal has no CUDA kernels");
 }
+bool suits_cudnn(int, int, int) {
+  return false;
+}
 void wait_for_device() {}
 
 }  // namespace deltacal::decode

@@ -1,12 +1,14 @@
-// What the decoder leaves to a device: the paged cache, attention over it and the ranking of its pages.
-// Everything between is LibTorch's, on either device. Included only by src/decode/*.cpp.
+// What the decoder leaves to a device: the paged cache, attention over it, the ranking of its pages, and what
+// is between the linear layers, which are LibTorch's on either device. Included only by src/decode/*.cpp.
 //
-// N layers, H query heads, G key/value heads, d head dimension. Tensors lie in the device's memory, queries
-// and outputs in its type: f32 on the CPU, the cache's on a CUDA device.
+// N layers, E embedding, H query heads, G key/value heads, d head dimension, F feed-forward, V vocabulary.
+// Tensors lie in the device's memory, queries and outputs in its type: f32 on the CPU, the cache's on a CUDA
+// device.
 #pragma once
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -30,25 +32,42 @@ struct PassRows {
   std::span<const uint8_t> prefilled;  // [n_rows] needs no list
 };
 
+// Rows whose page scores and masses are wanted.
+struct ScoreRows {
+  at::Tensor q;                       // [n, H d]
+  std::span<const int32_t> length;    // [n] keys each row sees
+  std::span<const int32_t> sequence;  // [n]
+  std::span<const int> of_pass;       // [n] their places in the pass at hand; empty: they are not of it
+  bool group_mass = false;
+  PageScore page = PageScore::sum;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
 
   // What is given stays as it is until the next pass begins.
   virtual void begin(const PassRows&) = 0;
-  // Rotates queries and keys and appends keys and values. qkv [n_rows, (H + 2 G) d], bias included; q
-  // rotated, [n_rows, H d].
-  virtual at::Tensor append(int layer, const at::Tensor& qkv) = 0;
+  // x += added, where there is any, and the RMS norm of x: x [n_rows, E] f32, the residual stream; added
+  // [n_rows, E] of a linear layer, may be undefined; weight [E]. [n_rows, E] for a linear layer.
+  virtual at::Tensor add_and_norm(at::Tensor& x, const at::Tensor& added, const at::Tensor& weight) = 0;
+  // silu(gate) * up. gate_up [n_rows, 2 F] of a linear layer; [n_rows, F].
+  virtual at::Tensor gate(const at::Tensor& gate_up) = 0;
+  // Adds the bias [(H + 2 G) d], where there is one, rotates queries and keys and appends keys and values.
+  // qkv [n_rows, (H + 2 G) d] of a linear layer, used up; q rotated, [n_rows, H d].
+  virtual at::Tensor append(int layer, at::Tensor qkv, const at::Tensor& bias) = 0;
   // The ranked list of every row that needs one, [n_rows, K] int32; -1 past the pages it sees.
   virtual at::Tensor rank(int layer, const LayerPolicy&, const at::Tensor& q) = 0;
   // Outputs of the heads, [n_rows, H d]. After rank() of the same layer, if that was called.
   virtual at::Tensor attend(int layer, const at::Tensor& q, const Lists&) = 0;
 
-  // Page scores and masses of some queries, whatever the pass: q [n, H d], length and sequence [n].
-  virtual void score(int layer, const at::Tensor& q, std::span<const int32_t> length,
-                     std::span<const int32_t> sequence, bool group_mass, PageScore page, ScoredRows& out) = 0;
+  // Begins to compute them; what is returned waits for them, once, and may be called when later passes have
+  // begun.
+  virtual TakeScores score(int layer, const ScoreRows&) = 0;
   // Page masses and page values of queries of sequence 0 in host memory, as ValueRows has them.
   virtual void value(int layer, const ValueRows&) = 0;
+  // -log p(target), [n] f32 nats. logits [n, V] f32, target [n] int32 in host memory.
+  virtual at::Tensor nll(const at::Tensor& logits, std::span<const int32_t> target) = 0;
 };
 
 std::unique_ptr<Engine> cpu_engine(const model::Model&, KvCache&, const Policy&);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "decode/engine.h"
+#include "decode/logits_tensor.h"
 #include "kernels/append_kv/append_kv.h"
 #include "kernels/page_score/page_score.h"
 #include "kernels/page_value/page_value.h"
@@ -33,7 +34,19 @@ class CpuEngine : public Engine {
     for (int r = 0; r < n_rows_; ++r) pages_of_row_[r] = pages_for(rows.length[r]);
   }
 
-  at::Tensor append(int layer, const at::Tensor& qkv) override {
+  at::Tensor add_and_norm(at::Tensor& x, const at::Tensor& added, const at::Tensor& weight) override {
+    if (added.defined()) x.add_(added.to(at::kFloat));
+    return at::rms_norm(x, {x.size(-1)}, weight, model_.description().rms_eps);
+  }
+
+  at::Tensor gate(const at::Tensor& gate_up) override {
+    const int64_t n_ff = gate_up.size(1) / 2;
+    return at::silu(gate_up.narrow(1, 0, n_ff)).mul_(gate_up.narrow(1, n_ff, n_ff));
+  }
+
+  at::Tensor append(int layer, at::Tensor qkv, const at::Tensor& bias) override {
+    qkv = qkv.to(at::kFloat);
+    if (bias.defined()) qkv.add_(bias);
     const int64_t q_size = int64_t(info().n_heads) * info().head_dim;
     const int64_t kv_size = int64_t(info().n_kv_heads) * info().head_dim;
     at::Tensor q = qkv.narrow(1, 0, q_size).contiguous();                  // [n_rows, H d]
@@ -97,13 +110,14 @@ class CpuEngine : public Engine {
     return out;
   }
 
-  void score(int layer, const at::Tensor& q, std::span<const int32_t> length,
-             std::span<const int32_t> sequence, bool group_mass, PageScore page, ScoredRows& out) override {
-    const size_t n = length.size();
-    out.n_pages = pages_for(*std::ranges::max_element(length));
-    out.mass.resize(n * size_t(out.n_pages));
-    out.group_mass.resize(group_mass ? n * size_t(info().n_kv_heads) * size_t(out.n_pages) : 0);
-    score_into(layer, q, length, sequence, page, out);
+  TakeScores score(int layer, const ScoreRows& rows) override {
+    auto scored = std::make_shared<ScoredRows>();
+    const size_t n = rows.length.size();
+    scored->n_pages = pages_for(*std::ranges::max_element(rows.length));
+    scored->mass.resize(n * size_t(scored->n_pages));
+    scored->group_mass.resize(rows.group_mass ? n * size_t(info().n_kv_heads) * size_t(scored->n_pages) : 0);
+    score_into(layer, rows.q, rows.length, rows.sequence, rows.page, *scored);
+    return [scored](ScoredRows& out) { out = std::move(*scored); };
   }
 
   void value(int layer, const ValueRows& rows) override {
@@ -120,6 +134,10 @@ class CpuEngine : public Engine {
     p.mass = rows.mass;
     p.value = rows.value;
     kernels::page_value::cpu(p);
+  }
+
+  at::Tensor nll(const at::Tensor& logits, std::span<const int32_t> target) override {
+    return nll_tensor(logits, target);
   }
 
  private:

@@ -3,14 +3,21 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "decode/device_info.h"
 #include "decode/device_model.h"
 #include "decode/engine.h"
 #include "kernels/append_kv/cuda.h"
+#include "kernels/cuda/graph.h"
+#include "kernels/gather_pages/gather_pages.h"
+#include "kernels/merge_attention/merge_attention.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
 #include "kernels/record_scores/cuda.h"
 #include "kernels/record_values/cuda.h"
+#include "kernels/rms_norm/cuda.h"
 #include "kernels/select_pages/cuda.h"
+#include "kernels/swiglu/cuda.h"
+#include "kernels/token_nll/token_nll.h"
 
 namespace deltacal::decode {
 namespace {
@@ -62,16 +69,41 @@ class CudaEngine : public Engine {
     needed_length_ = upload(needed);
     page_table_ = upload(cache_.page_table());
     together_ = is_one_sequence(rows);
-    whole_ = {-1, {}};
-    prefix_ = {-1, {}, {}};
+    whole_ = {};
+    prefix_ = {};
   }
 
-  at::Tensor append(int layer, const at::Tensor& of_any_type) override {
-    const at::Tensor qkv = of_any_type.to(at::kBFloat16);
+  at::Tensor add_and_norm(at::Tensor& x, const at::Tensor& added, const at::Tensor& weight) override {
+    at::Tensor out = at::empty(x.sizes(), on_device(at::kBFloat16));
+    gpu::rms_norm::Params p;
+    p.n_rows = static_cast<int>(x.size(0));
+    p.n = static_cast<int>(x.size(1));
+    p.epsilon = model_.description().rms_eps;
+    p.x = floats(x);
+    p.y = added.defined() ? added.const_data_ptr() : nullptr;
+    p.weight = weight.const_data_ptr<float>();
+    p.out = out.mutable_data_ptr();
+    gpu::rms_norm::run(p, {});
+    return out;
+  }
+
+  at::Tensor gate(const at::Tensor& gate_up) override {
+    at::Tensor out = at::empty({gate_up.size(0), gate_up.size(1) / 2}, gate_up.options());
+    gpu::swiglu::Params p;
+    p.n_rows = static_cast<int>(out.size(0));
+    p.n = static_cast<int>(out.size(1));
+    p.gate_up = gate_up.const_data_ptr();
+    p.out = out.mutable_data_ptr();
+    gpu::swiglu::run(p, {});
+    return out;
+  }
+
+  at::Tensor append(int layer, at::Tensor qkv, const at::Tensor& bias) override {
     at::Tensor q = at::empty({of_pass_.n, int64_t(info().n_heads) * info().head_dim}, qkv.options());
     gpu::append_kv::Params p = append_params(model_.description(), inverse_frequency_, of_pass_.n, qkv, q);
     p.sequence = ints(of_pass_.sequence);
     p.position = ints(position_);
+    if (bias.defined()) p.bias = bias.const_data_ptr<float>();
     p.kv = pages_of(layer);
     gpu::append_kv::run(p, {});
     return q;
@@ -87,28 +119,13 @@ class CudaEngine : public Engine {
     }
     const int n_pages = pages_for(longest(rows_.length));
     if (together_) {
-      const auto [out, lse] = prefill(layer, q);
+      prefill(layer, q);
       at::Tensor score = at::empty({of_pass_.n, n_pages}, on_device(at::kFloat));
-      gpu::record_scores::Params p;
-      p.n_rows = of_pass_.n;
-      p.n_heads = info().n_heads;
-      p.n_kv_heads = info().n_kv_heads;
-      p.head_dim = info().head_dim;
-      p.n_keys = longest(rows_.length);
-      p.scale = scale();
-      p.q = q.const_data_ptr();
-      p.keys = prefix_.keys.const_data_ptr();
-      p.key_token_stride = int64_t(info().n_kv_heads) * info().head_dim;
-      p.key_head_stride = info().head_dim;
-      p.lse = lse.const_data_ptr<float>();
-      p.position = ints(position_);
-      p.page = kernel_page(page_);
-      p.out_pages = n_pages;
+      gpu::record_scores::Params p = recording(q, whole_.lse, position_, page_, n_pages);
       p.score = floats(score);
       gpu::record_scores::run(p, {});
       select(policy, of_pass_.n, ints(needed_length_), score.const_data_ptr<float>(), n_pages,
              pages.mutable_data_ptr<int32_t>());
-      whole_ = {layer, out};
       return pages;
     }
     at::Tensor out = at::empty_like(q);
@@ -123,14 +140,14 @@ class CudaEngine : public Engine {
       select(policy, n, ints(needed_length_) + first, score.const_data_ptr<float>(), n_pages,
              pages.mutable_data_ptr<int32_t>() + size_t(first) * size_t(policy.k_pages));
     });
-    whole_ = {layer, out};
+    whole_ = {layer, out, {}};
     return pages;
   }
 
   at::Tensor attend(int layer, const at::Tensor& q, const Lists& lists) override {
     if (lists.all()) {
       if (whole_.layer == layer) return whole_.out;
-      if (together_) return prefill(layer, q).out;
+      if (together_) return prefill(layer, q);
       at::Tensor out = at::empty_like(q);
       attend_to_all(layer, q, of_pass_, 0, of_pass_.n, out, nullptr);
       return out;
@@ -139,7 +156,7 @@ class CudaEngine : public Engine {
     // that attends to everything in a prefill.
     std::vector<int32_t> length(rows_.length.begin(), rows_.length.end());
     const bool any_whole = std::ranges::any_of(lists.length, [](int32_t n) { return n < 0; });
-    if (any_whole && together_ && whole_.layer != layer) whole_ = {layer, prefill(layer, q).out};
+    if (any_whole && together_ && whole_.layer != layer) prefill(layer, q);
     const bool known = any_whole && whole_.layer == layer;
     for (size_t r = 0; r < length.size(); ++r)
       if (known && lists.length[r] < 0) length[r] = 0;
@@ -154,32 +171,17 @@ class CudaEngine : public Engine {
     return out;
   }
 
-  void score(int layer, const at::Tensor& q, Rows length, Rows sequence, bool group_mass, PageScore page,
-             ScoredRows& out) override {
-    const DeviceRows rows{static_cast<int>(length.size()), upload(length), upload(sequence)};
-    const int n_pages = pages_for(longest(length));
+  // Rows of a prefill are scored from its log-sum-exp and the keys at hand; others attend once more.
+  TakeScores score(int layer, const ScoreRows& rows) override {
+    const int64_t n = std::ssize(rows.length), n_pages = pages_for(longest(rows.length));
     const auto made = [](std::vector<int64_t> shape) { return at::empty(shape, on_device(at::kFloat)); };
-    at::Tensor score = made({rows.n, n_pages}), mass = made({rows.n, n_pages}),
-               of_groups = made({group_mass ? rows.n : 0, info().n_kv_heads, n_pages}),
-               unused = at::empty_like(q);
-    for_blocks(rows.n, n_pages, [&](int first, int n) {
-      const Logits logits(*this, n, n_pages);
-      attend_to_all(layer, q, rows, first, n, unused, &logits);
-      gpu::page_score::Params p = scores_of(logits, n, ints(rows.length) + first, page);
-      p.out_pages = n_pages;
-      p.score = floats(score) + size_t(first) * size_t(n_pages);
-      p.mass = floats(mass) + size_t(first) * size_t(n_pages);
-      if (group_mass) p.group_mass = floats(of_groups) + size_t(first) * size_t(info().n_kv_heads * n_pages);
-      gpu::page_score::run(p, {});
-    });
-    const auto read = [](const at::Tensor& t, std::vector<float>& to) {
-      const at::Tensor host = t.cpu();
-      to.assign(host.const_data_ptr<float>(), host.const_data_ptr<float>() + host.numel());
-    };
-    out.n_pages = n_pages;
-    read(score, out.score);
-    read(mass, out.mass);
-    read(of_groups, out.group_mass);
+    at::Tensor score = made({n, n_pages}), mass = made({n, n_pages}),
+               of_groups = made({rows.group_mass ? n : 0, info().n_kv_heads, n_pages});
+    if (!rows.of_pass.empty() && whole_.layer == layer && whole_.lse.defined())
+      score_of_prefill(rows, score, mass, of_groups);
+    else
+      score_by_attention(layer, rows, score, mass, of_groups);
+    return taken(static_cast<int>(n_pages), {score, mass, of_groups});
   }
 
   void value(int layer, const ValueRows& rows) override {
@@ -211,12 +213,11 @@ class CudaEngine : public Engine {
     p.n_gradients = rows.n_gradients;
     p.n_keys = longest(rows.length);
     p.scale = scale();
-    const at::Tensor keys = contiguous(cache_.keys(layer), 0, p.n_keys),
-                     values = contiguous(cache_.values(layer), 0, p.n_keys);
+    const Prefix prefix = prefix_of(layer, 0, p.n_keys);
     p.q = q.const_data_ptr();
     p.gradient = gradient.const_data_ptr<float>();
-    p.keys = keys.const_data_ptr();
-    p.values = values.const_data_ptr();
+    p.keys = prefix.keys.const_data_ptr();
+    p.values = prefix.values.const_data_ptr();
     p.token_stride = int64_t(info().n_kv_heads) * info().head_dim;
     p.head_stride = info().head_dim;
     p.lse = lse.const_data_ptr<float>();
@@ -229,6 +230,19 @@ class CudaEngine : public Engine {
     host(rows.value, value.sizes()).copy_(value);
   }
 
+  at::Tensor nll(const at::Tensor& logits, Rows target) override {
+    const at::Tensor of_rows = upload(target);
+    at::Tensor out = at::empty({std::ssize(target)}, on_device(at::kFloat));
+    gpu::token_nll::Params p;
+    p.n_rows = static_cast<int>(logits.size(0));
+    p.n = static_cast<int>(logits.size(1));
+    p.logits = logits.const_data_ptr<float>();
+    p.target = ints(of_rows);
+    p.nll = floats(out);
+    gpu::token_nll::run(p, {});
+    return out;
+  }
+
  private:
   float scale() const { return attention_scale(info()); }
 
@@ -237,47 +251,149 @@ class CudaEngine : public Engine {
            std::ranges::all_of(rows.sequence, [&](int32_t s) { return s == rows.sequence[0]; });
   }
 
-  // Keys or values 0..n_keys-1 of a sequence out of their pages, [n_keys, G, d].
-  at::Tensor contiguous(void* pool, int sequence, int n_keys) const {
-    const int64_t n_pages = pages_for(n_keys), G = info().n_kv_heads, d = info().head_dim,
-                  chunks = d / gpu::chunk_elements;
-    const at::Tensor all = at::for_blob(pool, {cache_.n_pages(), G, page_size, chunks, gpu::chunk_elements})
-                               .options(on_device(at::kBFloat16))
-                               .target_device(page_table_.device())
-                               .make_tensor();
-    const at::Tensor pages = all.index_select(0, page_table_.narrow(0, int64_t(sequence) * cache_.max_pages(),
-                                                                    n_pages));  // [n_pages, G, 16, chunks, 8]
-    std::vector<int64_t> place;                                                 // of each chunk, [16, chunks]
-    for (int token = 0; token < page_size; ++token)
-      for (int chunk = 0; chunk < chunks; ++chunk) place.push_back(chunk ^ gpu::swizzle(int(d), token));
-    const at::Tensor at =
-        at::from_blob(place.data(), {1, 1, page_size, chunks, 1}, at::kLong).to(pages.device());
-    return pages.gather(3, at.expand(pages.sizes()))
-        .permute({0, 2, 1, 3, 4})
-        .reshape({n_pages * page_size, G, d})
-        .narrow(0, 0, n_keys);
+  // Attention to all of the layer that had it last.
+  struct Whole {
+    int layer = -1;
+    at::Tensor out;  // [n_rows, H d]
+    at::Tensor lse;  // [n_rows, H] natural log; undefined but of a prefill
+  };
+
+  struct Prefix {
+    at::Tensor keys, values;  // [n_keys, G, d]
+  };
+  Prefix prefix_of(int layer, int sequence, int n_keys) const {
+    const auto made = [&] {
+      return at::empty({n_keys, info().n_kv_heads, info().head_dim}, on_device(at::kBFloat16));
+    };
+    const Prefix prefix{made(), made()};
+    gpu::gather_pages::Params p;
+    p.kv = pages_of(layer);
+    p.sequence = sequence;
+    p.n_keys = n_keys;
+    p.keys = prefix.keys.mutable_data_ptr();
+    p.values = prefix.values.mutable_data_ptr();
+    gpu::gather_pages::run(p, {});
+    return prefix;
   }
 
-  struct Prefilled {
-    at::Tensor out;  // [n_rows, H d]
-    at::Tensor lse;  // [n_rows, H] natural log
-  };
-  // Attention of a pass's rows, consecutive positions of one sequence, to all keys they see, by LibTorch's
-  // kernel for prefill: it reads a key once for many rows.
-  Prefilled prefill(int layer, const at::Tensor& q) {
-    const int n_keys = longest(rows_.length), sequence = rows_.sequence[0];
-    const int64_t H = info().n_heads, d = info().head_dim;
-    prefix_ = {layer, contiguous(cache_.keys(layer), sequence, n_keys),
-               contiguous(cache_.values(layer), sequence, n_keys)};
-    const auto as_heads = [](const at::Tensor& rows) {
-      return rows.unsqueeze(0).transpose(1, 2);
-    };  // [1, heads, n, d]
-    // Causal from the last key back: row r sees the first n_keys - n_rows + r + 1.
-    const auto done = at::_scaled_dot_product_flash_attention(
-        as_heads(q.view({of_pass_.n, H, d})), as_heads(prefix_.keys), as_heads(prefix_.values), 0.0,
-        /*is_causal=*/true, false, double(scale()));
-    return {std::get<0>(done).squeeze(0).transpose(0, 1).reshape({of_pass_.n, H * d}),
+  // As LibTorch's attention takes them: [1, heads, n, d] of rows [n, heads, d].
+  static at::Tensor as_heads(const at::Tensor& rows) { return rows.unsqueeze(0).transpose(1, 2); }
+
+  // Attention of a pass's rows, consecutive positions of one sequence, to all keys they see, by kernels that
+  // read a key once for many rows. [n_rows, H d]; whole_ keeps what it found.
+  at::Tensor prefill(int layer, const at::Tensor& q) {
+    const int n_keys = longest(rows_.length);
+    prefix_ = prefix_of(layer, rows_.sequence[0], n_keys);
+    const at::Tensor of_rows = q.view({of_pass_.n, info().n_heads, info().head_dim});
+    whole_ = suits_cudnn(of_pass_.n, n_keys, info().head_dim) ? prefill_by_cudnn(of_rows)
+                                                              : prefill_by_flash(of_rows);
+    whole_.layer = layer;
+    return whole_.out;
+  }
+
+  // q [n_rows, H, d]. Causal from the last key back: row r sees the first n_keys - n_rows + r + 1.
+  Whole prefill_by_flash(const at::Tensor& q) const {
+    const auto done =
+        at::_scaled_dot_product_flash_attention(as_heads(q), as_heads(prefix_.keys), as_heads(prefix_.values),
+                                                0.0, /*is_causal=*/true, false, double(scale()));
+    return {-1, std::get<0>(done).squeeze(0).transpose(0, 1).reshape({q.size(0), -1}),
             std::get<1>(done).squeeze(0).transpose(0, 1).contiguous()};
+  }
+
+  // cuDNN's causal mask begins at the first key: the rows' own keys, and those before them, which all see.
+  Whole prefill_by_cudnn(const at::Tensor& q) const {
+    const int64_t n = q.size(0), n_before = prefix_.keys.size(0) - n;
+    const auto attend_to = [&](int64_t first, int64_t n_keys, bool causal) {
+      const auto done = at::_scaled_dot_product_cudnn_attention(
+          as_heads(q), as_heads(prefix_.keys.narrow(0, first, n_keys)),
+          as_heads(prefix_.values.narrow(0, first, n_keys)), {}, /*compute_log_sumexp=*/true, 0.0, causal,
+          false, double(scale()));
+      return std::pair(std::get<0>(done).squeeze(0).transpose(0, 1).contiguous(),  // [n, H, d]
+                       std::get<1>(done).view({info().n_heads, n}).contiguous());  // [H, n]
+    };
+    const auto [own, own_lse] = attend_to(n_before, n, true);
+    if (n_before == 0) return {-1, own.view({n, -1}), own_lse.transpose(0, 1).contiguous()};
+    const auto [before, before_lse] = attend_to(0, n_before, false);
+    at::Tensor lse = at::empty({n, info().n_heads}, on_device(at::kFloat));
+    gpu::merge_attention::Params p;
+    p.n_rows = static_cast<int>(n);
+    p.n_heads = info().n_heads;
+    p.head_dim = info().head_dim;
+    p.a = own.const_data_ptr();
+    p.b = before.const_data_ptr();
+    p.lse_a = own_lse.const_data_ptr<float>();
+    p.lse_b = before_lse.const_data_ptr<float>();
+    p.out = own.mutable_data_ptr();
+    p.lse = floats(lse);
+    gpu::merge_attention::run(p, {});
+    return {-1, own.view({n, -1}), lse};
+  }
+
+  // Scores of some rows from a prefill's keys, prefix_. q [n, H d], lse [n, H], position [n].
+  gpu::record_scores::Params recording(const at::Tensor& q, const at::Tensor& lse, const at::Tensor& position,
+                                       PageScore page, int64_t out_pages) const {
+    gpu::record_scores::Params p;
+    p.n_rows = static_cast<int>(q.size(0));
+    p.n_heads = info().n_heads;
+    p.n_kv_heads = info().n_kv_heads;
+    p.head_dim = info().head_dim;
+    p.n_keys = static_cast<int>(prefix_.keys.size(0));
+    p.scale = scale();
+    p.q = q.const_data_ptr();
+    p.keys = prefix_.keys.const_data_ptr();
+    p.key_token_stride = int64_t(info().n_kv_heads) * info().head_dim;
+    p.key_head_stride = info().head_dim;
+    p.lse = lse.const_data_ptr<float>();
+    p.position = ints(position);
+    p.page = kernel_page(page);
+    p.out_pages = static_cast<int>(out_pages);
+    return p;
+  }
+
+  void score_of_prefill(const ScoreRows& rows, at::Tensor& score, at::Tensor& mass, at::Tensor& of_groups) {
+    const at::Tensor index = upload(rows.of_pass), lse = whole_.lse.index_select(0, index),
+                     position = position_.index_select(0, index);
+    gpu::record_scores::Params p = recording(rows.q, lse, position, rows.page, score.size(1));
+    p.n_keys = longest(rows.length);
+    p.score = floats(score);
+    p.mass = floats(mass);
+    if (rows.group_mass) p.group_mass = floats(of_groups);
+    gpu::record_scores::run(p, {});
+  }
+
+  void score_by_attention(int layer, const ScoreRows& of, at::Tensor& score, at::Tensor& mass,
+                          at::Tensor& of_groups) {
+    const DeviceRows rows{static_cast<int>(of.length.size()), upload(of.length), upload(of.sequence)};
+    const int n_pages = static_cast<int>(score.size(1));
+    at::Tensor unused = at::empty_like(of.q);
+    for_blocks(rows.n, n_pages, [&](int first, int n) {
+      const Logits logits(*this, n, n_pages);
+      attend_to_all(layer, of.q, rows, first, n, unused, &logits);
+      gpu::page_score::Params p = scores_of(logits, n, ints(rows.length) + first, of.page);
+      p.out_pages = n_pages;
+      p.score = floats(score) + size_t(first) * size_t(n_pages);
+      p.mass = floats(mass) + size_t(first) * size_t(n_pages);
+      if (of.group_mass)
+        p.group_mass = floats(of_groups) + size_t(first) * size_t(info().n_kv_heads * n_pages);
+      gpu::page_score::run(p, {});
+    });
+  }
+
+  // Copies begin, in the order of the stream; the host waits for them when it asks.
+  static TakeScores taken(int n_pages, std::vector<at::Tensor> on_the_device) {
+    std::vector<at::Tensor> host;
+    for (const at::Tensor& t : on_the_device)
+      host.push_back(at::empty(t.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true))
+                         .copy_(t, /*non_blocking=*/true));
+    auto copied = std::make_shared<gpu::Event>();
+    copied->record(nullptr);
+    return [n_pages, host = std::move(host), copied](ScoredRows& out) {
+      copied->wait();
+      out.n_pages = n_pages;
+      std::vector<float>* const to[] = {&out.score, &out.mass, &out.group_mass};
+      for (size_t i = 0; i < host.size(); ++i)
+        to[i]->assign(host[i].const_data_ptr<float>(), host[i].const_data_ptr<float>() + host[i].numel());
+    };
   }
 
   // What attention keeps of n rows for their scores.
@@ -370,11 +486,6 @@ class CudaEngine : public Engine {
     return workspace_.mutable_data_ptr();
   }
 
-  struct Whole {
-    int layer;
-    at::Tensor out;  // [n_rows, H d] of attention to all
-  };
-
   const model::Model& model_;
   KvCache& cache_;
   PageScore page_;
@@ -387,12 +498,8 @@ class CudaEngine : public Engine {
   bool any_needs_list_ = false;
   at::Tensor page_table_;  // [n_sequences, max_pages]
   at::Tensor workspace_;   // bytes
-  Whole whole_{-1, {}};    // by the layer that ranked last
-  struct Prefix {
-    int layer;
-    at::Tensor keys, values;  // [n_keys, G, d] of the pass's sequence
-  };
-  Prefix prefix_{-1, {}, {}};
+  Whole whole_;
+  Prefix prefix_;          // of the pass's sequence, where whole_ is a prefill's
   bool together_ = false;  // the rows are those of a prefill
 };
 

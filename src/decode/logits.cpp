@@ -20,13 +20,17 @@ std::span<const float> Logits::row(int r) const {
   return {impl_->host.const_data_ptr<float>() + r * impl_->host.stride(0), size_t(impl_->host.size(1))};
 }
 
+at::Tensor nll_tensor(const at::Tensor& logits, std::span<const int32_t> target) {
+  const at::Tensor ids =
+      at::from_blob(const_cast<int32_t*>(target.data()), {std::ssize(target), 1}, at::TensorOptions(at::kInt))
+          .to(logits.device(), at::kLong);
+  return at::logsumexp(logits, 1) - at::gather(logits, 1, ids).squeeze(1);
+}
+
 std::vector<float> nll_of(const Logits& logits, std::span<const int32_t> target) {
   const c10::InferenceMode inference;
-  const at::Tensor values = logits.impl_->values.narrow(0, 0, int64_t(target.size()));  // [n_rows, V]
-  const at::Tensor ids = at::from_blob(const_cast<int32_t*>(target.data()), {int64_t(target.size()), 1},
-                                       at::TensorOptions(at::kInt))
-                             .to(values.device(), at::kLong);
-  const at::Tensor nll = (at::logsumexp(values, 1) - at::gather(values, 1, ids).squeeze(1)).cpu();
+  const at::Tensor nll =
+      nll_tensor(logits.impl_->values.narrow(0, 0, std::ssize(target)), target).contiguous().cpu();
   return {nll.const_data_ptr<float>(), nll.const_data_ptr<float>() + nll.numel()};
 }
 

@@ -7,8 +7,7 @@
 
 namespace deltacal::decode {
 
-void score_rows(const LayerView& view, std::span<const int> rows, bool group_mass, ScoredRows& out,
-                PageScore page) {
+TakeScores begin_scores(const LayerView& view, std::span<const int> rows, bool group_mass, PageScore page) {
   const c10::InferenceMode inference;
   const at::Tensor& q = view.tensors->q;  // [n_rows, H d]
   const at::Tensor index =
@@ -19,7 +18,13 @@ void score_rows(const LayerView& view, std::span<const int> rows, bool group_mas
     length.push_back(view.position[row] + 1);
     sequence.push_back(view.sequence[row]);
   }
-  view.tensors->engine->score(view.layer, q.index_select(0, index), length, sequence, group_mass, page, out);
+  return view.tensors->engine->score(view.layer,
+                                     {q.index_select(0, index), length, sequence, rows, group_mass, page});
+}
+
+void score_rows(const LayerView& view, std::span<const int> rows, bool group_mass, ScoredRows& out,
+                PageScore page) {
+  begin_scores(view, rows, group_mass, page)(out);
 }
 
 void score_query(const LayerView& view, const float* q, int position, int sequence, ScoredRows& out,
@@ -30,7 +35,7 @@ void score_query(const LayerView& view, const float* q, int position, int sequen
       at::from_blob(const_cast<float*>(q), {1, like.size(1)}, at::TensorOptions(at::kFloat))
           .to(like.options());
   const int32_t length = position + 1, of = sequence;
-  view.tensors->engine->score(view.layer, row, {&length, 1}, {&of, 1}, false, page, out);
+  view.tensors->engine->score(view.layer, {row, {&length, 1}, {&of, 1}, {}, false, page})(out);
 }
 
 void value_rows(const model::Model& model, KvCache& cache, int layer, const ValueRows& rows) {

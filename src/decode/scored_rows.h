@@ -1,6 +1,7 @@
 // Page score and page mass of some rows of a layer, for observers.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -35,7 +36,14 @@ struct ValueRows {
 // Of one layer, from the keys and values that a pass left in the cache.
 void value_rows(const model::Model&, KvCache&, int layer, const ValueRows&);
 
-// `rows`: indices into the view, not empty. The memory of `out` is used again.
+// Scores on their way: waits for them and moves them to `out`. To be called once.
+using TakeScores = std::function<void(ScoredRows& out)>;
+
+// Begins to score rows of a view, `rows`: indices into it, ascending, not empty. On a CUDA device the host
+// goes on meanwhile.
+TakeScores begin_scores(const LayerView&, std::span<const int> rows, bool group_mass,
+                        PageScore page = PageScore::sum);
+// The same, and waits.
 void score_rows(const LayerView&, std::span<const int> rows, bool group_mass, ScoredRows& out,
                 PageScore page = PageScore::sum);
 // The same of a query [n_heads, head_dim] of the layer, in host memory, at `position` of `sequence`.

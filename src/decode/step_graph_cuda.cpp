@@ -412,7 +412,7 @@ void StepGraph::launch_kernels(gpu_trace::Session* session) {
   const c10::InferenceMode inference;
   const OnStream here(impl_->stream);
   const auto own = std::exchange(impl_->session, session);
-  impl_->enqueue();
+  impl_->enqueue(false);
   impl_->session = own;
 }
 

@@ -26,18 +26,6 @@ int largest(int most, Fits fits) {
   return low;
 }
 
-// A chunk of a prompt: activations in f32 and in bf16, logits with two temporaries of their size, and keys
-// and values out of their pages.
-size_t prefill_bytes(const model::Description& d, int max_positions) {
-  const ModelInfo& m = d.info;
-  const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
-               kv_size = size_t(m.n_kv_heads) * size_t(m.head_dim);
-  const size_t of_position =
-      size_t(d.n_embd) * 16 + (q_size + 2 * kv_size) * 12 + size_t(d.n_ff) * 12 + size_t(d.n_vocab) * 12;
-  return size_t(std::min(replay_chunk(model::Device::cuda), max_positions)) * of_position +
-         size_t(max_positions) * kv_size * 8;
-}
-
 double gigabytes(size_t bytes) {
   return 1e-9 * static_cast<double>(bytes);
 }
@@ -63,7 +51,7 @@ StepMemory step_memory(const model::Description& d, size_t weight_bytes, int n_r
   need.cache = rows * pages * page_size * KvCache::bytes_per_position(m, model::Dtype::bf16);
   need.buffers = rows * of_row;
   need.buffers += use.besides;
-  if (use.prefills) need.buffers += prefill_bytes(d, max_positions);
+  if (use.prefills) need.buffers += prefill_memory(d, {.n_positions = max_positions}).buffers;
   if (use.records)
     need.buffers += rows * pages * size_t(m.n_layers) * (8 + (use.group_mass ? 4 * size_t(m.n_kv_heads) : 0));
   return need;
@@ -94,6 +82,43 @@ void check_memory(const std::string& what, const model::Description& d, size_t w
       "free: {}",
       what, gigabytes(need.total()), gigabytes(need.weights), gigabytes(need.cache),
       gigabytes(need.total() - need.weights - need.cache), gigabytes(free_bytes), advice);
+}
+
+StepMemory prefill_memory(const model::Description& d, const PrefillNeed& need) {
+  const ModelInfo& m = d.info;
+  const size_t n = size_t(need.n_positions), E = size_t(d.n_embd), F = size_t(d.n_ff),
+               rows = size_t(std::min(need.n_positions, replay_chunk(model::Device::cuda)));
+  const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
+               kv_size = size_t(m.n_kv_heads) * size_t(m.head_dim);
+  // Residual stream in f32, four of its rows in bf16; queries, keys and values; three outputs of attention;
+  // the feed-forward part. Keys and values of a prefix out of their pages. Logits of 2,048 rows.
+  const size_t of_row = E * (4 + 4 * 2) + (q_size + 2 * kv_size) * 2 + 4 * q_size * 2 + F * 6;
+  StepMemory out;
+  out.weights = need.weight_bytes;
+  out.cache = size_t(need.n_caches) * size_t(pages_for(need.n_positions)) * page_size *
+              KvCache::bytes_per_position(m, model::Dtype::bf16);
+  out.buffers = rows * of_row + n * 2 * kv_size * 2 + std::min<size_t>(rows, 2048) * size_t(d.n_vocab) * 4 +
+                need.others + n * need.others_per_position;
+  return out;
+}
+
+void check_memory(const std::string& what, const model::Description& d, const PrefillNeed& need,
+                  size_t free_bytes) {
+  const auto needed = [&](int n_positions) {
+    PrefillNeed of = need;
+    of.n_positions = n_positions;
+    return prefill_memory(d, of).total();
+  };
+  if (needed(need.n_positions) <= free_bytes) return;
+  const int fit = largest(need.n_positions, [&](int n) { return n == 0 || needed(n) <= free_bytes; });
+  const StepMemory most = prefill_memory(d, need);
+  throw bad_input(
+      "{} needs {:.1f} GB of device memory (weights {:.1f}, KV cache{} of {} positions {:.1f}, the rest "
+      "{:.1f}), "
+      "{:.1f} GB are free: {}",
+      what, gigabytes(most.total()), gigabytes(most.weights), need.n_caches > 1 ? "s" : "", need.n_positions,
+      gigabytes(most.cache), gigabytes(most.total() - most.weights - most.cache), gigabytes(free_bytes),
+      fit > 0 ? fmt::format("{} positions would fit", fit) : "no sequence fits beside the weights");
 }
 
 }  // namespace deltacal::decode

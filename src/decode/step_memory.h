@@ -1,4 +1,5 @@
-// What decoding steps of a batch need of a device's memory, reckoned before anything is made.
+// What decoding steps of a batch, and prefill or replay of a sequence, need of a device's memory, reckoned
+// before anything is made.
 #pragma once
 #include <cstddef>
 #include <string>
@@ -32,5 +33,18 @@ int rows_that_fit(int most, const model::Description&, size_t weight_bytes, int 
 // and how many rows or positions would fit. The device's dtype is bf16.
 void check_memory(const std::string& what, const model::Description&, size_t weight_bytes, int n_rows,
                   int max_positions, size_t free_bytes, const StepUse& = {});
+
+// Prefill or replay of a sequence by a Decoder, chunk by chunk (replay_chunk()).
+struct PrefillNeed {
+  size_t weight_bytes = 0;                     // 0: they are there already
+  int n_positions = 0;                         // of the longest sequence
+  int n_caches = 1;                            // KV caches of so many positions at one time
+  size_t others = 0, others_per_position = 0;  // bytes of what watches it (a sensitivity pass)
+};
+StepMemory prefill_memory(const model::Description&, const PrefillNeed&);
+
+// bad_input where `free_bytes` do not suffice: `what` ("profile"), what is needed, what is there, and how
+// many positions would fit.
+void check_memory(const std::string& what, const model::Description&, const PrefillNeed&, size_t free_bytes);
 
 }  // namespace deltacal::decode

@@ -11,6 +11,8 @@
 namespace deltacal::evaluate {
 namespace {
 
+constexpr int rows_compared = 1024;  // whose logits, a vocabulary wide, are there at one time
+
 // Keeps what chosen layers were given, of the rows at hand.
 class HiddenKeeper : public decode::Observer {
  public:
@@ -116,17 +118,20 @@ SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, i
         const int begin = std::max(first, n_prompt_tokens);  // first step of this chunk
         const int n_steps = first + n - begin;
         if (n_steps <= 0) return;
-        const int with_next = std::min(n_steps, n_tokens - 1 - begin);
-        const auto next = ids.subspan(begin + 1, with_next);
-        const decode::Logits of_full = full.decoder.logits(begin - first, n_steps);
-        append(out.nll_full, decode::nll_of(of_full, next));
-        for (size_t i = 0; i < runs.size(); ++i) {
-          const decode::Logits logits = runs[i]->decoder.logits(begin - first, n_steps);
-          PolicyScores& scores = out.policies[i];
-          append(scores.nll, decode::nll_of(logits, next));
-          const decode::Agreement agreement = decode::compare(of_full, logits);
-          append(scores.kl, agreement.kl);
-          scores.top1.insert(scores.top1.end(), agreement.top1.begin(), agreement.top1.end());
+        for (int done = 0; done < n_steps; done += rows_compared) {
+          const int row = begin - first + done, n_rows = std::min(rows_compared, n_steps - done);
+          const int with_next = std::min(n_rows, n_tokens - 1 - begin - done);
+          const auto next = ids.subspan(begin + done + 1, with_next);
+          const decode::Logits of_full = full.decoder.logits(row, n_rows);
+          append(out.nll_full, decode::nll_of(of_full, next));
+          for (size_t i = 0; i < runs.size(); ++i) {
+            const decode::Logits logits = runs[i]->decoder.logits(row, n_rows);
+            PolicyScores& scores = out.policies[i];
+            append(scores.nll, decode::nll_of(logits, next));
+            const decode::Agreement agreement = decode::compare(of_full, logits);
+            append(scores.kl, agreement.kl);
+            scores.top1.insert(scores.top1.end(), agreement.top1.begin(), agreement.top1.end());
+          }
         }
       },
       options.chunk);

@@ -1,10 +1,24 @@
 #include "record/record.h"
 
+#include <algorithm>
+
 #include "decode/decoder.h"
 #include "record/page_recorder.h"
 #include "record/sample.h"
 
 namespace deltacal::record {
+namespace {
+
+// Appends the NLL of the tokens after positions first..+n-1 of the last pass, as far as `ids` knows them.
+void append_nll(std::vector<float>& nll, decode::Decoder& decoder, std::span<const int32_t> ids, int first,
+                int n) {
+  n = std::min(n, static_cast<int>(ids.size()) - first - 1);
+  if (n <= 0) return;
+  const auto part = decoder.nll(0, ids.subspan(first + 1, n));
+  nll.insert(nll.end(), part.begin(), part.end());
+}
+
+}  // namespace
 
 void record_replay(const model::Model& model, const text::TokenizedSample& sample,
                    const RecordOptions& options, trace::Writer& writer, int index, const Advance& advance) {
@@ -25,10 +39,11 @@ void record_replay(const model::Model& model, const text::TokenizedSample& sampl
   decode::replay(
       decoder, sample.ids, sample.n_prompt_tokens,
       [&](int first, int n) {
-        append_nll(nll, decoder.logits(0, n), sample.ids, first);
+        append_nll(nll, decoder, sample.ids, first, n);
         if (advance) advance(n);
       },
       options.chunk);
+  recorder.finish();
   if (pass) {
     pass->finish(sample.ids, sample.n_prompt_tokens, cache);
     out.write_sensitivity(edges_of(*pass, *options.sensitivity), pass->edges().delta());

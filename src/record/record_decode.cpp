@@ -110,10 +110,10 @@ class BatchRecorder {
  private:
   decode::BatchCallbacks callbacks() {
     decode::BatchCallbacks on;
-    on.prompt_logits = [this](int sequence, int first, const decode::Logits& logits) {
+    on.prompt_nll = [this](int sequence, int n_positions, std::span<const float> nll) {
       Continuation& c = continuations_[size_t(sequence)];
-      append_nll(c.nll, logits, c.ids, first);
-      if (advance_) advance_(logits.n_rows());
+      c.nll.insert(c.nll.end(), nll.begin(), nll.end());
+      if (advance_) advance_(n_positions);
     };
     on.token = [this](int sequence, int32_t token, float nll) {
       Continuation& c = continuations_[size_t(sequence)];

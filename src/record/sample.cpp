@@ -1,7 +1,5 @@
 #include "record/sample.h"
 
-#include <algorithm>
-
 namespace deltacal::record {
 
 trace::SamplePlan plan_of(const text::TokenizedSample& sample, const char* mode, int n_tokens, size_t n_steps,
@@ -17,14 +15,6 @@ trace::SamplePlan plan_of(const text::TokenizedSample& sample, const char* mode,
   plan.max_steps = static_cast<int>(n_steps);
   plan.group_mass = group_mass;
   return plan;
-}
-
-void append_nll(std::vector<float>& nll, const decode::Logits& logits, std::span<const int32_t> ids,
-                int first) {
-  const int n = std::min(logits.n_rows(), static_cast<int>(ids.size()) - first - 1);
-  if (n <= 0) return;
-  const auto part = decode::nll_of(logits, ids.subspan(first + 1, n));
-  nll.insert(nll.end(), part.begin(), part.end());
 }
 
 trace::EdgeSensitivity edges_of(const sensitivity::Sensitivity& pass, const sensitivity::Options& options) {

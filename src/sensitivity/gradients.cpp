@@ -10,14 +10,20 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "decode/device_info.h"
 #include "model/weights.h"
+#include "sensitivity/hidden_tensors.h"
 
 namespace deltacal::sensitivity {
 namespace {
 
 using Tensors = std::vector<at::Tensor>;
-constexpr int64_t chunk_rows = 512;  // positions at a time, of everything but attention
-constexpr int64_t logit_rows = 256;  // of the output layer, whose width is the vocabulary
+// Positions at a time: of everything but attention and the output layer; of the output layer, whose width is
+// the vocabulary.
+struct RowsAtOnce {
+  int64_t chunk, logits;
+};
+constexpr RowsAtOnce on_cpu{512, 256}, on_cuda{4096, 1024};
 
 // d outputs / d inputs times `gradients`; the graph is kept for another call.
 Tensors gradient_of(const Tensors& outputs, const Tensors& inputs, const Tensors& gradients) {
@@ -45,9 +51,10 @@ class Backward {
       : model_(model),
         d_(model.description()),
         hidden_(hidden),
-        T_(hidden.n_tokens),
+        T_(hidden.n_tokens()),
         n_(loss.n_gradients()),
-        device_(model.weights().embedding.device()) {
+        device_(model.weights().embedding.device()),
+        at_once_(device_.is_cuda() ? on_cuda : on_cpu) {
     make_rotary_tables();
   }
 
@@ -57,8 +64,8 @@ class Backward {
     const at::Tensor o = attention(qkv_of(last, false));
     at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(loss.seed);
     for (int i = 0; i < n_; ++i) gradient_.push_back(at::zeros({T_, d_.n_embd}, at::device(device_)));
-    for (int64_t first = n_prompt_tokens; first < T_; first += logit_rows) {
-      const int64_t rows = std::min(logit_rows, T_ - first);
+    for (int64_t first = n_prompt_tokens; first < T_; first += at_once_.logits) {
+      const int64_t rows = std::min(at_once_.logits, T_ - first);
       at::Tensor x;
       {
         const c10::NoGradGuard no_grad;
@@ -68,16 +75,17 @@ class Backward {
     }
   }
 
-  // Replaces the gradient of a layer's output by that of its input; the gradient of its attention output, one
-  // [T, H d] for each loss.
+  // Replaces the gradient of a layer's output by that of its input (which nobody asks for of the first
+  // layer); the gradient of its attention output, one [T, H d] for each loss.
   Tensors layer(int layer) {
-    const Qkv qkv = qkv_of(layer, true);
+    const bool goes_on = layer > 0;
+    const Qkv qkv = qkv_of(layer, goes_on);
     const at::Tensor o = attention(qkv);  // [T, H d]
     Tensors of_output(n_), of_input(n_);
     for (int i = 0; i < n_; ++i)
       of_output[i] = at::empty_like(o), of_input[i] = at::empty({T_, d_.n_embd}, at::device(device_));
-    for (int64_t first = 0; first < T_; first += chunk_rows) {
-      const int64_t rows = std::min(chunk_rows, T_ - first);
+    for (int64_t first = 0; first < T_; first += at_once_.chunk) {
+      const int64_t rows = std::min(at_once_.chunk, T_ - first);
       const at::Tensor x = leaf(input(layer, first, rows)), part = leaf(o.narrow(0, first, rows));
       const at::Tensor y = after_attention(layer, x, part);
       for (int i = 0; i < n_; ++i) {
@@ -86,7 +94,7 @@ class Backward {
         of_output[i].narrow(0, first, rows).copy_(g[1]);
       }
     }
-    for (int i = 0; i < n_; ++i)
+    for (int i = 0; i < n_ && goes_on; ++i)
       add_before_attention(layer, gradient_of({o}, {qkv.q, qkv.k, qkv.v}, {of_output[i]}), of_input[i]);
     gradient_ = std::move(of_input);
     return of_output;
@@ -110,11 +118,9 @@ class Backward {
     sin_ = sin_.to(device_);
   }
 
-  // What a layer was given, [rows, E]; in host memory a view of what was captured.
+  // What a layer was given, [rows, E]: a view of what was captured, where that lies on the device.
   at::Tensor input(int layer, int64_t first, int64_t rows) const {
-    const std::vector<float>& all = hidden_.layers[layer];
-    return at::from_blob(const_cast<float*>(all.data()) + first * d_.n_embd, {rows, d_.n_embd}, at::kFloat)
-        .to(device_);
+    return hidden_.tensors().layers[size_t(layer)].narrow(0, first, rows).to(device_);
   }
 
   const model::LayerWeights& weights(int layer) const { return model_.weights().layers[layer]; }
@@ -151,11 +157,12 @@ class Backward {
   // Of all positions; leaves of a graph if `differentiable`.
   Qkv qkv_of(int layer, bool differentiable) const {
     const c10::NoGradGuard no_grad;
+    const at::ScalarType type = device_.is_cuda() ? at::kBFloat16 : at::kFloat;
     Tensors q, k, v;
-    for (int64_t first = 0; first < T_; first += chunk_rows) {
+    for (int64_t first = 0; first < T_; first += at_once_.chunk) {
       const Tensors part =
-          before_attention(layer, input(layer, first, std::min(chunk_rows, T_ - first)), first);
-      q.push_back(part[0]), k.push_back(part[1]), v.push_back(part[2]);
+          before_attention(layer, input(layer, first, std::min(at_once_.chunk, T_ - first)), first);
+      q.push_back(part[0].to(type)), k.push_back(part[1].to(type)), v.push_back(part[2].to(type));
     }
     const auto joined = [&](const Tensors& parts) {
       at::Tensor all = at::cat(parts).transpose(0, 1).unsqueeze(0).contiguous();
@@ -168,32 +175,32 @@ class Backward {
   at::Tensor attention(const Qkv& qkv) const {
     const int64_t group = d_.info.n_heads / d_.info.n_kv_heads;
     const at::Tensor k = qkv.k.repeat_interleave(group, 1), v = qkv.v.repeat_interleave(group, 1);
-    return at::scaled_dot_product_attention(qkv.q, k, v, {}, 0.0, /*is_causal=*/true)
-        .squeeze(0)
-        .transpose(0, 1)
-        .reshape({T_, int64_t(d_.info.n_heads) * d_.info.head_dim});
+    const at::Tensor out = device_.is_cuda() && decode::suits_cudnn(int(T_), int(T_), d_.info.head_dim)
+                               ? std::get<0>(at::_scaled_dot_product_cudnn_attention(qkv.q, k, v, {}, true,
+                                                                                     0.0, /*is_causal=*/true))
+                               : at::scaled_dot_product_attention(qkv.q, k, v, {}, 0.0, /*is_causal=*/true);
+    return out.squeeze(0).transpose(0, 1).reshape({T_, int64_t(d_.info.n_heads) * d_.info.head_dim});
   }
 
   // The layer's output [rows, E] from its input and its attention output [rows, H d].
   at::Tensor after_attention(int layer, const at::Tensor& x, const at::Tensor& o) const {
     const model::LayerWeights& w = weights(layer);
-    const at::Tensor middle = x + project(o, w.attention_out);
+    const at::Tensor middle = x + at::linear(o.to(w.attention_out.scalar_type()), w.attention_out);
     const at::Tensor normed = norm(middle, w.feed_norm).to(w.gate_up.scalar_type());
     const at::Tensor gate_up = at::linear(normed, w.gate_up);  // [rows, 2 F]
-    const int64_t n_ff = gate_up.size(1) / 2;
-    const at::Tensor activated = at::silu(gate_up.narrow(1, 0, n_ff)) * gate_up.narrow(1, n_ff, n_ff);
-    return middle + at::linear(activated, w.down).to(at::kFloat);
+    const Tensors halves = gate_up.chunk(2, 1);                // whose gradients are joined by one copy
+    return middle + at::linear(at::silu(halves[0]) * halves[1], w.down);
   }
 
   // Adds what comes through q, k and v, whose gradients are given, to the gradient of the layer's input [T,
   // E].
   void add_before_attention(int layer, const Tensors& of_qkv, at::Tensor& of_input) const {
-    for (int64_t first = 0; first < T_; first += chunk_rows) {
-      const int64_t rows = std::min(chunk_rows, T_ - first);
+    for (int64_t first = 0; first < T_; first += at_once_.chunk) {
+      const int64_t rows = std::min(at_once_.chunk, T_ - first);
       const at::Tensor x = leaf(input(layer, first, rows));
       Tensors gradients;
       for (const at::Tensor& g : of_qkv)
-        gradients.push_back(g.squeeze(0).narrow(1, first, rows).transpose(0, 1));
+        gradients.push_back(g.squeeze(0).narrow(1, first, rows).transpose(0, 1).to(at::kFloat));
       of_input.narrow(0, first, rows).add_(gradient_of(before_attention(layer, x, first), {x}, gradients)[0]);
     }
   }
@@ -202,7 +209,8 @@ class Backward {
   void head(const at::Tensor& x, std::span<const int32_t> ids, int64_t first, const LossOptions& loss,
             at::Generator& generator) {
     const at::Tensor normed = norm(x, model_.weights().output_norm);
-    const at::Tensor log_p = at::log_softmax(at::linear(normed, model_.weights().output), -1);  // [rows, V]
+    const at::Tensor& weight = device_.is_cuda() ? model_.weights().output_16() : model_.weights().output;
+    const at::Tensor log_p = at::log_softmax(project(normed, weight), -1);  // [rows, V]
     const int64_t rows =
         loss.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
     if (rows <= 0) return;
@@ -210,7 +218,7 @@ class Backward {
     {
       const c10::NoGradGuard no_grad;
       labels = loss.draws > 0
-                   ? at::multinomial(log_p.exp().cpu(), n_, /*replacement=*/true, generator).to(device_)
+                   ? draws(log_p, generator)
                    : at::from_blob(const_cast<int32_t*>(ids.data()) + first + 1, {rows, 1}, at::kInt)
                          .to(device_, at::kLong);
     }
@@ -222,12 +230,25 @@ class Backward {
     }
   }
 
+  // n draws from each row's distribution, [rows, n]. On a device by the numbers that LibTorch's multinomial
+  // on the CPU draws for two and more, and as there: the first token whose cumulative probability reaches
+  // one.
+  at::Tensor draws(const at::Tensor& log_p, at::Generator& generator) const {
+    if (!device_.is_cuda()) return at::multinomial(log_p.exp(), n_, /*replacement=*/true, generator);
+    const at::Tensor cumulative = at::cumsum(log_p.exp(), 1);  // [rows, V]
+    const at::Tensor drawn = at::rand({log_p.size(0), n_}, generator, at::TensorOptions(at::kDouble));
+    const at::Tensor reached =
+        drawn.to(device_, at::kFloat) * cumulative.narrow(1, cumulative.size(1) - 1, 1);  // [rows, n]
+    return at::searchsorted(cumulative, reached).clamp_max_(log_p.size(1) - 1);
+  }
+
   const model::Model& model_;
   const model::Description& d_;
   const HiddenStates& hidden_;
   const int64_t T_;
   const int n_;
   const at::Device device_;
+  const RowsAtOnce at_once_;
   at::Tensor cos_, sin_;  // [T, 1, d / 2]
   Tensors gradient_;      // [n] of [T, E]: d loss / d (input of the layer above)
 };
@@ -247,7 +268,7 @@ void require_finite(std::span<const float> gradient, size_t row_size, int layer,
 void output_gradients(const model::Model& model, const HiddenStates& hidden, std::span<const int32_t> ids,
                       int n_prompt_tokens, std::span<const int32_t> steps, const LossOptions& loss,
                       const UseGradient& use) {
-  assert(std::ssize(ids) == hidden.n_tokens && !steps.empty() && steps.front() >= n_prompt_tokens);
+  assert(std::ssize(ids) == hidden.n_tokens() && !steps.empty() && steps.front() >= n_prompt_tokens);
   const c10::AutoGradMode with_gradients(true);
   Backward backward(model, hidden, loss);
   backward.start(ids, n_prompt_tokens, loss);
@@ -257,7 +278,7 @@ void output_gradients(const model::Model& model, const HiddenStates& hidden, std
   for (int layer = model.info().n_layers - 1; layer >= 0; --layer) {
     Tensors of_output = backward.layer(layer);
     for (at::Tensor& g : of_output) g = g.index_select(0, rows);
-    const at::Tensor chosen = at::stack(of_output).contiguous().cpu();  // [n, S, H d]
+    const at::Tensor chosen = at::stack(of_output).to(at::kCPU, at::kFloat).contiguous();  // [n, S, H d]
     const std::span<const float> gradient(chosen.const_data_ptr<float>(), size_t(chosen.numel()));
     require_finite(gradient, row_size, layer, steps);
     use(layer, gradient);

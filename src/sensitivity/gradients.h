@@ -4,7 +4,9 @@
 //   loss(y) = sum over positions t >= n_prompt_tokens of -log p(y[t])
 //   g[l,t]  = d loss / d o[l,t]       o[l,t] in R^(H d): the heads' outputs before the output projection
 //
-// y are the sequence's own next tokens, or draws from the model's next-token distributions.
+// y are the sequence's own next tokens, or draws from the model's next-token distributions. On a CUDA device
+// attention and the output layer are computed in bf16; two draws or more are the CPU's but where rounding
+// moves a cumulative probability past the number drawn.
 // T positions, N layers, E width of the residual stream, H query heads, d head dimension, S steps.
 #pragma once
 #include <cstdint>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "model/model.h"
+#include "sensitivity/hidden_states.h"
 
 namespace deltacal::sensitivity {
 
@@ -20,12 +23,6 @@ struct LossOptions {
   int draws = 0;  // 0: the sequence's own next tokens; n: that many draws a position, from `seed`
   uint64_t seed = 0;
   int n_gradients() const { return draws > 0 ? draws : 1; }
-};
-
-// Residual stream at the input of each layer: memory linear in T.
-struct HiddenStates {
-  int n_tokens = 0, n_embd = 0;
-  std::vector<std::vector<float>> layers;  // [N] of [T, E]
 };
 
 // gradient [n_gradients, S, H, d], valid during the call.

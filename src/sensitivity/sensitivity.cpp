@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "decode/view_tensors.h"
+
 namespace deltacal::sensitivity {
 namespace {
 
@@ -62,15 +64,14 @@ void Sensitivity::rank(const decode::LayerView& view, int ranking) {
   if (here != made.begin()) score_last(view, ranking, made.front());
   if (here != made.end()) score(view, ranking, {here, made.end()});
 
-  const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
   RankedLists::Last& last = lists.last[size_t(view.layer)];
   const size_t n_steps = lists.made_at.size() / lists.plans.size();
   for (int row = std::max(0, first_step_ - chunk); row < view.n_rows && n_steps > 0; ++row)
     lists.made_at[size_t(view.layer) * n_steps + size_t(chunk + row - first_step_)] = plan.made_at(row);
   last.t0 = plan.made_at(view.n_rows - 1);
   if (last.t0 >= chunk) {
-    const float* q = view.q() + size_t(last.t0 - chunk) * row_size;
-    last.q.assign(q, q + row_size);
+    const int row[] = {last.t0 - chunk};
+    last.q = decode::rows_of_q(view, row);
   }
   plan.keep(view.query());
 }
@@ -119,6 +120,15 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
   const size_t attention = T * (8 + n) * row, stream = 2 * n * T * size_t(d.n_embd);
   const size_t rows = 512 * 8 * size_t(d.n_ff) + 256 * 4 * size_t(d.n_vocab);
   return sizeof(float) * (hidden + queries + last + lists + deltas + pages + attention + stream + rows);
+}
+
+Sensitivity::DeviceBytes Sensitivity::device_bytes(const model::Description& d, const LossOptions& loss) {
+  const size_t row = size_t(d.info.n_heads) * size_t(d.info.head_dim), n = size_t(loss.n_gradients()),
+               E = size_t(d.n_embd), F = size_t(d.n_ff), V = size_t(d.n_vocab);
+  // The output layer in bf16; 4,096 rows of the feed-forward part and 1,024 of the logits, each several times
+  // over. A position: q, k, v and o for every query head and their gradients in bf16, and in f32 while they
+  // are joined; the residual stream's gradients.
+  return {2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6, row * 2 * (14 + n) + 4 * E * (2 * n + 1)};
 }
 
 }  // namespace deltacal::sensitivity

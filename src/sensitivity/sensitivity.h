@@ -54,6 +54,12 @@ class Sensitivity : public decode::Observer {
 
   // Memory of the pass beside that of the forward pass.
   static size_t bytes(const model::Description&, int n_tokens, int n_steps, const Options&);
+  // Of a CUDA device's memory besides, whatever the length and for each position. Hidden states are not
+  // counted: where they do not fit they lie in the host's.
+  struct DeviceBytes {
+    size_t fixed = 0, per_position = 0;
+  };
+  static DeviceBytes device_bytes(const model::Description&, const LossOptions&);
 
  private:
   void rank(const decode::LayerView&, int ranking);

@@ -387,6 +387,14 @@ void Dataset::write(const Shape& offset, const Shape& count, const void* data) {
   require(H5Dwrite(id_.get(), type_.get(), memory.get(), file.get(), H5P_DEFAULT, data), "dataset " + name_);
 }
 
+void Dataset::write_filtered(const Shape& offset, std::span<const std::byte> chunk) {
+  be_quiet();
+  assert(offset.size() == shape_.size());
+  constexpr uint32_t all_filters = 0;  // a mask of those left out
+  require(H5Dwrite_chunk(id_.get(), H5P_DEFAULT, all_filters, offset.data(), chunk.size(), chunk.data()),
+          "dataset " + name_);
+}
+
 void Dataset::read(const Shape& offset, const Shape& count, void* data) const {
   be_quiet();
   if (is_empty(count)) return;

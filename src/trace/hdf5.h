@@ -3,8 +3,10 @@
 #pragma once
 #include <hdf5.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -102,6 +104,8 @@ class Dataset {
   void shrink(const Shape&);
   // The block of `count` at `offset`; data is dense, of the dataset's type.
   void write(const Shape& offset, const Shape& count, const void* data);
+  // The whole chunk at `offset` as the file holds it: after the filters of create() (filters.h).
+  void write_filtered(const Shape& offset, std::span<const std::byte> chunk);
   void read(const Shape& offset, const Shape& count, void* data) const;
 
  private:

@@ -1,10 +1,13 @@
 // Rows of one dataset [n_layers, S, row...] that come layer by layer in pieces: they are kept until a whole
-// chunk of a layer is there, so that no chunk is compressed twice. At most one chunk a layer is in memory.
+// chunk of a layer is there, so that no chunk is compressed twice. At most one chunk a layer is in memory,
+// and those on their way into the file (chunk_queue.h).
 #pragma once
 #include <algorithm>
+#include <cstring>
 #include <utility>
 #include <vector>
 
+#include "trace/chunk_queue.h"
 #include "trace/hdf5.h"
 
 namespace deltacal::trace {
@@ -35,6 +38,7 @@ class LayerRows {
   // Writes what waits and cuts the dataset to [n_layers, n_steps, row...].
   void finish(const h5::Shape& shape) {
     for (int layer = 0; layer < static_cast<int>(layers_.size()); ++layer) flush(layer);
+    queue_.finish(dataset_);
     dataset_.shrink(shape);
   }
 
@@ -47,11 +51,15 @@ class LayerRows {
 
   void flush(int layer) {
     Layer& from = layers_[static_cast<size_t>(layer)];
-    h5::Shape offset(chunk_.size(), 0), count = chunk_;
+    if (from.n_waiting == 0) return;
+    h5::Shape offset(chunk_.size(), 0);
     offset[0] = static_cast<hsize_t>(layer);
     offset[1] = static_cast<hsize_t>(from.n_written);
-    count[1] = static_cast<hsize_t>(from.n_waiting);
-    dataset_.write(offset, count, from.waiting.data());
+    // A chunk is written whole: rows that are not there are 0, as HDF5 fills them.
+    std::vector<std::byte> bytes(from.waiting.size() * sizeof(T));
+    std::memcpy(bytes.data(), from.waiting.data(),
+                static_cast<size_t>(from.n_waiting) * row_size_ * sizeof(T));
+    queue_.write(dataset_, std::move(offset), std::move(bytes), sizeof(T));
     from.n_written += std::exchange(from.n_waiting, 0);
   }
 
@@ -59,6 +67,7 @@ class LayerRows {
   h5::Shape chunk_;
   size_t row_size_ = 1;
   std::vector<Layer> layers_;
+  ChunkQueue queue_;
 };
 
 }  // namespace deltacal::trace

@@ -241,7 +241,7 @@ TEST_CASE("batch: a sequence ends after its stop token, its row goes on, sampler
   for (size_t s = 0; s < expected.size(); ++s) check_same(expected[s], decoded[expected.size() - 1 - s]);
 }
 
-TEST_CASE("batch: logits of a prompt come in order, with the batch and without") {
+TEST_CASE("batch: the NLL of a prompt's tokens comes in order, chunk by chunk, and is the Decoder's") {
   const model::Model model = tiny({.max_context = 1024});
   const auto prompt = prompt_of(700, 1);  // two chunks
   std::vector<BatchSequence> sequences(2, {prompt, 2, {}});
@@ -249,14 +249,27 @@ TEST_CASE("batch: logits of a prompt come in order, with the batch and without")
   options.n_rows = 2;
   std::map<int, int> seen;
   BatchCallbacks on;
-  on.prompt_logits = [&](int s, int first, const Logits& logits) {
-    CHECK(first == seen[s]);
-    seen[s] += logits.n_rows();
+  std::map<int, std::vector<float>> nll;
+  on.prompt_nll = [&](int s, int n, std::span<const float> part) {
+    seen[s] += n;
+    nll[s].insert(nll[s].end(), part.begin(), part.end());
   };
   const BatchResult result = decode_batch(model, full_policy(4), sequences, options, on);
   CHECK(seen == std::map<int, int>{{0, 700}, {1, 700}});
   CHECK(result.n_steps == 2);
   CHECK(result.tokens[0] == result.tokens[1]);
+
+  KvCache cache(model, 1, 1024);
+  Decoder decoder(model, cache, full_policy(4));
+  std::vector<float> expected;
+  replay(decoder, prompt, 700, [&](int first, int n) {
+    const auto next = std::span(prompt).subspan(size_t(first) + 1, size_t(std::min(n, 699 - first)));
+    const std::vector<float> part = nll_of(decoder.logits(0, int(next.size())), next);
+    expected.insert(expected.end(), part.begin(), part.end());
+  });
+  REQUIRE(expected.size() == 699);
+  CHECK(nll[0] == expected);
+  CHECK(nll[1] == expected);
 }
 
 TEST_CASE("batch: what cannot be decoded is refused") {

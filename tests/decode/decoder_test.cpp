@@ -331,6 +331,31 @@ TEST_CASE("decoder: an observer changes no bit of the logits and sees every row 
   CHECK(counter.rows == std::vector<int>{90, 90, 90, 90});
 }
 
+TEST_CASE("decoder: the NLL of some rows is that of their logits, in one call and in parts") {
+  const Tiny tiny({});
+  const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);
+  const auto ids = random_ids(90, 288, 8);
+  decode::KvCache cache(model, 1, 90);
+  decode::Decoder decoder(model, cache, decode::full_policy(4));
+  decode::replay(
+      decoder, ids, 0,
+      [&](int first, int n) {
+        const int with_next = std::min(n, 89 - first);
+        const auto target = std::span(ids).subspan(first + 1, with_next);
+        const auto nll = decoder.nll(0, target);
+        CHECK(nll == decode::nll_of(decoder.logits(0, with_next), target));
+        for (int i = 0; i < with_next; i += 11) {
+          double sum = 0;
+          const decode::Logits logits = decoder.logits(i, 1);
+          for (const float x : logits.row(0)) sum += std::exp(double(x));
+          CHECK(std::abs(nll[i] - (std::log(sum) - logits.row(0)[target[i]])) < 1e-5);
+          CHECK(std::abs(decoder.nll(i, target.subspan(i, 1))[0] - nll[i]) < 1e-5);
+        }
+        CHECK(decoder.nll(0, {}).empty());
+      },
+      64);
+}
+
 TEST_CASE("decoder: sequences of one batch do not touch each other, whatever pages they hold") {
   const Tiny tiny({});
   const model::Model model = model::Model::load(tiny.path, model::Dtype::f32);

@@ -52,5 +52,30 @@ TEST_CASE("step memory: prompts and recorded maps count, and as many rows as fit
   CHECK(rows_that_fit(8, d, weights, 32768, 10 * gb, use) == 0);
 }
 
+TEST_CASE("prefill memory: what a sequence needs, and the length that fits where it does not") {
+  const model::Description d = model::read_shape("qwen2.5-7b").description;
+  const size_t weights = model::Model::random_bytes(d, model::Dtype::bf16), gb = 1'000'000'000;
+  const StepMemory need = prefill_memory(d, {weights, 32768});
+  CHECK(1e-9 * double(need.cache) == Catch::Approx(28 * 4 * 128 * 4 * 32768e-9));
+  CHECK(need.weights == weights);
+  // A chunk of 8,192 rows: gate and up of 37,888 numbers and their product alone are 0.93 GB.
+  CHECK(need.buffers > gb);
+  CHECK(need.buffers < 4 * gb);
+  CHECK(prefill_memory(d, {weights, 32768, 3}).cache == 3 * need.cache);
+  CHECK(prefill_memory(d, {weights, 32768, 1, gb, 10}).buffers == need.buffers + gb + 327680);
+  CHECK(prefill_memory(d, {weights, 100}).buffers < need.buffers / 20);  // no whole chunk
+  CHECK_NOTHROW(check_memory("profile", d, {weights, 32768}, 40 * gb));
+  CHECK_THROWS_WITH(check_memory("profile", d, {weights, 131072}, 25 * gb),
+                    ContainsSubstring("profile needs 2") &&
+                        ContainsSubstring("KV cache of 131072 positions 7.5") &&
+                        ContainsSubstring("25.0 GB are free: ") && ContainsSubstring("positions would fit"));
+  int fit = 131072;  // what is said to fit does, and one more does not
+  while (prefill_memory(d, {weights, fit}).total() > 25 * gb) --fit;
+  CHECK_THROWS_WITH(check_memory("profile", d, {weights, 131072}, 25 * gb),
+                    ContainsSubstring(fmt::format(": {} positions", fit)));
+  CHECK_THROWS_WITH(check_memory("profile", d, {weights, 64}, 10 * gb),
+                    ContainsSubstring("no sequence fits"));
+}
+
 }  // namespace
 }  // namespace deltacal::decode

@@ -51,15 +51,11 @@ struct Setting {
   Found run(const sensitivity::Options& options, int chunk = 64) const {
     decode::KvCache cache(model, 1, int(ids.size()));
     sensitivity::Sensitivity pass(model, int(ids.size()), steps, options, n_prompt);
-    sensitivity::HiddenStates hidden{int(ids.size()), model.description().n_embd, {}};
+    sensitivity::HiddenStates hidden(model, int(ids.size()));
     struct Keep : decode::Observer {
       sensitivity::HiddenStates& to;
       explicit Keep(sensitivity::HiddenStates& h) : to(h) {}
-      void layer(const decode::LayerView& view) override {
-        to.layers.resize(std::max<size_t>(to.layers.size(), view.layer + 1));
-        to.layers[view.layer].insert(to.layers[view.layer].end(), view.hidden(),
-                                     view.hidden() + size_t(view.n_rows) * to.n_embd);
-      }
+      void layer(const decode::LayerView& view) override { to.take(view); }
     } keep(hidden);
     decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&pass, &keep});
     decode::replay(

@@ -109,8 +109,7 @@ int bench_on_cpu(const BenchOptions& o, const Inputs& in, const std::optional<co
     return write_cost_table(
         o, measure_costs(model, tokens_for(o, model, o.contexts.back()), o.contexts, o.k_pages, o.repeats));
   const MemoryBandwidth memory = measure_memory(o.repeats);
-  const PrefillFigures prefill =
-      bench_prefill(model, tokens_for(o, model, o.prefill_tokens), o.repeats, o.made);
+  const PrefillFigures prefill = bench_prefill(o, model, tokens_for(o, model, o.prefill_tokens), o.repeats);
 
   const int longest = o.contexts.empty() ? 0 : *std::max_element(o.contexts.begin(), o.contexts.end());
   std::vector<DecodeFigures> decodes;

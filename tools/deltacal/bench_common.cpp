@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <random>
 
+#include "calib/recall.h"
 #include "core/error.h"
 #include "decode/decoder.h"
 #include "decode/device_info.h"
@@ -37,8 +38,9 @@ std::string csv_of(const Json& json) {
                        number(item, "over_floor"));
   };
   const Json& prefill = json["prefill"];
-  for (const char* kind : {"plain", "recorded"})
-    line(fmt::format("prefill, {}", kind), 1, prefill["tokens"], prefill[kind], Json::object());
+  for (const char* kind : {"plain", "recorded", "sensitivity"})
+    if (prefill.contains(kind))
+      line(fmt::format("prefill, {}", kind), 1, prefill["tokens"], prefill[kind], Json::object());
   for (const Json& d : json["decode"])
     line(fmt::format("decode, {}", d["policy"].get<std::string>()), d.value("rows", 1), d["context"],
          d["step"], d);
@@ -70,24 +72,32 @@ std::vector<int32_t> tokens_for(const BenchOptions& o, const model::Model& model
   return data.samples[0].ids;
 }
 
-PrefillFigures bench_prefill(const model::Model& model, const std::vector<int32_t>& ids, int repeats,
-                             const Provenance& made) {
+PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model,
+                             const std::vector<int32_t>& ids, int repeats) {
   PrefillFigures out;
   out.plain = time_of(repeats, [&] {
     decode::KvCache cache(model, 1, static_cast<int>(ids.size()));
     decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers));
-    decode::replay(decoder, ids, 0, [&](int, int n) { decoder.logits(0, n); });
+    decode::replay(decoder, ids, 0, [&](int first, int n) {
+      decoder.nll(0, std::span(ids).subspan(first + 1, std::min<size_t>(n, ids.size() - 1 - first)));
+    });
     if (model.device() == model::Device::cuda) decode::wait_for_device();
   });
   const text::TokenizedSample sample{"bench", "", "bench", "", ids, 0, ""};
   const auto folder = std::filesystem::temp_directory_path() / fmt::format("deltacal-bench-{}", ::getpid());
   std::filesystem::create_directory(folder);
   const std::string path = (folder / "trace.h5").string();
-  out.recorded = time_of(repeats, [&] {
-    trace::Writer writer(path, trace::Writer::Start::replace, model.info(), made, {});
-    record::record_replay(model, sample, {}, writer, 0, nullptr);
+  const auto record = [&](const record::RecordOptions& options) {
+    trace::Writer writer(path, trace::Writer::Start::replace, model.info(), o.made, {});
+    record::record_replay(model, sample, options, writer, 0, nullptr);
     writer.finish();
-  });
+  };
+  out.recorded = time_of(repeats, [&] { record({}); });
+  if (o.sensitivity) {
+    record::RecordOptions with_pass;
+    with_pass.sensitivity = sensitivity::Options{calib::Grid{}.pairs(), {/*draws=*/2, o.made.seed}};
+    out.sensitivity = time_of(std::min(repeats, 3), [&] { record(with_pass); });
+  }
   std::filesystem::remove_all(folder);
   return out;
 }
@@ -99,13 +109,22 @@ void print(const PrefillFigures& prefill, int n_tokens, Printed& page) {
   page.print("| prefill of {} tokens | {} | |\n", n_tokens, rate(prefill.plain));
   page.print("| the same, 256 steps recorded to a trace | {} | {:.2f} times the plain prefill's time |\n",
              rate(prefill.recorded), prefill.recorded.median / prefill.plain.median);
+  if (prefill.sensitivity)
+    fmt::print(
+        "| the same with the sensitivity pass, 2 draws | {} | {:.2f} times the plain prefill's time |\n",
+        rate(*prefill.sensitivity), prefill.sensitivity->median / prefill.plain.median);
 }
 
 Json to_json(const PrefillFigures& prefill, int n_tokens) {
-  return {{"tokens", n_tokens},
-          {"plain", to_json(prefill.plain)},
-          {"recorded", to_json(prefill.recorded)},
-          {"recorded_over_plain", prefill.recorded.median / prefill.plain.median}};
+  Json json{{"tokens", n_tokens},
+            {"plain", to_json(prefill.plain)},
+            {"recorded", to_json(prefill.recorded)},
+            {"recorded_over_plain", prefill.recorded.median / prefill.plain.median}};
+  if (prefill.sensitivity) {
+    json["sensitivity"] = to_json(*prefill.sensitivity);
+    json["sensitivity_over_plain"] = prefill.sensitivity->median / prefill.plain.median;
+  }
+  return json;
 }
 
 void write_bench(const BenchOptions& o, const Json& json, const Printed& page) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,12 +32,14 @@ class Printed {
 // Tokens of the first sample that is long enough, or random ones.
 std::vector<int32_t> tokens_for(const BenchOptions&, const model::Model&, int n);
 
-// Plain: all layers and the logits of every position. Recorded: the same with 256 steps written to a trace.
+// Plain: all layers, and the NLL of every position's next token. Recorded: the same with 256 steps written to
+// a trace. Sensitivity: that with the predicted KL of every edge from 2 draws a position, if it is asked for.
 struct PrefillFigures {
   Timing plain, recorded;
+  std::optional<Timing> sensitivity;
 };
-PrefillFigures bench_prefill(const model::Model&, const std::vector<int32_t>& ids, int repeats,
-                             const Provenance& made);
+PrefillFigures bench_prefill(const BenchOptions&, const model::Model&, const std::vector<int32_t>& ids,
+                             int repeats);
 
 // The rows of the Markdown table, and its part of the JSON file.
 void print(const PrefillFigures&, int n_tokens, Printed&);

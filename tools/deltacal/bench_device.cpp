@@ -393,7 +393,7 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
   Bench bench(o, model, read.median, page);
   for (const Batch& b : batches) bench.batch(b, policies);
   const PrefillFigures prefill =
-      bench_prefill(model, tokens_for(o, model, o.prefill_tokens), std::min(o.repeats, 5), o.made);
+      bench_prefill(o, model, tokens_for(o, model, o.prefill_tokens), std::min(o.repeats, 5));
   print(prefill, o.prefill_tokens, page);
 
   Json json = artefact_head("deltacal-bench", 1, o.made);

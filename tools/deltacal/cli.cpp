@@ -461,6 +461,9 @@ void add_bench(CLI::App& app, BenchOptions& o) {
       ->excludes(table)
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  c->add_flag("--sensitivity", o.sensitivity,
+              "also the replay with the sensitivity pass of profile --sensitivity, 2 draws a position")
+      ->excludes(table);
   c->add_option("--repeats", o.repeats,
                 "counted repeats after a warm-up; medians are printed (default: 3, on a CUDA device 20)")
       ->check(CLI::PositiveNumber);

@@ -182,7 +182,7 @@ int settle_batch(int given, const Inputs& in, int n_sequences, int longest, cons
   constexpr int usual = 32;
   const model::Description& d = in.header.description;
   const bool on_device = in.device == model::Device::cuda;
-  int n = std::min(n_sequences, given > 0 ? given : on_device ? usual : 1);
+  int n = std::max(1, std::min(n_sequences, given > 0 ? given : on_device ? usual : 1));
   if (on_device) {
     const size_t weights = device_weight_bytes(d), free = decode::device_info().free_bytes;
     if (given == 0) n = std::max(1, decode::rows_that_fit(n, d, weights, longest, free, use));
@@ -211,6 +211,12 @@ double weight_gigabytes(const model::Description& d, model::Dtype dtype) {
       (double(d.n_embd) * m.head_dim * (2 * m.n_heads + 2 * m.n_kv_heads) + 3.0 * d.n_embd * d.n_ff);
   const double tables = double(d.n_vocab) * d.n_embd * (d.tied_output ? 1 : 2);
   return 1e-9 * (matrices * (dtype == model::Dtype::bf16 ? 2 : 4) + tables * 4);
+}
+
+void check_device_memory(const std::string& command, const Inputs& in, decode::PrefillNeed need) {
+  if (in.device != model::Device::cuda) return;
+  need.weight_bytes = device_weight_bytes(in.header.description);
+  decode::check_memory(command, in.header.description, need, decode::device_info().free_bytes);
 }
 
 }  // namespace deltacal::tools

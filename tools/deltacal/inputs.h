@@ -54,4 +54,8 @@ int settle_batch(int given, const Inputs&, int n_sequences, int longest, const d
 double forward_flops(const model::Description&, const std::vector<int>& lengths);
 double weight_gigabytes(const model::Description&, model::Dtype);
 
+// On a CUDA device, before the weights are read: bad_input where its memory does not suffice for `command`
+// (decode::check_memory). `need` without the weights.
+void check_device_memory(const std::string& command, const Inputs&, decode::PrefillNeed need);
+
 }  // namespace deltacal::tools

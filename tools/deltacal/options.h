@@ -156,6 +156,7 @@ struct BenchOptions : ModelOptions, Output {
   std::vector<std::string> batches;       // "32x32768", on a CUDA device; empty: three usual ones
   int rows = 1;                           // of the cost table, on a CUDA device
   int prefill_tokens = 2048, decode_steps = 32;
+  bool sensitivity = false;                    // also the sensitivity pass of the replay
   std::string markdown;                        // file for what is printed
   std::string gpu_trace, counters;             // as of generate
   int repeats = 0;                             // 0: 3, on a CUDA device 20

@@ -5,6 +5,7 @@
 #include "calib/recall.h"
 #include "core/error.h"
 #include "core/progress.h"
+#include "decode/device_info.h"
 #include "decode/kv_cache.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
@@ -79,6 +80,20 @@ int tokens_of(const ProfileOptions& o, const text::TokenizedSample& sample) {
   return static_cast<int>(sample.ids.size()) + (o.mode == "decode" ? o.max_new_tokens : 0);
 }
 
+// Of the longest sample, on a CUDA device.
+decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
+                            const std::vector<text::TokenizedSample>& samples,
+                            const std::optional<sensitivity::Options>& sensitivity) {
+  decode::PrefillNeed need;
+  for (const auto& sample : samples) need.n_positions = std::max(need.n_positions, tokens_of(o, sample));
+  if (sensitivity) {
+    const auto bytes = sensitivity::Sensitivity::device_bytes(in.header.description, sensitivity->loss);
+    need.others = bytes.fixed;
+    need.others_per_position = bytes.per_position;
+  }
+  return need;
+}
+
 void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
                 const std::optional<sensitivity::Options>& sensitivity) {
   const model::Description& d = in.header.description;
@@ -110,6 +125,14 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
   fmt::print("memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f} for {} positions{})\n",
              weight_gigabytes(d, in.dtype) + cache + pass + 0.5, weight_gigabytes(d, in.dtype), cache,
              longest, sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
+  if (in.device == model::Device::cuda) {
+    decode::PrefillNeed need = need_of(o, in, samples, sensitivity);
+    need.weight_bytes = device_weight_bytes(d);
+    const decode::StepMemory most = decode::prefill_memory(d, need);
+    fmt::print("device memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f}), {:.1f} GB are free\n",
+               1e-9 * double(most.total()), 1e-9 * double(most.weights), 1e-9 * double(most.cache),
+               1e-9 * double(decode::device_info().free_bytes));
+  }
   fmt::print("disk at most {:.2f} GB before compression\n", 1e-9 * trace);
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s{}\n", flops / model::measure_linear_rate(in.dtype),
@@ -125,14 +148,18 @@ std::vector<record::Prompt> left_to_do(const std::vector<text::TokenizedSample>&
   return prompts;
 }
 
-// What decoding needs of a device's memory besides weights, cache and steps.
-decode::StepUse use_of(const record::RecordOptions& options, const model::Description& d, int longest,
-                       int n_steps) {
+// How many are decoded at once: --batch, or as many as fit.
+int batch_of(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
+             const record::RecordOptions& options) {
+  const model::Description& d = in.header.description;
+  const decode::PrefillNeed replayed = need_of(o, in, samples, options.sensitivity);
+  const size_t longest = size_t(replayed.n_positions);
   decode::StepUse use{true, true, options.group_mass, 0};
   if (options.sensitivity)  // replays each sample in a cache of its own
-    use.besides = sensitivity::Sensitivity::bytes(d, longest, n_steps, *options.sensitivity) +
-                  size_t(longest) * decode::KvCache::bytes_per_position(d.info, model::Dtype::bf16);
-  return use;
+    use.besides =
+        replayed.others + longest * (replayed.others_per_position +
+                                     decode::KvCache::bytes_per_position(d.info, model::Dtype::bf16));
+  return settle_batch(o.batch, in, static_cast<int>(samples.size()), replayed.n_positions, use);
 }
 
 // Returns how many were recorded.
@@ -173,6 +200,11 @@ int profile(const ProfileOptions& o) {
     return 0;
   }
 
+  if (o.mode == "decode")
+    decode_options.n_rows = batch_of(o, in, samples, record_options);
+  else
+    check_device_memory("profile", in, need_of(o, in, samples, record_options.sensitivity));
+
   ModelInfo info = in.header.description.info;
   info.dtype = model::name_of(in.dtype);
   info.device = device_name(in.device);
@@ -184,17 +216,7 @@ int profile(const ProfileOptions& o) {
                        info, o.made, plan_of(o, in));
   const auto prompts = left_to_do(samples, writer);
   double n_tokens = 0;  // still to do; in decode mode at most
-  int longest = 0, n_steps = 0;
-  for (const auto& [sample, index] : prompts) {
-    const int n = tokens_of(o, *sample);
-    n_tokens += n;
-    longest = std::max(longest, n);
-    const auto steps = record::choose_steps(record_options.steps, sample->n_prompt_tokens, n, sample->id);
-    n_steps = std::max(n_steps, static_cast<int>(steps.steps.size()));
-  }
-  if (o.mode == "decode" && !prompts.empty())
-    decode_options.n_rows = settle_batch(o.batch, in, static_cast<int>(prompts.size()), longest,
-                                         use_of(record_options, in.header.description, longest, n_steps));
+  for (const auto& [sample, index] : prompts) n_tokens += tokens_of(o, *sample);
   const model::Model model = load_model(o, in);
   GpuTraceOutput trace(o.gpu_trace, model.device());
   record_options.trace = trace.session();

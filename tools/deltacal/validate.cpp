@@ -178,6 +178,12 @@ int validate(const ValidateOptions& o) {
     return 0;
   }
 
+  decode::PrefillNeed need;
+  for (const auto& s : in.data.samples) need.n_positions = std::max(need.n_positions, int(s.ids.size()));
+  need.n_caches = 1 + static_cast<int>(configs.size()) + streaming;
+  need.others =
+      size_t{5 * 1024 * 4} * size_t(in.header.description.n_vocab);  // logits while two are compared
+  check_device_memory("validate", in, need);
   const model::Model model = load_model(o, in);
   GpuTraceOutput trace(o.gpu_trace, model.device());
   std::vector<evaluate::NamedPolicy> policies;

@@ -29,7 +29,7 @@ std::vector<int32_t> random_ids(int n, int n_vocab, uint64_t seed) {
 struct Tiny {
   explicit Tiny(test::TinyModel options) {
     options.head_dim = options.head_dim < 64 ? 64 : options.head_dim;
-    options.max_context = 1024;
+    options.max_context = std::max(options.max_context, 1024);
     options.logit_deviation = 1.5;
     test::write_tiny_model(options, path);
   }
@@ -272,7 +272,14 @@ TEST_CASE("decoder, CUDA: a pass from a layer on, given its hidden states, is th
   for (int r = 0; r < 200; ++r) REQUIRE(std::ranges::equal(a.row(r), b.row(r)));
 }
 
-// Scores and masses of every row of every layer.
+double rms_of(const std::vector<float>& a, const std::vector<float>& b) {
+  REQUIRE(a.size() == b.size());
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += std::pow(double(a[i]) - b[i], 2);
+  return std::sqrt(sum / double(a.size()));
+}
+
+// Scores and masses of every seventh row of every layer.
 struct KeepScores : Observer {
   std::vector<float> score, mass, group_mass;
   void layer(const LayerView& view) override {
@@ -299,15 +306,103 @@ TEST_CASE("decoder, CUDA: page scores and masses that observers see are the CPU'
     replay(
         decoder, ids, 0, [](int, int) {}, 100);
   }
-  const auto rms_of = [](const std::vector<float>& a, const std::vector<float>& b) {
-    REQUIRE(a.size() == b.size());
-    double sum = 0;
-    for (size_t i = 0; i < a.size(); ++i) sum += std::pow(double(a[i]) - b[i], 2);
-    return std::sqrt(sum / double(a.size()));
-  };
   CHECK(rms_of(seen[0].mass, seen[1].mass) < 2e-3);
   CHECK(rms_of(seen[0].group_mass, seen[1].group_mass) < 3e-3);
   CHECK(rms_of(seen[0].score, seen[1].score) < 5e-3);
+}
+
+// What a replay in such chunks finds: the NLL by nll(), of `compared` positions also by their logits, and
+// scores.
+struct Long {
+  std::vector<float> nll, nll_of_logits;
+  KeepScores scores;
+};
+Long replayed(const model::Model& model, std::span<const int32_t> ids, int chunk, int compared) {
+  Long out;
+  KvCache cache(model, 1, static_cast<int>(ids.size()));
+  Decoder decoder(model, cache, full_policy(model.info().n_layers), {&out.scores});
+  replay(
+      decoder, ids, 0,
+      [&](int first, int n) {
+        const int with_next = std::min<int>(n, int(ids.size()) - 1 - first);
+        const auto nll = decoder.nll(0, ids.subspan(size_t(first) + 1, size_t(with_next)));
+        out.nll.insert(out.nll.end(), nll.begin(), nll.end());
+        const int rows = std::clamp(compared - first, 0, with_next);
+        if (rows == 0) return;
+        const auto slow = nll_of(decoder.logits(0, rows), ids.subspan(size_t(first) + 1, size_t(rows)));
+        out.nll_of_logits.insert(out.nll_of_logits.end(), slow.begin(), slow.end());
+      },
+      chunk);
+  return out;
+}
+
+TEST_CASE("decoder, CUDA: whole thousands of rows, attended in two parts, do as any other number of rows") {
+  NEEDS_DEVICE;
+  for (const int head_dim : {64, 128}) {
+    CAPTURE(head_dim);
+    test::TinyModel options;
+    options.max_context = 8192, options.n_heads = 7, options.n_kv_heads = 1, options.head_dim = head_dim;
+    const Tiny tiny(options);
+    const model::Model model = tiny.on(model::Device::cuda);
+    const auto ids = random_ids(6144, options.n_vocab, 11);
+    // Chunks of 2,048 attend to 4,096 and 6,144 keys by cuDNN where the device has it for them, own keys and
+    // those before; one of 6,144 to its own alone; chunks of 1,500 and 4,600 by LibTorch's kernel. The NLL of
+    // more rows than are computed at one time.
+    const Long parts = replayed(model, ids, 2048, 3000), whole = replayed(model, ids, 6144, 3000),
+               odd = replayed(model, ids, 1500, 0), uneven = replayed(model, ids, 4600, 0);
+    CHECK(rms_of(parts.nll, odd.nll) < tolerance);
+    CHECK(rms_of(whole.nll, odd.nll) < tolerance);
+    CHECK(rms_of(uneven.nll, odd.nll) < tolerance);
+    CHECK(parts.nll.size() == ids.size() - 1);
+    const auto head = [](const std::vector<float>& x) {
+      return std::vector<float>(x.begin(), x.begin() + 3000);
+    };
+    CHECK(rms_of(head(parts.nll), parts.nll_of_logits) < 1e-5);
+    CHECK(rms_of(head(whole.nll), whole.nll_of_logits) < 1e-5);
+  }
+}
+
+// Of single rows, which attend once more (decoding), against those of a prefill.
+TEST_CASE("decoder, CUDA: rows scored by a prefill's log-sum-exp do as rows that attend once more") {
+  NEEDS_DEVICE;
+  test::TinyModel options;
+  options.max_context = 8192, options.n_heads = 7, options.n_kv_heads = 1, options.head_dim = 128;
+  const Tiny tiny(options);
+  const model::Model model = tiny.on(model::Device::cuda);
+  const auto ids = random_ids(4116, options.n_vocab, 12);
+  // Scores of the rows 0, 7, ... of each layer of the last chunk.
+  const auto last = [&](int chunk) {
+    KeepScores seen;
+    KvCache cache(model, 1, static_cast<int>(ids.size()));
+    Decoder before(model, cache, full_policy(options.n_layers)),
+        decoder(model, cache, full_policy(options.n_layers), {&seen});
+    std::vector<int32_t> position(ids.size()), sequence(ids.size(), 0);
+    for (size_t t = 0; t < ids.size(); ++t) position[t] = int32_t(t);
+    const int32_t prefilled_to[] = {0};
+    const auto pass = [&](Decoder& by, size_t first, size_t n) {
+      by.forward({std::span(ids).subspan(first, n), std::span(position).subspan(first, n),
+                  std::span(sequence).subspan(first, n), prefilled_to});
+    };
+    const size_t n = size_t(chunk), begin = ids.size() - n;
+    pass(before, 0, begin);
+    pass(decoder, begin, n);
+    return seen;
+  };
+  // 64 rows are a prefill's; 57 are not, and begin seven later.
+  const KeepScores together = last(64), apart = last(57);
+  const size_t n_pages = size_t(pages_for(int(ids.size()))), layers = size_t(options.n_layers);
+  REQUIRE(together.mass.size() == layers * 10 * n_pages);  // rows 0, 7, ..., 63
+  REQUIRE(apart.mass.size() ==
+          layers * 9 * n_pages);  // rows 0, 7, ..., 56: the same positions, less the first
+  double off_score = 0, off_mass = 0;
+  for (size_t layer = 0; layer < layers; ++layer)
+    for (size_t i = 0; i < 9 * n_pages; ++i) {
+      const size_t a = (layer * 10 + 1) * n_pages + i, b = layer * 9 * n_pages + i;
+      off_score = std::max(off_score, std::abs(double(together.score[a]) - apart.score[b]));
+      off_mass = std::max(off_mass, std::abs(double(together.mass[a]) - apart.mass[b]));
+    }
+  CHECK(off_score < 0.02);
+  CHECK(off_mass < 0.01);
 }
 
 TEST_CASE("decoder, CUDA: what cannot be is refused") {

@@ -29,11 +29,10 @@ struct Call {
   void add_bias(unsigned seed) {
     bias = normals((q.size() + k.size() + v.size()) / position.size(), seed, 0.5f);
   }
-  // The queries after the call; the cache on the device is written, and so are k_rows and v_rows.
+  // The queries after the call; the cache on the device is written.
   std::vector<float> on_device(bool in_place = false) {
     Array<uint16_t> q_in(to_bits(cache.type(), q)), k_in(to_bits(cache.type(), k)),
         v_in(to_bits(cache.type(), v)), q_out(q.size());
-    Array<uint16_t> k_out(k.size()), v_out(v.size());
     Array<float> f(frequency), b(bias);
     Array<int32_t> s(sequence), p(position);
     Params call;
@@ -44,13 +43,8 @@ struct Call {
     call.q = q_in.get(), call.k = k_in.get(), call.v = v_in.get(),
     call.q_out = in_place ? q_in.get() : q_out.get();
     call.bias = bias.empty() ? nullptr : b.get();
-    if (with_rows) {
-      call.k_out = in_place ? k_in.get() : k_out.get(), call.v_out = in_place ? v_in.get() : v_out.get();
-    }
     call.kv = cache.kv();
     run(call, {});
-    k_rows = from_bits(cache.type(), (in_place ? k_in : k_out).read());
-    v_rows = from_bits(cache.type(), (in_place ? v_in : v_out).read());
     return from_bits(cache.type(), (in_place ? q_in : q_out).read());
   }
   // x[rows, n] with its part of the bias, which begins at `first`.
@@ -81,10 +75,8 @@ struct Call {
   int n_heads, rotary_dim;
   RotaryPairs pairs;
   float amplitude = 1;
-  bool with_rows = false;  // keys and values are asked for as rows too
   std::vector<int32_t> sequence, position;
   std::vector<float> q, k, v, frequency, bias;
-  std::vector<float> k_rows, v_rows;  // out
 };
 
 // Both are rounded, so they differ by one place of the type at most; NaN, where nothing was written, equals
@@ -130,27 +122,6 @@ TEST_CASE("cuda append: equals the reference for both pair orders, partial rotat
   }
 }
 
-// The rows of keys and values are, bit for bit, what the cache has of them.
-void require_rows_of_cache(Call& call) {
-  const int kv = call.cache.host().n_kv_heads, dim = call.cache.host().head_dim;
-  const Type type = call.cache.type();
-  const std::vector<uint16_t> keys = call.cache.keys(), values = call.cache.values(),
-                              k_rows = to_bits(type, call.k_rows), v_rows = to_bits(type, call.v_rows);
-  for (size_t r = 0; r < call.position.size(); ++r) {
-    if (call.position[r] < 0) continue;
-    const int page = call.cache.host().physical(call.sequence[r], call.position[r] / page_size);
-    for (int g = 0; g < kv; ++g) {
-      for (int d = 0; d < dim; ++d) {
-        const size_t in_cache = block_offset(dim, page * kv + g) +
-                                size_t(block_element(dim, call.position[r] % page_size, d)),
-                     in_rows = (r * size_t(kv) + size_t(g)) * size_t(dim) + size_t(d);
-        REQUIRE(k_rows[in_rows] == keys[in_cache]);
-        REQUIRE(v_rows[in_rows] == values[in_cache]);
-      }
-    }
-  }
-}
-
 TEST_CASE("cuda append: a bias is added before the rotation, for both pair orders, head sizes and types") {
   NEEDS_DEVICE;
   for (const Type type : both_types) {
@@ -167,34 +138,13 @@ TEST_CASE("cuda append: a bias is added before the rotation, for both pair order
   }
 }
 
-TEST_CASE(
-    "cuda append: keys and values as rows are those of the cache, with and without a bias, in place too") {
-  NEEDS_DEVICE;
-  for (const bool in_place : {false, true}) {
-    for (const bool with_bias : {false, true}) {
-      CAPTURE(in_place, with_bias);
-      DeviceCache cache(Type::bf16, 3, 128, {300, 300}, 5);
-      std::vector<int32_t> sequence, position;
-      for (int i = 0; i < 40; ++i) sequence.push_back(i % 2), position.push_back(i % 7 == 3 ? -1 : 57 + i);
-      Call call(cache, 9, sequence, position, 128, RotaryPairs::neox, 6);
-      call.with_rows = true;
-      if (with_bias) call.add_bias(7);
-      require_equals_reference(call, in_place);
-      require_rows_of_cache(call);
-      const float of_idle_row = call.k_rows[3 * 3 * 128];
-      CHECK((in_place ? of_idle_row == call.k[3 * 3 * 128] : std::isnan(of_idle_row)));
-    }
-  }
-}
-
-TEST_CASE("cuda append: rows of a fused projection, and outputs with gaps between the rows") {
+TEST_CASE("cuda append: rows of a fused projection, and queries with gaps between the rows") {
   NEEDS_DEVICE;
   const int heads = 4, kv = 2, dim = 64, rows = 5, fused = (heads + 2 * kv) * dim, gap = 6;
   DeviceCache cache(Type::f16, kv, dim, {90}, 11);
   Call call(cache, heads, std::vector<int32_t>(rows, 0), {80, 81, 82, 83, 84}, 32, RotaryPairs::neox, 12);
-  call.with_rows = true;
   call.add_bias(13);
-  const std::vector<float> q = call.on_device(), k = call.k_rows, v = call.v_rows;
+  const std::vector<float> q = call.on_device();
   const std::vector<uint16_t> keys = cache.keys(), values = cache.values();
   cache.upload();
 
@@ -205,8 +155,7 @@ TEST_CASE("cuda append: rows of a fused projection, and outputs with gaps betwee
     };
     add(call.q, heads * dim), add(call.k, kv * dim), add(call.v, kv * dim);
   }
-  Array<uint16_t> in(to_bits(Type::f16, together)), q_out(size_t(rows * (heads * dim + gap))),
-      k_out(size_t(rows * (kv * dim + gap))), v_out(size_t(rows * (kv * dim + 2 * gap)));
+  Array<uint16_t> in(to_bits(Type::f16, together)), q_out(size_t(rows * (heads * dim + gap)));
   Array<float> f(call.frequency), bias(call.bias);
   Array<int32_t> s(call.sequence), at(call.position);
   Params p;
@@ -214,23 +163,17 @@ TEST_CASE("cuda append: rows of a fused projection, and outputs with gaps betwee
   p.position = at.get(), p.bias = bias.get(), p.kv = cache.kv();
   p.q = in.get(), p.k = in.get() + heads * dim, p.v = in.get() + (heads + kv) * dim;
   p.q_stride = p.k_stride = p.v_stride = fused;
-  p.q_out = q_out.get(), p.k_out = k_out.get(), p.v_out = v_out.get();
-  p.q_out_stride = heads * dim + gap, p.k_out_stride = kv * dim + gap, p.v_out_stride = kv * dim + 2 * gap;
+  p.q_out = q_out.get(), p.q_out_stride = heads * dim + gap;
   run(p, {});
   CHECK(cache.keys() == keys);
   CHECK(cache.values() == values);
-  const auto require_rows = [&](const Array<uint16_t>& out, const std::vector<float>& expected, int n,
-                                int space) {
-    const std::vector<uint16_t> found = out.read(), bits = to_bits(Type::f16, expected);
-    for (int r = 0; r < rows; ++r)
-      for (int i = 0; i < n + space; ++i) {
-        CAPTURE(r, i);
-        REQUIRE(found[size_t(r * (n + space) + i)] == (i < n ? bits[size_t(r * n + i)] : 0xffff));
-      }
-  };
-  require_rows(q_out, q, heads * dim, gap);
-  require_rows(k_out, k, kv * dim, gap);
-  require_rows(v_out, v, kv * dim, 2 * gap);
+  const std::vector<uint16_t> found = q_out.read(), bits = to_bits(Type::f16, q);
+  const int n = heads * dim;
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0; i < n + gap; ++i) {
+      CAPTURE(r, i);
+      REQUIRE(found[size_t(r * (n + gap) + i)] == (i < n ? bits[size_t(r * n + i)] : 0xffff));
+    }
 }
 
 TEST_CASE("cuda append: accurate at far positions") {
@@ -284,11 +227,7 @@ TEST_CASE("cuda append: bad parameters are refused with the field's name") {
   CHECK(refused("position", [](Params& x) { x.position = nullptr; }));
   CHECK(refused("kv.keys", [](Params& x) { x.kv.keys = reinterpret_cast<void*>(257); }));
   CHECK(refused("k_stride", [](Params& x) { x.k_stride = 129; }));
-  CHECK(refused("k_out ", [](Params& x) { x.k_out = reinterpret_cast<void*>(258); }));
-  CHECK(refused("v_out ", [](Params& x) { x.v_out = reinterpret_cast<void*>(258); }));
   CHECK(refused("bias", [](Params& x) { x.bias = reinterpret_cast<float*>(258); }));
-  CHECK(refused("k_out_stride", [](Params& x) { x.k_out_stride = 129; }));
-  CHECK(refused("v_out_stride", [](Params& x) { x.v_out_stride = 129; }));
 }
 
 }  // namespace

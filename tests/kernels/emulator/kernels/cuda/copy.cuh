@@ -38,6 +38,9 @@ inline void copy_chunk(uint32_t to, const void* from) {
   require_aligned_copy(target, from);
   emulator::Block::now().copy([=] { std::memcpy(target, from, 16); });
 }
+inline void copy_chunk_once(uint32_t to, const void* from) {
+  copy_chunk(to, from);
+}
 inline void commit_copies() {
   emulator::Block::now().close_group();
 }

@@ -93,4 +93,17 @@ __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+// 16 bytes into registers, where `there`; else `to` stays. Without a branch.
+__device__ __forceinline__ void load_chunk_if(bool there, uint4& to, const void* from) {
+  asm volatile(
+      "{\n"
+      ".reg .pred there;\n"
+      "setp.ne.b32 there, %5, 0;\n"
+      "@there ld.global.v4.b32 {%0, %1, %2, %3}, [%4];\n"
+      "}\n"
+      : "+r"(to.x), "+r"(to.y), "+r"(to.z), "+r"(to.w)
+      : "l"(__cvta_generic_to_global(from)), "r"(int(there))
+      : "memory");
+}
+
 }  // namespace deltacal::kernels::cuda

@@ -80,11 +80,11 @@ class Inputs {
 
   // Asks for chunk q of `columns`. Rows that are not there stay 0, columns that are not there as they are.
   __device__ __forceinline__ void load(int q, const Columns& columns) {
-    if (32 * q + 8 * t() >= columns.n) return;
+    const bool there = 32 * q + 8 * t() < columns.n;
     const uint32_t from = place_ + uint32_t(columns.first) * 2 + 64 * q;
 #pragma unroll
     for (int n = 0; n < S::n_tiles; ++n)
-      if (8 * n < n_rows_) x_[q][n] = *reinterpret_cast<const uint4*>(first_row_ + (from + n * eight_rows_));
+      load_chunk_if(there && 8 * n < n_rows_, x_[q][n], first_row_ + (from + n * eight_rows_));
   }
   __device__ __forceinline__ void load(const Columns& columns) {
 #pragma unroll

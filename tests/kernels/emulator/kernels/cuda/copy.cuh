@@ -49,4 +49,8 @@ void wait_copies() {
   emulator::Block::now().wait_groups(pending);
 }
 
+inline void load_chunk_if(bool there, uint4& to, const void* from) {
+  if (there) to = emulated_load(static_cast<const uint4*>(from));
+}
+
 }  // namespace deltacal::kernels::cuda

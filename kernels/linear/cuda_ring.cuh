@@ -11,9 +11,9 @@ namespace deltacal::kernels::cuda::linear {
 template <class S>
 class WeightRing {
 #if __CUDA_ARCH__ >= 900
-  static constexpr int capability = 90;
+  static constexpr int own = 90;
 #else
-  static constexpr int capability = 80;
+  static constexpr int own = 80;
 #endif
 
  public:
@@ -25,7 +25,7 @@ class WeightRing {
   static constexpr int shared_bytes(int capability) {
     return depth(capability) * S::weight_bytes + n_misc;
   }
-  static constexpr int n_stages = depth(capability), bytes = n_stages * S::weight_bytes;
+  static constexpr int n_stages = depth(own), bytes = n_stages * S::weight_bytes;
   static_assert(depth(80) >= 2);
 
   __device__ WeightRing(const Params& p, const Plan& plan, int begin, int n_units, char* shared)

@@ -7,6 +7,8 @@ namespace deltacal::kernels::cuda::linear {
 // The rows of weight that the lanes of a warp copy, one each, from unit to unit.
 template <class S>
 class WeightRows {
+  static_assert(S::warp_rows <= 32);
+
  public:
   __device__ WeightRows(const Params& p, const Plan& plan, int begin)
       : p_(p), tile_units_(plan.tile_units), tile_(begin / plan.tile_units), unit_(begin % plan.tile_units) {

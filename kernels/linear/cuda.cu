@@ -1,7 +1,9 @@
 // A block an SM; all share the weight's bytes evenly (cuda_plan.h). Nothing of the weight waits for the
-// kernel before: the ring is filled while that one ends (cuda_pipeline.cuh). Reads 2 bytes a weight: bound by
-// memory up to 64 rows.
+// kernel before: the ring is filled while that one ends. Up to eight rows inputs pass through shared memory
+// too (cuda_pipeline.cuh), more rows do not (cuda_ring.cuh). Reads 2 bytes a weight: bound by memory up to 64
+// rows.
 #include "kernels/linear/cuda_pipeline.cuh"
+#include "kernels/linear/cuda_ring.cuh"
 #include "kernels/linear/cuda_sums.cuh"
 
 namespace deltacal::kernels::cuda::linear {
@@ -9,8 +11,8 @@ namespace {
 
 template <class T, class S>
 __global__ void __launch_bounds__(n_threads, 1)
-    multiply_rows(const __grid_constant__ Params p, const __grid_constant__ Plan plan,
-                  const Workspace workspace) {
+    multiply_few_rows(const __grid_constant__ Params p, const __grid_constant__ Plan plan,
+                      const Workspace workspace) {
   DELTACAL_DYNAMIC_SHARED(char, shared);
   const int begin = plan.begin(int(blockIdx.x)), n_units = plan.begin(int(blockIdx.x) + 1) - begin;
   Pipeline<S> pipeline(p, plan, begin, n_units, shared);
@@ -45,6 +47,47 @@ __global__ void __launch_bounds__(n_threads, 1)
   }
 }
 
+template <class T, class S>
+__global__ void __launch_bounds__(n_threads, 1)
+    multiply_many_rows(const __grid_constant__ Params p, const __grid_constant__ Plan plan,
+                       const Workspace workspace) {
+  DELTACAL_DYNAMIC_SHARED(char, shared);
+  const int begin = plan.begin(int(blockIdx.x)), n_units = plan.begin(int(blockIdx.x) + 1) - begin;
+  WeightRing<S> ring(p, plan, begin, n_units, shared);
+  int* flag = reinterpret_cast<int*>(shared + WeightRing<S>::bytes);
+  ring.start();
+  let_next_start();
+  wait_for_previous();
+
+  const int warp = int(threadIdx.x) / 32, column_warp = warp / S::row_warps;
+  int tile = begin / plan.tile_units, unit = begin % plan.tile_units;
+  Columns columns(p, plan, unit, column_warp);
+  Inputs<S> inputs(p);
+  inputs.load(columns);
+  Fragment sum[S::fragments] = {};
+#pragma unroll 1
+  for (int s = 0; s < n_units; ++s) {
+    const bool last = s == n_units - 1;
+    if (++unit == plan.tile_units) unit = 0;
+    Columns next(p, plan, unit, column_warp);
+    if (last) next.n = 0;
+    ring.wait();
+    const char* weight = ring.stage() + warp * S::warp_bytes;
+    if (columns.n == S::segment)
+      multiply<T, S, true>(weight, columns.n, inputs, next, sum);
+    else
+      multiply<T, S, false>(weight, columns.n, inputs, next, sum);
+    if (unit == 0 || last) {
+      finish_tile<T, S>(p, plan, workspace, tile, sum, ring.stage(), flag);
+#pragma unroll
+      for (int f = 0; f < S::fragments; ++f) sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
+      ++tile;
+    }
+    ring.next();
+    columns = next;
+  }
+}
+
 void check(const Params& p) {
   constexpr const char* kernel = "linear";
   require(p.n_rows <= max_rows, kernel, "n_rows", p.n_rows, "at most " + std::to_string(max_rows));
@@ -74,13 +117,19 @@ void start(const Params& p, const Launch& launch) {
   const Plan plan = make_plan(divide_up(p.n, p.gated ? S::rows / 2 : S::rows), p.k, S::column_warps,
                               S::segment, blocks(), whole);
   require(plan.units() < (1LL << 31), "linear", "n", p.n, "less: n * k is too large");
-  launch_kernel("linear", multiply_rows<T, S>, dim3(unsigned(plan.n_blocks)), n_threads,
-                size_t(S::shared_bytes(current_device().capability)), launch, p, plan, lay_out(p.workspace));
+  const int capability = current_device().capability;
+  const auto launch_it = [&](auto kernel, int shared_bytes) {
+    launch_kernel("linear", kernel, dim3(unsigned(plan.n_blocks)), n_threads, size_t(shared_bytes), launch, p,
+                  plan, lay_out(p.workspace));
+  };
+  if constexpr (S::n_tiles == 1)
+    launch_it(multiply_few_rows<T, S>, Depth<S>::shared_bytes(capability));
+  else
+    launch_it(multiply_many_rows<T, S>, WeightRing<S>::shared_bytes(capability));
 }
 
-// Up to eight rows the inputs are few enough that every block reads all of them: of a small weight a block
-// has a tile, whole, and of a very small one it is better that fewer blocks have more. Otherwise: the taller
-// the tiles, the fewer times the inputs are read; the more tiles, the fewer parts to add up.
+// The inputs are few enough that every block reads all of them: of a small weight a block has a tile, whole,
+// and of a very small one it is better that fewer blocks have more.
 template <class T>
 void start_with_few_rows(const Params& p, const Launch& launch) {
   const int rows = p.gated ? 2 * p.n : p.n, n = blocks();
@@ -95,31 +144,35 @@ void start_with_few_rows(const Params& p, const Launch& launch) {
   else
     start<T, Stage<1, 2, 8, 128>>(p, launch);
 }
+// The taller the tiles, the fewer times the inputs are read; the more tiles, the fewer parts to add up.
 template <class T, int n_tiles>
-void start_with_rows(const Params& p, const Launch& launch) {
+void start_with_many_rows(const Params& p, const Launch& launch) {
+  constexpr int segment = n_tiles == 8 ? 64 : 128;  // a unit's inputs are in registers
   const int rows = p.gated ? 2 * p.n : p.n;
   if (rows >= 48 * 256)
-    start<T, Stage<n_tiles, 2, 8, 128>>(p, launch);
+    start<T, Stage<n_tiles, 2, 8, segment>>(p, launch);
   else if (rows >= 24 * 128)
-    start<T, Stage<n_tiles, 2, 4, n_tiles == 8 ? 64 : 128>>(p, launch);
+    start<T, Stage<n_tiles, 2, 4, segment>>(p, launch);
   else
-    start<T, Stage<n_tiles, 2, 2, 64>>(p, launch);
+    start<T, Stage<n_tiles, 2, 2, segment>>(p, launch);
 }
 
 template <class T>
 void start_with_type(const Params& p, const Launch& launch) {
   if (p.n_rows <= 8)
     start_with_few_rows<T>(p, launch);
+  else if (p.n_rows <= 16)
+    start_with_many_rows<T, 2>(p, launch);
   else if (p.n_rows <= 32)
-    start_with_rows<T, 4>(p, launch);
+    start_with_many_rows<T, 4>(p, launch);
   else
-    start_with_rows<T, 8>(p, launch);
+    start_with_many_rows<T, 8>(p, launch);
 }
 
 }  // namespace
 
 size_t workspace_bytes(int n_rows) {
-  const size_t tiles = n_rows <= 8 ? 1 : n_rows <= 32 ? 4 : 8;
+  const size_t tiles = n_rows <= 8 ? 1 : n_rows <= 16 ? 2 : n_rows <= 32 ? 4 : 8;
   return max_blocks * sizeof(int) + 2 * size_t(blocks()) * 256 * 8 * tiles * sizeof(float);
 }
 

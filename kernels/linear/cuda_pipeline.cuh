@@ -1,10 +1,10 @@
-// How weights and inputs come into shared memory, ahead of need.
+// How weights and inputs come into shared memory, ahead of need, for up to eight rows; and their product.
 //
 // On sm_90 each warp has a ring of weights of its own, one bulk copy a row and stage; the inputs' ring is the
 // block's, filled by the warps by turns. Barriers are mbarriers: warps need not keep step. On sm_80 all
 // threads copy, and meet at every stage.
 #pragma once
-#include "kernels/linear/cuda_stage.cuh"
+#include "kernels/linear/cuda_weights.cuh"
 
 namespace deltacal::kernels::cuda::linear {
 
@@ -17,32 +17,24 @@ struct RingPlace {
   }
 };
 
-// The rows of weight that the lanes of a warp copy, one each, from unit to unit.
+// Stages of the two rings: as much as fits, for copies under way hide what comes before this kernel. On sm_90
+// copies are served in order and inputs ask later than weights of the same unit: their ring is one stage
+// longer, or products would wait for them behind all those weights.
 template <class S>
-class WeightRows {
- public:
-  __device__ WeightRows(const Params& p, const Plan& plan, int begin)
-      : p_(p), tile_units_(plan.tile_units), tile_(begin / plan.tile_units), unit_(begin % plan.tile_units) {
-    find();
+struct Depth {
+  static constexpr DELTACAL_HOST_DEVICE int weights(int capability) {
+    int n = 192 * 1024 / (S::weight_row * S::warp_rows * n_warps);
+    while (S::room(capability) - n * S::weight_bytes < (capability >= 90 ? n + 1 : 2) * S::input_bytes) --n;
+    return n;
   }
-  __device__ int unit() const { return unit_; }
-  __device__ const char* row() const { return row_; }
-  __device__ void next() {
-    if (++unit_ < tile_units_) return;
-    unit_ = 0, ++tile_;
-    find();
+  static constexpr DELTACAL_HOST_DEVICE int inputs(int capability) {
+    const int n = (S::room(capability) - weights(capability) * S::weight_bytes) / S::input_bytes;
+    return n < 8 ? n : 8;
   }
-
- private:
-  __device__ void find() {
-    const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-    row_ =
-        static_cast<const char*>(p_.weight) +
-        size_t(weight_row<S>(p_, tile_, warp % S::row_warps, min(lane, S::warp_rows - 1))) * size_t(p_.k) * 2;
+  static constexpr int shared_bytes(int capability) {
+    return weights(capability) * S::weight_bytes + inputs(capability) * S::input_bytes + n_misc;
   }
-  const Params& p_;
-  int tile_units_, tile_, unit_;
-  const char* row_;
+  static_assert(weights(80) >= 2);
 };
 
 #if __CUDA_ARCH__ >= 900
@@ -50,7 +42,7 @@ class WeightRows {
 template <class S>
 class Pipeline {
   static constexpr int capability = 90;
-  static constexpr int n_weights = S::weight_stages(capability), n_inputs = S::input_stages(capability);
+  static constexpr int n_weights = Depth<S>::weights(capability), n_inputs = Depth<S>::inputs(capability);
   static_assert((n_warps * n_weights + 2 * n_inputs) * 8 + 16 <= n_misc);
 
  public:
@@ -153,7 +145,7 @@ class Pipeline {
 
 template <class S>
 class Pipeline {
-  static constexpr int n_weights = S::weight_stages(80), n_inputs = S::input_stages(80);
+  static constexpr int n_weights = Depth<S>::weights(80), n_inputs = Depth<S>::inputs(80);
   static constexpr int n_stages = n_weights < n_inputs ? n_weights : n_inputs;
 
  public:
@@ -185,24 +177,12 @@ class Pipeline {
 
  private:
   __device__ void copy(int number) {
-    if (number < n_units_) copy_weights(number % n_stages), copy_inputs(number % n_stages, number);
-    commit_copies();
-  }
-  // Eight lanes a row and line.
-  __device__ void copy_weights(int stage) {
-    const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
-    const Columns c(p_, plan_, rows_.unit(), warp / S::row_warps);
-    const uint32_t to = shared_address(shared_) + stage * S::weight_bytes + warp * S::warp_bytes;
-    const unsigned long long own = reinterpret_cast<unsigned long long>(rows_.row());
-#pragma unroll
-    for (int i = 0; i < S::warp_rows; i += 4) {
-      const int row = i + lane / 8;
-      const char* from =
-          reinterpret_cast<const char*>(__shfl_sync(all_lanes, own, row)) + size_t(c.first) * 2;
-      for (int chunk = lane % 8; chunk < c.n / 8; chunk += 8)
-        copy_chunk(to + weight_place<S>(row) + 16 * chunk, from + 16 * chunk);
+    if (number < n_units_) {
+      const int stage = number % n_stages;
+      copy_weights(p_, plan_, rows_, shared_address(shared_) + stage * S::weight_bytes);
+      copy_inputs(stage, number);
     }
-    rows_.next();
+    commit_copies();
   }
   __device__ void copy_inputs(int stage, int number) {
     const int unit_columns = plan_.segment * plan_.column_warps,
@@ -225,5 +205,29 @@ class Pipeline {
 };
 
 #endif
+
+// Adds the products of `n_columns` columns, of the warp's weights and of inputs that begin at its columns.
+// Sums of input rows that are not there hold anything. `whole`: n_columns is S::segment.
+template <class T, class S, bool whole>
+__device__ __forceinline__ void multiply(const char* weight, const char* input, int n_columns,
+                                         Fragment (&sum)[S::fragments]) {
+  const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  weight += weight_place<S>(g) + 16 * t;
+  input += input_place<S>(g) + 16 * t;
+  const auto chunk = [&](const char* row, int q) {
+    if (whole || 32 * q + 8 * t < n_columns) return *reinterpret_cast<const uint4*>(row + 64 * q);
+    return make_uint4(0, 0, 0, 0);
+  };
+#pragma unroll
+  for (int q = 0; q < S::segment / 32; ++q) {
+    if (!whole && 32 * q >= n_columns) break;
+    uint4 w[2 * S::m_tiles], x[S::n_tiles];
+#pragma unroll
+    for (int i = 0; i < 2 * S::m_tiles; ++i) w[i] = chunk(weight + 4 * i * S::weight_row, q);
+#pragma unroll
+    for (int n = 0; n < S::n_tiles; ++n) x[n] = chunk(input + 4 * n * S::input_row, q);
+    add_products<T, S>(w, x, sum);
+  }
+}
 
 }  // namespace deltacal::kernels::cuda::linear

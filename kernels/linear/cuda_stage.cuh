@@ -1,4 +1,4 @@
-// The pipeline's stages in shared memory, and the product of one.
+// Stages in shared memory, and products of what lies there.
 //
 // The order in which mma sums over k is free as long as both operands agree: lane (g, t) = (lane / 4, lane %
 // 4) takes the eight numbers 8 t .. 8 t + 7 of a chunk of 32 columns, of weight rows g and g + 8 and of input
@@ -17,7 +17,7 @@ constexpr int n_misc = 1024;  // bytes of shared memory for barriers and a flag
 
 // n_tiles: input rows in eights. m_tiles: weight rows of a warp in sixteens. row_warps: warps side by side
 // over the rows of a tile; the others are side by side over its columns, and their sums are added up in
-// shared memory. segment: columns of a warp in a stage, at most; a row of them is one copy.
+// shared memory. segment: columns of a warp in a stage, at most.
 template <int n_tiles_, int m_tiles_, int row_warps_, int segment_>
 struct Stage {
   static constexpr int n_tiles = n_tiles_, m_tiles = m_tiles_, row_warps = row_warps_, segment = segment_;
@@ -31,25 +31,10 @@ struct Stage {
   static constexpr int input_odd = 4 * n_tiles * input_row + 64;
   static constexpr int warp_bytes = warp_rows * weight_row + 64, weight_bytes = n_warps * warp_bytes,
                        input_bytes = 8 * n_tiles * input_row + 64;
-  // As much as fits: copies under way hide what comes before this kernel. On sm_90 copies are served in order
-  // and inputs ask later than weights of the same unit: their ring is one stage longer, or products would
-  // wait for them behind all those weights.
+  // Bytes of shared memory for stages.
   static constexpr DELTACAL_HOST_DEVICE int room(int capability) {
     return (capability >= 90 ? 227 : 163) * 1024 - n_misc;
   }
-  static constexpr DELTACAL_HOST_DEVICE int weight_stages(int capability) {
-    int n = 192 * 1024 / (weight_row * warp_rows * n_warps);
-    while (room(capability) - n * weight_bytes < (capability >= 90 ? n + 1 : 2) * input_bytes) --n;
-    return n;
-  }
-  static constexpr DELTACAL_HOST_DEVICE int input_stages(int capability) {
-    const int n = (room(capability) - weight_stages(capability) * weight_bytes) / input_bytes;
-    return n < 8 ? n : 8;
-  }
-  static constexpr int shared_bytes(int capability) {
-    return weight_stages(capability) * weight_bytes + input_stages(capability) * input_bytes + n_misc;
-  }
-  static_assert(weight_stages(80) >= 2);
 };
 
 // Offset of row `row` of a stage's weights of a warp, or of its inputs.
@@ -84,42 +69,25 @@ __device__ __forceinline__ int weight_row(const Params& p, int tile, int row_war
   return p.gated ? upper * p.n + min(8 * m_tile + g, p.n - 1) : min(16 * m_tile + 8 * upper + g, p.n - 1);
 }
 
-// Adds the products of `n_columns` columns, of the warp's weights and of inputs that begin at its columns.
-// Sums of input rows that are not there hold anything. `whole`: n_columns is S::segment.
-template <class T, class S, bool whole>
-__device__ __forceinline__ void multiply(const char* weight, const char* input, int n_columns,
-                                         Fragment (&sum)[S::fragments]) {
-  const int lane = int(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  weight += weight_place<S>(g) + 16 * t;
-  input += input_place<S>(g) + 16 * t;
-  const auto chunk = [&](const char* row, int q) {
-    if (whole || 32 * q + 8 * t < n_columns) return *reinterpret_cast<const uint4*>(row + 64 * q);
-    return make_uint4(0, 0, 0, 0);
-  };
+// Adds the products of a chunk of 32 columns: all first halves, then all second ones, for one waits for the
+// sum of the other.
+template <class T, class S>
+__device__ __forceinline__ void add_products(const uint4 (&w)[2 * S::m_tiles], const uint4 (&x)[S::n_tiles],
+                                             Fragment (&sum)[S::fragments]) {
 #pragma unroll
-  for (int q = 0; q < S::segment / 32; ++q) {
-    if (!whole && 32 * q >= n_columns) break;
-    uint4 w[2 * S::m_tiles], x[S::n_tiles];
+  for (int n = 0; n < S::n_tiles; ++n) {
 #pragma unroll
-    for (int i = 0; i < 2 * S::m_tiles; ++i) w[i] = chunk(weight + 4 * i * S::weight_row, q);
-#pragma unroll
-    for (int n = 0; n < S::n_tiles; ++n) x[n] = chunk(input + 4 * n * S::input_row, q);
-      // All first products, then all second ones: one waits for the sum of the other.
-#pragma unroll
-    for (int n = 0; n < S::n_tiles; ++n) {
-#pragma unroll
-      for (int m = 0; m < S::m_tiles; ++m) {
-        const uint32_t a[4] = {w[2 * m].x, w[2 * m + 1].x, w[2 * m].y, w[2 * m + 1].y};
-        mma<T>(sum[n * S::m_tiles + m], a, x[n].x, x[n].y);
-      }
+    for (int m = 0; m < S::m_tiles; ++m) {
+      const uint32_t a[4] = {w[2 * m].x, w[2 * m + 1].x, w[2 * m].y, w[2 * m + 1].y};
+      mma<T>(sum[n * S::m_tiles + m], a, x[n].x, x[n].y);
     }
+  }
 #pragma unroll
-    for (int n = 0; n < S::n_tiles; ++n) {
+  for (int n = 0; n < S::n_tiles; ++n) {
 #pragma unroll
-      for (int m = 0; m < S::m_tiles; ++m) {
-        const uint32_t a[4] = {w[2 * m].z, w[2 * m + 1].z, w[2 * m].w, w[2 * m + 1].w};
-        mma<T>(sum[n * S::m_tiles + m], a, x[n].z, x[n].w);
-      }
+    for (int m = 0; m < S::m_tiles; ++m) {
+      const uint32_t a[4] = {w[2 * m].z, w[2 * m + 1].z, w[2 * m].w, w[2 * m + 1].w};
+      mma<T>(sum[n * S::m_tiles + m], a, x[n].z, x[n].w);
     }
   }
 }

@@ -73,7 +73,7 @@ __device__ __forceinline__ float4* part_of(const Workspace& workspace, int slot)
 template <class S>
 __device__ void add_up_parts(Owned<S>& own, const Workspace& workspace, const Plan& plan, int first_unit,
                              int first_block, int n_parts) {
-  constexpr int batch = S::owned >= 8 ? 2 : S::owned >= 4 ? 4 : 8;
+  constexpr int batch = S::owned >= 16 ? 1 : S::owned >= 8 ? 2 : S::owned >= 4 ? 4 : 8;
 #pragma unroll
   for (int i = 0; i < S::owned; ++i) own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
 #pragma unroll 1

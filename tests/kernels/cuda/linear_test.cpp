@@ -92,11 +92,26 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("cuda linear: equals the reference for 9 to 64 rows of weights of every size") {
+  NEEDS_DEVICE;
+  // A weight of few, more and many rows; columns that fill no chunk, no segment, and several units.
+  for (const int rows : {9, 16, 17, 32, 33, 64}) {
+    for (const Case& c : {Case{rows, 200, 1096, false, false}, Case{rows, 120, 520, true, true},
+                          Case{rows, 3080, 136, false, true}, Case{rows, 1544, 456, true, false},
+                          Case{rows, 12296, 40, false, false}, Case{rows, 6152, 168, true, false}}) {
+      CAPTURE(c.rows, c.n, c.k, c.gated, c.out_f32);
+      const Layer layer(Type::bf16, c, 7);
+      layer.require_near(layer.on_device());
+    }
+  }
+}
+
 TEST_CASE("cuda linear: calls of all shapes share a workspace, and repeat to the last bit") {
   NEEDS_DEVICE;
   Array<char> workspace(workspace_bytes(max_rows), 0);
-  for (const Case& c : {Case{64, 264, 1160, false, false}, Case{8, 64, 2048, true, false},
-                        Case{1, 3080, 520, false, true}, Case{33, 200, 520, true, false}}) {
+  for (const Case& c :
+       {Case{64, 264, 1160, false, false}, Case{8, 64, 2048, true, false}, Case{1, 3080, 520, false, true},
+        Case{33, 200, 520, true, false}, Case{16, 3136, 392, false, false}}) {
     CAPTURE(c.rows, c.n, c.k, c.gated, c.out_f32);
     const Layer layer(Type::bf16, c, 9);
     const std::vector<float> first = layer.on_device(&workspace);
@@ -107,15 +122,19 @@ TEST_CASE("cuda linear: calls of all shapes share a workspace, and repeat to the
 
 TEST_CASE("cuda linear: NaN and infinity of an input row reach its outputs, and no other row") {
   NEEDS_DEVICE;
-  for (const bool gated : {false, true}) {
-    Layer layer(Type::bf16, {3, 64, 264, gated, false}, 11);
-    layer.x[263] = std::numeric_limits<float>::quiet_NaN();
-    layer.x[2 * 264] = std::numeric_limits<float>::infinity();
-    const std::vector<float> out = layer.on_device();
-    for (size_t i = 0; i < 64; ++i) {
-      CHECK(std::isnan(out[i]));
-      CHECK(std::isfinite(out[64 + i]));
-      CHECK((gated || std::isinf(out[128 + i])));
+  for (const int rows : {3, 9, 33}) {
+    for (const bool gated : {false, true}) {
+      CAPTURE(rows, gated);
+      Layer layer(Type::bf16, {rows, 64, 264, gated, false}, 11);
+      layer.x[263] = std::numeric_limits<float>::quiet_NaN();
+      layer.x[2 * 264] = std::numeric_limits<float>::infinity();
+      const std::vector<float> out = layer.on_device();
+      for (size_t i = 0; i < 64; ++i) {
+        CHECK(std::isnan(out[i]));
+        CHECK((gated || std::isinf(out[128 + i])));
+        for (int r = 1; r < rows; ++r)
+          if (r != 2) CHECK(std::isfinite(out[size_t(r) * 64 + i]));
+      }
     }
   }
 }

@@ -38,12 +38,19 @@ inline void copy_chunk(uint32_t to, const void* from) {
   require_aligned_copy(target, from);
   emulator::Block::now().copy([=] { std::memcpy(target, from, 16); });
 }
+inline void copy_chunk_once(uint32_t to, const void* from) {
+  copy_chunk(to, from);
+}
 inline void commit_copies() {
   emulator::Block::now().close_group();
 }
 template <int pending>
 void wait_copies() {
   emulator::Block::now().wait_groups(pending);
+}
+
+inline void load_chunk_if(bool there, uint4& to, const void* from) {
+  if (there) to = emulated_load(static_cast<const uint4*>(from));
 }
 
 }  // namespace deltacal::kernels::cuda

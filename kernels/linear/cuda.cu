@@ -1,7 +1,6 @@
 // A block an SM; all share the weight's bytes evenly (cuda_plan.h). Nothing of the weight waits for the
 // kernel before: the ring is filled while that one ends. Up to eight rows inputs pass through shared memory
-// too (cuda_pipeline.cuh), more rows do not (cuda_ring.cuh). Reads 2 bytes a weight: bound by memory up to 64
-// rows.
+// too (cuda_pipeline.cuh), of more rows they do not (cuda_ring.cuh). Reads 2 bytes a weight: bound by memory.
 #include "kernels/linear/cuda_pipeline.cuh"
 #include "kernels/linear/cuda_ring.cuh"
 #include "kernels/linear/cuda_sums.cuh"
@@ -145,34 +144,29 @@ void start_with_few_rows(const Params& p, const Launch& launch) {
     start<T, Stage<1, 2, 8, 128>>(p, launch);
 }
 // The taller the tiles, the fewer times the inputs are read; the more tiles, the fewer parts to add up.
-template <class T, int n_tiles>
+template <class T>
 void start_with_many_rows(const Params& p, const Launch& launch) {
-  constexpr int segment = n_tiles == 8 ? 64 : 128;  // a unit's inputs are in registers
   const int rows = p.gated ? 2 * p.n : p.n;
   if (rows >= 48 * 256)
-    start<T, Stage<n_tiles, 2, 8, segment>>(p, launch);
+    start<T, Stage<2, 2, 8, 128>>(p, launch);
   else if (rows >= 24 * 128)
-    start<T, Stage<n_tiles, 2, 4, segment>>(p, launch);
+    start<T, Stage<2, 2, 4, 128>>(p, launch);
   else
-    start<T, Stage<n_tiles, 2, 2, segment>>(p, launch);
+    start<T, Stage<2, 2, 2, 128>>(p, launch);
 }
 
 template <class T>
 void start_with_type(const Params& p, const Launch& launch) {
   if (p.n_rows <= 8)
     start_with_few_rows<T>(p, launch);
-  else if (p.n_rows <= 16)
-    start_with_many_rows<T, 2>(p, launch);
-  else if (p.n_rows <= 32)
-    start_with_many_rows<T, 4>(p, launch);
   else
-    start_with_many_rows<T, 8>(p, launch);
+    start_with_many_rows<T>(p, launch);
 }
 
 }  // namespace
 
 size_t workspace_bytes(int n_rows) {
-  const size_t tiles = n_rows <= 8 ? 1 : n_rows <= 16 ? 2 : n_rows <= 32 ? 4 : 8;
+  const size_t tiles = n_rows <= 8 ? 1 : 2;
   return max_blocks * sizeof(int) + 2 * size_t(blocks()) * 256 * 8 * tiles * sizeof(float);
 }
 

@@ -5,9 +5,9 @@
 
 namespace deltacal::kernels::cuda::linear {
 
-constexpr int max_rows = 64;
-// Up to so many rows it was measured to be faster than cuBLAS (on an H200).
-constexpr int fast_rows = 8;
+// Up to so many rows it is faster than cuBLAS: on an H200 a step of the 7B shape takes 8% less time with one
+// row or with eight, 3% less with sixteen. With 32 the same kernel took 3% more.
+constexpr int max_rows = 16;
 
 // Arrays in device memory, aligned to 16 bytes, rows without gaps.
 struct Params {

@@ -1,4 +1,4 @@
-// Weights and inputs of 9 to 64 rows, ahead of need, and their product.
+// Weights and inputs of 9 to 16 rows, ahead of need, and their product.
 //
 // Each warp has a ring of weights of its own, filled by cp.async: no warp waits for another but at a tile's
 // end. Inputs are many, and shared memory is for weights: a lane loads what it multiplies into registers, a

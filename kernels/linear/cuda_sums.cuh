@@ -34,28 +34,22 @@ __device__ __forceinline__ float4 as_quad(const Fragment& x) {
 // end.
 template <class S>
 __device__ void add_up_columns(const Fragment (&sum)[S::fragments], Owned<S>& own, char* room) {
-  constexpr int fit = S::weight_bytes / (n_warps * 512), owned_at_once = fit / S::column_warps,
-                at_once = owned_at_once * S::column_warps;
-  static_assert(owned_at_once >= 1);
+  static_assert(n_warps * S::fragments * 512 <= S::weight_bytes);
   const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, place = column_place(S::row_warps),
             row_warp = warp % S::row_warps;
-  float4* quads = reinterpret_cast<float4*>(room) + lane;  // [n_warps, at_once, 32]
+  float4* quads = reinterpret_cast<float4*>(room) + lane;  // [n_warps, fragments, 32]
+  __syncthreads();
 #pragma unroll
-  for (int from = 0; from < S::fragments; from += at_once) {
-    __syncthreads();
+  for (int f = 0; f < S::fragments; ++f) quads[(warp * S::fragments + f) * 32] = as_quad(sum[f]);
+  __syncthreads();
 #pragma unroll
-    for (int f = from; f < from + at_once && f < S::fragments; ++f)
-      quads[(warp * at_once + f - from) * 32] = as_quad(sum[f]);
-    __syncthreads();
+  for (int i = 0; i < S::owned; ++i) {
+    const int f = i * S::column_warps + place;
+    own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
+    if (f >= S::fragments) continue;
 #pragma unroll
-    for (int i = from / S::column_warps; i < from / S::column_warps + owned_at_once && i < S::owned; ++i) {
-      const int f = i * S::column_warps + place;
-      own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
-      if (f >= S::fragments) continue;
-#pragma unroll
-      for (int c = 0; c < S::column_warps; ++c)
-        add(own[i], quads[((c * S::row_warps + row_warp) * at_once + f - from) * 32]);
-    }
+    for (int c = 0; c < S::column_warps; ++c)
+      add(own[i], quads[((c * S::row_warps + row_warp) * S::fragments + f) * 32]);
   }
   writes_before_copies();
   __syncthreads();
@@ -73,7 +67,7 @@ __device__ __forceinline__ float4* part_of(const Workspace& workspace, int slot)
 template <class S>
 __device__ void add_up_parts(Owned<S>& own, const Workspace& workspace, const Plan& plan, int first_unit,
                              int first_block, int n_parts) {
-  constexpr int batch = S::owned >= 16 ? 1 : S::owned >= 8 ? 2 : S::owned >= 4 ? 4 : 8;
+  constexpr int batch = S::owned >= 4 ? 4 : 8;
 #pragma unroll
   for (int i = 0; i < S::owned; ++i) own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
 #pragma unroll 1

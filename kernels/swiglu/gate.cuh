@@ -1,3 +1,4 @@
+// The gate of SwiGLU, wherever it is computed: silu(gate) * up.
 #pragma once
 #include "kernels/cuda/device.cuh"
 

@@ -120,7 +120,7 @@ struct StepGraph::Impl {
     b.q = made({R, q_size}, at::kBFloat16);
     b.attended = made({R, q_size}, at::kBFloat16);
     b.projected = made({R, E}, at::kBFloat16);
-    if (!own_linear()) b.gate_up = made({R, 2 * F}, at::kBFloat16);
+    if (!own_linear(F)) b.gate_up = made({R, 2 * F}, at::kBFloat16);
     b.gated = made({R, F}, at::kBFloat16);
     b.down = made({R, E}, at::kBFloat16);
     b.logits = made({R, description().n_vocab}, at::kFloat);
@@ -137,7 +137,7 @@ struct StepGraph::Impl {
     at::Tensor(b.q).fill_(0.01);
     b.attention_workspace =
         zero_bytes(gpu::paged_attention::workspace_bytes(n_rows, info().n_heads, pages(0)));
-    if (own_linear()) b.linear_workspace = zero_bytes(gpu::linear::workspace_bytes(n_rows));
+    b.linear_workspace = zero_bytes(gpu::linear::workspace_bytes(n_rows));
   }
 
   // ---- what is captured ----
@@ -153,15 +153,21 @@ struct StepGraph::Impl {
     p.out = b.normed.mutable_data_ptr();
     gpu::rms_norm::run(p, on);
   }
-  // Few rows: a kernel bound by reading the weight. Many: cuBLAS.
-  bool own_linear() const { return n_rows <= gpu::linear::fast_rows; }
+  // Few rows: a kernel bound by reading the weight. Many, or of odd size (a vocabulary): cuBLAS.
+  bool own_linear(int64_t out_size) const {
+    return n_rows <= gpu::linear::max_rows && out_size % gpu::chunk_elements == 0;
+  }
 
-  // out [R, out] bf16 or f32, x [R, in], weight [out, in], gated [2 out, in].
-  void linear(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool gated = false) {
-    if (!own_linear()) {
-      multiply_by_cublas(out, x, weight, gated);
-      return;
-    }
+  // out [R, out] bf16 or f32, x [R, in], weight [out, in].
+  void linear(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight) const {
+    if (own_linear(out.size(1)))
+      multiply(out, x, weight, false);
+    else if (out.scalar_type() == at::kFloat)
+      at::mm_out(out, x, weight.t(), at::kFloat);
+    else
+      at::mm_out(out, x, weight.t());
+  }
+  void multiply(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool gated) const {
     gpu::linear::Params p;
     p.n_rows = n_rows;
     p.n = int(out.size(1));
@@ -173,16 +179,6 @@ struct StepGraph::Impl {
     p.out = out.mutable_data_ptr();
     p.workspace = b.linear_workspace.mutable_data_ptr();
     gpu::linear::run(p, on);
-  }
-  void multiply_by_cublas(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool gated) {
-    if (out.scalar_type() == at::kFloat) {
-      at::mm_out(out, x, weight.t(), at::kFloat);
-    } else if (gated) {
-      at::mm_out(b.gate_up, x, weight.t());
-      gate(out);
-    } else {
-      at::mm_out(out, x, weight.t());
-    }
   }
   void gate(at::Tensor& out) const {
     gpu::swiglu::Params p;
@@ -281,7 +277,14 @@ struct StepGraph::Impl {
       in_phase(layer, "selection", attention && own.attend == Attend::all_rank, [&] { select(own); });
       in_phase(layer, "linear", others, [&] { linear(b.projected, b.attended, w.attention_out); });
       in_phase(layer, "norm", others, [&] { norm(&b.projected, w.feed_norm); });
-      in_phase(layer, "linear", others, [&] { linear(b.gated, b.normed, w.gate_up, true); });
+      const bool in_one = own_linear(b.gated.size(1));
+      in_phase(layer, "linear", others, [&] {
+        if (in_one)
+          multiply(b.gated, b.normed, w.gate_up, true);
+        else
+          linear(b.gate_up, b.normed, w.gate_up);
+      });
+      in_phase(layer, "swiglu", others && !in_one, [&] { gate(b.gated); });
       in_phase(layer, "linear", others, [&] { linear(b.down, b.gated, w.down); });
     }
     in_phase(-1, "norm", others, [&] { norm(&b.down, weights().output_norm); });
@@ -405,21 +408,30 @@ StepMaps StepGraph::take_maps() {
 }
 
 void StepGraph::launch() {
+  impl_->begin();
   impl_->launch(impl_->last_recorded);
+  impl_->end();
 }
 
 void StepGraph::launch_kernels(gpu_trace::Session* session) {
   const c10::InferenceMode inference;
   const OnStream here(impl_->stream);
-  const auto own = std::exchange(impl_->session, session);
+  struct Exchanged {
+    gpu_trace::Session*& place;
+    gpu_trace::Session* own;
+    ~Exchanged() { place = own; }
+  } exchanged{impl_->session, std::exchange(impl_->session, session)};
+  impl_->begin();
   impl_->enqueue(false);
-  impl_->session = own;
+  impl_->end();
 }
 
 double StepGraph::timed_launch() {
+  impl_->begin();
   impl_->timed_from.record(impl_->on.stream);
-  launch();
+  impl_->launch(impl_->last_recorded);
   impl_->timed_to.record(impl_->on.stream);
+  impl_->end();
   impl_->timed_to.wait();
   return impl_->timed_to.seconds_since(impl_->timed_from);
 }

@@ -108,6 +108,8 @@ void settle_vector_math() {
 
 const at::Tensor& Weights::output_16() const {
   const c10::NoGradGuard no_grad;
+  // Whoever asks first may be in inference mode, and what is made there cannot be differentiated through.
+  const c10::InferenceMode off(false);
   if (!output_16_.defined()) output_16_ = output.to(at::kBFloat16);
   return output_16_;
 }

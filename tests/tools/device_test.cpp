@@ -135,6 +135,20 @@ TEST_CASE("device: profile, analyze and validate on a CUDA device agree with the
   CHECK(std::abs(cuda.nll_gap - f32.nll_gap) < 2e-3);
 }
 
+TEST_CASE("device: continuations are recorded with their sensitivities, two at once") {
+  const Workplace w;
+  need_device(w);
+  must_run(
+      "profile --device cuda --mode decode --batch 2 --limit 3 --max-tokens 200 --max-new-tokens 40 --steps "
+      "all "
+      "--sensitivity" +
+      grid + " --model " + w.model + " --data " + (w / "seen.jsonl") + " --out " + (w / "d.h5"));
+  const trace::Reader trace(w / "d.h5");
+  REQUIRE(trace.n_samples() == 3);
+  for (int i = 0; i < 3; ++i) CHECK(!trace.steps(i).empty());
+  must_run("inspect " + (w / "d.h5"));
+}
+
 TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
   const Workplace w;
   need_device(w);

@@ -179,6 +179,20 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("step graph: as many rows as each kind of linear layer takes, and a vocabulary of odd size") {
+  NEEDS_DEVICE;
+  test::TinyModel options;
+  options.n_vocab = 291;
+  const model::Model model = tiny(options);
+  const Policy full = full_policy(n_layers);
+  for (const int n_rows : {3, 12, 20}) {
+    CAPTURE(n_rows);
+    std::vector<int> lengths;
+    for (int r = 0; r < n_rows; ++r) lengths.push_back(17 * r);
+    CHECK(difference_of(model, full, full, lengths) < tolerance);
+  }
+}
+
 TEST_CASE("step graph: a DELTA schedule is the Decoder's, and not full attention") {
   NEEDS_DEVICE;
   const model::Model model = tiny({});

@@ -139,7 +139,7 @@ TEST_CASE("device: continuations are recorded with their sensitivities, two at o
   const Workplace w;
   need_device(w);
   must_run(
-      "profile --device cuda --mode decode --batch 2 --limit 3 --max-tokens 200 --max-new-tokens 40 --steps "
+      "profile --device cuda --mode decode --batch 2 --limit 3 --max-new-tokens 40 --steps "
       "all "
       "--sensitivity" +
       grid + " --model " + w.model + " --data " + (w / "seen.jsonl") + " --out " + (w / "d.h5"));

@@ -39,6 +39,16 @@ void refuse_given(const Options& options, const std::string& why) {
     if (option->count() > 0) throw CLI::ValidationError(option->get_name(), why);
 }
 
+CLI::Validator at_least(int least) {
+  return CLI::Validator(
+      [least](std::string& text) {
+        double value = 0;
+        const bool is_number = CLI::detail::lexical_cast(text, value);
+        return is_number && value >= least ? std::string() : fmt::format("{}: give {} or more", text, least);
+      },
+      "");
+}
+
 // ---- options shared by several commands ----
 
 void add_output(CLI::App* app, Output& o, const char* what) {
@@ -49,28 +59,24 @@ void add_model(CLI::App* app, ModelOptions& o, bool required = true) {
   app->add_option("--model", o.model, "model file (GGUF)")->required(required);
   app->add_option("--device", o.device, "auto, cpu or cuda")->capture_default_str();
   app->add_option("--dtype", o.dtype, "auto, f32 or bf16: linear layers and KV cache")->capture_default_str();
-  app->add_option("--threads", o.threads, "threads; 0: all")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+  app->add_option("--threads", o.threads, "threads; 0: all")->capture_default_str()->check(at_least(0));
 }
 void add_data(CLI::App* app, DataOptions& o, bool required = true) {
   auto* data = app->add_option("--data", o.data, "samples (JSON lines)")->required(required);
   app->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
-  app->add_option("--limit", o.limit, "samples at most; 0: all")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+  app->add_option("--limit", o.limit, "samples at most; 0: all")->capture_default_str()->check(at_least(0));
   app->add_option("--max-tokens", o.max_tokens, "the first N tokens of each sample; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app->add_option("--min-tokens", o.min_tokens, "leave out shorter samples")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app->add_option(
          "--pack", o.pack,
          "join the lines of a task, in their order, to samples of at least N tokens; lines as long as that "
          "stay alone")
       ->needs(data)
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
 }
 const CLI::Option* add_gpu_trace(CLI::App* app, std::string& path) {
   return app->add_option(
@@ -90,7 +96,7 @@ const CLI::Option* add_counters(CLI::App* app, std::string& wanted, const char* 
 Options add_sampling(CLI::App* app, SamplingArguments& o) {
   return {app->add_option("--max-new-tokens", o.max_new_tokens, "tokens to decode")
               ->capture_default_str()
-              ->check(CLI::PositiveNumber),
+              ->check(at_least(1)),
           app->add_option("--temperature", o.temperature, "0: greedy")->capture_default_str(),
           app->add_option("--top-p", o.top_p, "nucleus: smallest set with this probability")
               ->capture_default_str(),
@@ -101,7 +107,7 @@ CLI::Option* add_batch(CLI::App* app, int& batch) {
       ->add_option("--batch", batch,
                    "sequences decoded at once; 0: one on the CPU, on a CUDA device as many as fit, up to 32")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
 }
 void add_grid(CLI::App* app, GridOptions& o) {
   app->add_option("--k-pages", o.k_pages, "grid of K, pages")->delimiter(',')->capture_default_str();
@@ -111,9 +117,7 @@ void add_seed(CLI::App* app, Provenance& made) {
   app->add_option("--seed", made.seed, "seed of everything random")->capture_default_str();
 }
 void add_resamples(CLI::App* app, int& resamples) {
-  app->add_option("--resamples", resamples, "bootstrap resamples")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  app->add_option("--resamples", resamples, "bootstrap resamples")->capture_default_str()->check(at_least(1));
 }
 
 // ---- the commands ----
@@ -233,7 +237,7 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("--candidates", o.candidates,
                 "the solver's best sets of delta layers: named in the config, put into order by --order")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   c->add_option("--order", o.order,
                 "form of the predicted KL that orders the candidates under a budget: additive (what the solver "
                 "minimises), layers (with cross terms of layers), steps (of layers and of 16 steps)")
@@ -242,7 +246,7 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("--context", o.context,
                 "meet the budget on steps 0..N-1 of one sequence; 0: on the samples' own lengths")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   c->add_option("--k-per", o.k_per,
                 "what has a k of its own: layer, segment (Δ-layer to Δ-layer), or schedule: one K as the "
                 "DELTA paper has it")
@@ -284,7 +288,7 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
   c->add_option("--curve-draws", o.curve_draws, "random choices of each number of samples")
       ->capture_default_str()
       ->needs(transfer)
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   c->add_option(
        "--rerank", o.rerank,
        "measure so many candidates on --data, then search around the best (under --k-per layer); 0: none")
@@ -293,10 +297,11 @@ void add_calibrate(CLI::App& app, CalibrateOptions& o) {
       ->excludes(transfer)
       ->check(CLI::Range(0, 1000));
   c->add_option("--rerank-samples", o.rerank_samples,
-                "development samples used, at most (of each task with --transfer): the first of each problem, then the "
+                "development samples used, at most (of each task with --transfer): the first of each "
+                "problem, then the "
                 "second of each, ...")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   c->add_option("--evaluations", o.evaluations,
                 "file of finished runs, used again; default: OUT.evaluations.jsonl");
   add_model(c, o, false);
@@ -344,7 +349,7 @@ void add_validate(CLI::App& app, ValidateOptions& o) {
   c->add_option("--recall-steps", o.recall_steps,
                 "steps a sample on which recall is measured in the sparse run")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   c->add_flag("--allow-overlap", o.allow_overlap, "accept samples that the config was calibrated on");
   c->add_flag("--dry-run", o.dry_run, "say what would run and what it would need");
   add_resamples(c, o.resamples);
@@ -361,30 +366,34 @@ void add_generate(CLI::App& app, GenerateOptions& o) {
   c->add_option("--config", o.config, "delta_config.json; without: full attention");
   auto* prompt = c->add_option("--prompt", o.prompts, "the question; again for more")
                      ->take_all()
-                     ->expected(1)
-                     ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+                     ->allow_extra_args(false);  // a word outside the quotes is no second prompt
   c->add_option("--system", o.system, "system message")->needs(prompt);
   auto* data =
       c->add_option("--data", o.data, "more prompts (JSON lines, as profile --mode decode takes them)");
   c->add_option("--limit", o.limit, "lines of --data at most; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->needs(data);
-  auto* out =
-      c->add_option("--out", o.out,
-                    "JSON lines to write, one a prompt, in their order (several prompts without it: on "
-                    "standard output)");
-  c->add_flag("--force", o.force, "replace an existing output")->needs(out);
+  c->add_option("--out", o.out,
+                "JSON lines to write, one a prompt, in their order (several prompts without it: on "
+                "standard output)");
+  c->add_flag("--force", o.force, "replace an existing output");
   add_batch(c, o.batch);
   c->callback([&o] {
     if (o.prompts.empty() && o.data.empty())
       throw CLI::ValidationError("--prompt", "give a question, or --data with some");
+    if (o.force && o.out.empty() && o.gpu_trace.empty())
+      throw CLI::ValidationError("--force",
+                                 "nothing is written that it could replace: give --out or --gpu-trace");
   });
   c->add_option("--chat", o.chat, "auto, none, chatml, llama3 or deepseek-r1")->capture_default_str();
   add_sampling(c, o);
   c->add_flag("--stats", o.stats, "tokens a second and pages attended, on stderr");
   add_gpu_trace(c, o.gpu_trace);
-  add_counters(c, o.counters, "the last step once more, afterwards");
+  add_counters(c, o.counters,
+               "afterwards a step more, of as many sequences, each as long as the longest text and with "
+               "random keys and "
+               "values");
   add_seed(c, o.made);
   c->footer(
       "Example: deltacal generate --model m.gguf --config delta_config.json --prompt 'What is 12 * 13?' "
@@ -410,7 +419,7 @@ void add_export(CLI::App& app, ExportOptions& o) {
       ->check(CLI::IsMember(config::export_names()));
   c->add_option("--context", o.context,
                 "kascade: its budget is a share of the context; at this length it is the schedule's K")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   add_output(c, o, "file to write, which a shell can source; a folder for several forms");
   c->footer(
       "What a form cannot say is refused: calibrate with --k-per schedule and one value of --l-pages.\n"
@@ -460,18 +469,18 @@ void add_bench(CLI::App& app, BenchOptions& o) {
   c->add_option("--prefill-tokens", o.prefill_tokens, "tokens of the prefill and of the replay")
       ->excludes(table)
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   c->add_flag("--sensitivity", o.sensitivity,
               "also the replay with the sensitivity pass of profile --sensitivity, 2 draws a position")
       ->excludes(table);
   c->add_option("--repeats", o.repeats,
                 "counted repeats after a warm-up; medians are printed (default: 3, on a CUDA device 20)")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   auto* steps =
       c->add_option("--decode-steps", o.decode_steps, "steps a decode rate on the CPU is taken over")
           ->excludes(table)
           ->capture_default_str()
-          ->check(CLI::PositiveNumber);
+          ->check(at_least(1));
   add_seed(c, o.made);
   c->callback([&o, c, contexts, steps, batches, rows, trace, counters] {
     if (o.model.empty() && o.shape.empty()) throw CLI::RequiredError("--model or --shape");
@@ -556,8 +565,11 @@ std::string unknown_argument(const CLI::App& app) {
     return edit_distance(argument, a) < edit_distance(argument, b);
   });
   const std::string where = chosen.empty() ? "" : " " + command.get_name();
-  return fmt::format("deltacal{}: unknown {} {} (nearest: {}; all: deltacal{} --help)", where,
-                     argument.starts_with("-") ? "option" : "argument", argument, *nearest, where);
+  const bool is_option = argument.starts_with("-");
+  const std::string hint =
+      is_option || chosen.empty() ? "nearest: " + *nearest : "what holds spaces needs quotes";
+  return fmt::format("deltacal{}: unknown {} {} ({}; all: deltacal{} --help)", where,
+                     is_option ? "option" : "argument", argument, hint, where);
 }
 
 }  // namespace

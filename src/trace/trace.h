@@ -137,8 +137,7 @@ struct SamplePlan {
 class Writer {
  public:
   enum class Start {
-    fresh,   // NAME.partial must hold no finished sample: bad_input says --resume continues it, --force
-             // discards it
+    fresh,   // NAME.partial must hold no finished sample: bad_input names --resume and --force
     resume,  // continues NAME.partial if it was made from the same model, data and options
     replace  // discards NAME and NAME.partial
   };

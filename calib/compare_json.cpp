@@ -72,6 +72,7 @@ Json to_json(const MethodComparison& comparison, const Provenance& provenance) {
   const Stability& stability = comparison.stability;
   Json out = artefact_head("deltacal-compare", 1, provenance);
   out["model"] = json_model(comparison.model);
+  say_device(out, comparison.model);
   out["trace"] = {{"path", comparison.trace_path}, {"sha256", comparison.trace_sha256}};
   out["data"] = {{"path", comparison.data_path}, {"sha256", comparison.data_sha256}};
   out["max_tokens"] = or_null(comparison.max_tokens);

@@ -68,6 +68,7 @@ Json rows_of(const std::vector<Row>& rows) {
 Json to_json(const Transfer& transfer, const Provenance& provenance) {
   Json out = artefact_head("deltacal-transfer", 1, provenance);
   out["model"] = json_model(transfer.model);
+  say_device(out, transfer.model);
   out["trace"] = {{"path", transfer.trace_path}, {"sha256", transfer.trace_sha256}};
   out["data"] = {{"path", transfer.data_path}, {"sha256", transfer.data_sha256}};
   out["max_tokens"] = or_null(transfer.max_tokens);

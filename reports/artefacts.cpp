@@ -207,9 +207,11 @@ std::vector<double> parse_stability(const Field& field, int n_layers) {
   return shares;
 }
 
-// "NVIDIA H200, bf16"
+// "NVIDIA H200, bf16". A bench file gives the dtype with the model.
 std::string parse_device(const Field& root) {
-  const std::string device = text_or(root, "device"), dtype = text_or(root, "dtype");
+  const std::string device = text_or(root, "device");
+  std::string dtype = text_or(root, "dtype");
+  if (const auto model = root.find("model"); dtype.empty() && model) dtype = text_or(*model, "dtype");
   return device.empty() || dtype.empty() ? device : device + ", " + dtype;
 }
 

@@ -119,8 +119,12 @@ std::vector<Figure> files(const Parts& parts) {
                             {"objective", c->objective},
                             {"budget", c->budget},
                             {"n", counts_text(c->counts)}}));
-  if (parts.bench)
-    figures.push_back(made("file-bench", parse_head(Field(*parts.bench, parts.bench_file)), {}));
+  if (parts.bench) {
+    const Field bench(*parts.bench, parts.bench_file);
+    const auto model = bench.find("model");
+    const auto name = model ? model->find("name") : std::nullopt;
+    figures.push_back(made("file-bench", parse_head(bench), {{"model", name ? name->any_text() : ""}}));
+  }
   return figures;
 }
 
@@ -219,7 +223,7 @@ Section bench_section(const Field& root) {
   Table scalars{{quantity::text("Field"), {"Value", "", 3}}, {}};
   int n = 0;
   for (const auto& [name, value] : root.members()) {
-    if (is_head(name) || name == "model") continue;
+    if (is_head(name) || name == "model" || name == "device") continue;  // said under "How it was made"
     const bool array_of_objects =
         value.value().is_array() && !value.value().empty() && value.value().front().is_object();
     if (array_of_objects) {

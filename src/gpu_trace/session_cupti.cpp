@@ -14,11 +14,17 @@
 #include <vector>
 
 #include "core/error.h"
+#include "gpu_trace/built.h"
 #include "gpu_trace/raw.h"
 #include "gpu_trace/session.h"
 #include "gpu_trace/subscription.h"
 
 namespace deltacal::gpu_trace {
+
+bool has_cupti() {
+  return true;
+}
+
 namespace {
 
 constexpr size_t buffer_bytes = size_t(4) << 20;

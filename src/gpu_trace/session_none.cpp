@@ -1,13 +1,18 @@
 // A build without CUDA or without CUPTI.
 #include "core/error.h"
+#include "gpu_trace/built.h"
 #include "gpu_trace/counter_session.h"
 
 namespace deltacal::gpu_trace {
 
+bool has_cupti() {
+  return false;
+}
+
 struct TraceSession::State {};
 
 TraceSession::TraceSession() {
-  throw bad_input("a GPU trace needs a build with CUDA and CUPTI; this one has none");
+  throw bad_input("GPU trace: this build has no CUPTI");
 }
 TraceSession::~TraceSession() = default;
 Trace TraceSession::finish() {
@@ -19,7 +24,7 @@ void TraceSession::leave() {}
 struct CounterSession::State {};
 
 CounterSession::CounterSession() {
-  throw bad_input("counters need a build with CUDA and CUPTI; this one has none");
+  throw bad_input("counters: this build has no CUPTI");
 }
 CounterSession::~CounterSession() = default;
 Counters CounterSession::finish() {

@@ -93,14 +93,14 @@ Partial::Partial(const std::string& output, Writer::Start start, const ModelInfo
       read_artefact(plan_path, plan_format, plan_version).value("replaces_output", false))
     existing_ = Existing::replace;
   require_free_output(output_, existing_);
-  if (begun && start == Writer::Start::fresh)
-    throw bad_input(
-        "{} holds {} finished samples of an earlier run: --resume continues it, --force discards it", folder_,
-        finished().size());
   fs::create_directory(folder_, error);
   if (error || !fs::is_directory(folder_))
     throw bad_input("cannot make the folder {}: {}", folder_, error.message());
   lock_.acquire(folder_);
+  if (const size_t n = finished().size(); begun && start == Writer::Start::fresh && n > 0)
+    throw bad_input(
+        "{} holds {} finished samples of an earlier run: --resume continues it, --force discards it", folder_,
+        n);
   if (begun && start == Writer::Start::resume) {
     resume(model);
   } else {
@@ -158,6 +158,10 @@ void Partial::publish() {
   write_plan(true);                         // from here on the output may be this run's own
   if (::rename(joined_path().c_str(), output_.c_str()) != 0)
     throw failure("cannot rename {} to {}: {}", joined_path(), output_, std::strerror(errno));
+  discard();
+}
+
+void Partial::discard() {
   remove_files();
   std::error_code kept;  // where somebody put a file of his own there
   fs::remove(folder_, kept);

@@ -45,6 +45,7 @@ class Partial {
   // Moves the joined file to the output's name and removes the folder. A run killed in between can be
   // resumed.
   void publish();
+  void discard();  // removes what was recorded, and the folder
 
  private:
   void write_plan(bool replaces_output);

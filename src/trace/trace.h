@@ -137,7 +137,7 @@ struct SamplePlan {
 class Writer {
  public:
   enum class Start {
-    fresh,   // NAME.partial must not exist: bad_input says --resume continues it, --force discards it
+    fresh,   // NAME.partial must hold no finished sample: bad_input names --resume and --force
     resume,  // continues NAME.partial if it was made from the same model, data and options
     replace  // discards NAME and NAME.partial
   };
@@ -147,6 +147,7 @@ class Writer {
   bool has(int index) const;  // that sample is finished already
   SampleWriter begin(int index, const SamplePlan&);
   void finish();  // joins the samples by index, numbered anew from 0; renames; removes the folder
+  void discard();  // instead, with what has been recorded: removes the folder
 
  private:
   struct Impl;

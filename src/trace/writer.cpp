@@ -43,4 +43,8 @@ void Writer::finish() {
   impl_->partial.publish();
 }
 
+void Writer::discard() {
+  impl_->partial.discard();
+}
+
 }  // namespace deltacal::trace

@@ -60,6 +60,12 @@ TEST_CASE("page: tells the device and dtype that the files tell") {
   const std::string page = html(build(in));
   CHECK(contains(page, "cpu, f32"));
   CHECK(contains(page, "NVIDIA H200, bf16"));
+  // A bench file gives the dtype with the model.
+  in.bench->update({{"device", "NVIDIA A100"}, {"model", {{"name", "of-bench"}, {"dtype", "bf16"}}}});
+  const std::string with_bench = html(build(in));
+  CHECK(count(with_bench, "NVIDIA A100") == 1);
+  CHECK(contains(with_bench, "NVIDIA A100, bf16"));
+  CHECK(contains(with_bench, "of-bench"));
 }
 
 TEST_CASE("page: the other forms hold the same figures") {

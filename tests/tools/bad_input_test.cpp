@@ -1,4 +1,5 @@
 // Every mistake a person can make is answered with what, where and what to do, and leaves nothing behind.
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <filesystem>
 #include <fstream>
@@ -83,6 +84,23 @@ TEST_CASE("bad input: the command line") {
   CHECK(counted.status == 2);
   CHECK(counted.output.find("--counters: the model runs on the CPU") != std::string::npos);
   CHECK(run_program(generate + "=always").status == 2);
+  const auto without = run_program(generate + "=auto");
+  CHECK(without.status == 0);
+  CHECK(without.output.find("without counters: the model runs on the CPU\n") != std::string::npos);
+  CHECK(std::ranges::count(run_program("generate --model " + w.model + " --prompt x --batch -1").output,
+                           '\n') == 1);
+  // One name for two outputs, and an existing one: before the model, which is not there.
+  const std::string same = w / "new";
+  refused(w, "profile --model x.gguf --data " + w.data + " --gpu-trace " + same, "is named for two outputs");
+  refused(w, "validate --model x.gguf --data " + w.data + " --config " + w.config + " --gpu-trace " + same,
+          "is named for two outputs");
+  refused(w,
+          "generate --model x.gguf --prompt x --gpu-trace " + w.folder.path().string() + "/../" +
+              w.folder.path().filename().string() + "/new",
+          "is named for two outputs");
+  refused(w, "generate --model x.gguf --prompt x --gpu-trace " + w.config, "--force to replace it");
+  refused(w, "generate --device cpu --model " + w.model + " --prompt x --force --gpu-trace " + w.config,
+          "the model runs on the CPU");
   refused(w, "profile" + w.arguments() + " --chat nosuch", "nosuch");
   refused(w, "profile" + w.arguments() + " --temperature 0.7", "needs --mode decode");
   refused(w, "profile" + w.arguments() + " --resume --force", "--force");

@@ -32,22 +32,27 @@ TEST_CASE("bench: random weights of a shape on the CPU, figures as JSON and CSV 
   std::ofstream(shape) << small_shape();
   const std::string bench =
       "bench --device cpu --dtype f32 --repeats 1 --prefill-tokens 64 --contexts 32 "
-      "--decode-steps 4 --shape " +
+      "--decode-steps 4 --sensitivity --counters=auto --shape " +
       shape + " --out " + json + " --csv " + csv + " --markdown " + markdown;
   const auto run = run_program(bench);
   CAPTURE(run.output);
   REQUIRE(run.status == 0);
   CHECK(run.output.find("small, random weights: 3 layers") != std::string::npos);
+  CHECK(run.output.find("without counters: the model runs on the CPU\n") != std::string::npos);
   const Json figures = Json::parse(read_file(json));
+  CHECK(!figures.contains("counters"));
   CHECK(figures["model"] == Json{{"name", "small"}, {"sha256", ""}, {"dtype", "f32"}});
   CHECK(figures["decode"][0]["context"] == 32);
   CHECK(figures["device"] == "cpu");
   const std::string table_of_all = read_file(markdown);
   CHECK(table_of_all.find("| decode, full, context 32 | ") != std::string::npos);
   CHECK(run.output.find(table_of_all) != std::string::npos);
+  CHECK(table_of_all.find("\n| the same, 64 steps recorded to a trace | ") != std::string::npos);
+  CHECK(table_of_all.find("\n| the same with the sensitivity pass, 2 draws | ") != std::string::npos);
   const std::string lines = read_file(csv);
   CHECK(lines.starts_with("what,rows,context,median_s,min_s,max_s,"));
   CHECK(lines.find("\n\"prefill, plain\",1,64,") != std::string::npos);
+  CHECK(lines.find("\n\"prefill, sensitivity\",1,64,") != std::string::npos);
   CHECK(lines.find("\n\"decode, full\",1,32,") != std::string::npos);
   CHECK(run_program("report " + json + " --format md --out " + (folder / "r.md")).status == 0);
   CHECK(run_program(bench).output.find("--force") != std::string::npos);
@@ -82,6 +87,8 @@ TEST_CASE("bad input: bench of shapes and batches") {
   refused("--model " + model + " --rows 4 --cost-table " + (folder / "c.json"), "--rows needs a CUDA device");
   refused("--model " + model + " --rows 0 --cost-table " + (folder / "c.json"), "--rows");
   refused("--model " + model + " --csv " + (folder / "no/b.csv"), "no");
+  refused("--model " + model + " --csv " + (folder / "b") + " --out " + (folder / "b"),
+          "is named for two outputs");
   refused("--prefill-tokens 64 --shape " + shape + " --contexts 600", "the model's context of 512");
   Json large = small_shape();
   large["n_layers"] = 100, large["n_embd"] = 65536, large["n_ff"] = 65536;

@@ -149,6 +149,31 @@ TEST_CASE("device: continuations are recorded with their sensitivities, two at o
   must_run("inspect " + (w / "d.h5"));
 }
 
+TEST_CASE("device: bench writes every figure as JSON, CSV and Markdown, with a GPU trace") {
+  const Workplace w;
+  need_device(w);
+  const std::string bench =
+      "bench --device cuda --model " + w.model +
+      " --batch 2x64 --prefill-tokens 64 --sensitivity --repeats 2 --counters=auto --out " + (w / "b.json") +
+      " --csv " + (w / "b.csv") + " --markdown " + (w / "b.md") + " --gpu-trace " + (w / "g.json");
+  must_run(bench);
+  const Json figures = json_of(w / "b.json");
+  CHECK(figures["decode"][0]["rows"] == 2);
+  CHECK(figures["decode"][0]["context"] == 64);
+  CHECK(figures["recording"][0]["rows"] == 2);
+  CHECK(!figures["phases"].empty());
+  CHECK((!figures.contains("counters") || !figures["counters"].empty()));
+  CHECK(!json_of(w / "g.json")["traceEvents"].empty());
+  for (const char* line : {"\n\"decode, full\",2,64,", "\n\"decode, full, every 16th step recorded\",2,64,",
+                           "\n\"attention of a full layer\",2,64,", "\n\"prefill, sensitivity\",1,64,"})
+    CHECK(read_file(w / "b.csv").find(line) != std::string::npos);
+  for (const char* row :
+       {"every 16th step recorded | ", "| the same with the sensitivity pass", "| phase | "})
+    CHECK(read_file(w / "b.md").find(row) != std::string::npos);
+  CHECK(run_program(bench).status == 2);
+  must_run(bench + " --force");
+}
+
 TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
   const Workplace w;
   need_device(w);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -84,6 +85,38 @@ TEST_CASE("generate: several prompts give JSON lines in their order, the same fo
   CHECK(text.output.find(expected[0]["response"].get<std::string>()) != std::string::npos);
 }
 
+TEST_CASE("generate: what it writes keeps the problem, the answer and the conversation of the data") {
+  const Workplace w;
+  const Json turns{{{"role", "system"}, {"content", "be brief"}},
+                   {{"role", "user"}, {"content", "one?"}},
+                   {{"role", "assistant"}, {"content", "two"}},
+                   {{"role", "user"}, {"content", "three?"}}};
+  std::ofstream(w.data) << Json{{"id", "a"},     {"task", "toy"},    {"problem", 7},
+                                {"answer", "4"}, {"question", "x?"}, {"response", "unread"}}
+                        << "\n"
+                        << Json{{"id", "b"}, {"problem", "p"}, {"messages", turns}} << "\n";
+  const std::string out = w / "o.jsonl", again = w / "again.jsonl";
+  const std::string generate = "generate" + w.arguments() + " --max-new-tokens 5 ";
+  REQUIRE(run_program(generate + "--system s --prompt hello --data " + w.data + " --out " + out).status == 0);
+  const auto lines = lines_of(read_file(out));
+  REQUIRE(lines.size() == 3);
+  CHECK(lines[0]["messages"].size() == 3);
+  CHECK(lines[0]["messages"][0] == Json{{"role", "system"}, {"content", "s"}});
+  CHECK(lines[0]["messages"][1] == Json{{"role", "user"}, {"content", "hello"}});
+  CHECK(lines[1]["prompt"] == "x?");
+  CHECK(lines[1]["problem"] == "7");
+  CHECK(lines[1]["answer"] == "4");
+  CHECK(lines[2]["problem"] == "p");
+  CHECK(!lines[2].contains("prompt"));
+  Json conversation = lines[2]["messages"];
+  CHECK(conversation.back()["role"] == "assistant");
+  conversation.erase(conversation.size() - 1);
+  CHECK(conversation == turns);
+  // The prompts are the same when it is read again.
+  REQUIRE(run_program(generate + "--data " + out + " --out " + again).status == 0);
+  CHECK(lines_of(read_file(again)) == lines);
+}
+
 TEST_CASE("generate: what does not fit together is refused") {
   const Workplace w;
   const auto refused = [&](const std::string& arguments, const std::string& what) {
@@ -98,11 +131,67 @@ TEST_CASE("generate: what does not fit together is refused") {
   refused(" --prompt x --force", "--out");
   refused(" --data " + w.data + " --max-new-tokens 400", "b: a prompt of ");
   refused(" --data " + w.data + " --out " + w.model, "--force");
-  refused(" --prompt x --batch -1", "--batch");
+  refused(" --prompt x --batch -1", "--batch: -1: give 0 or more");
+  refused(" --prompt what is a page", "unknown argument is");
   const auto replay = run_program("profile --device cpu --model " + w.model + " --data " + w.data +
                                   " --batch 2 --out " + (w / "t.h5"));
   CHECK(replay.status == 2);
   CHECK(replay.output.find("needs --mode decode") != std::string::npos);
+}
+
+TEST_CASE("profile: continuations, killed when one is finished, resume to the trace of a whole run") {
+  const Workplace w;
+  std::ofstream prompts(w.data);
+  for (int i = 0; i < 12; ++i)
+    prompts << Json{{"id", std::to_string(i)}, {"input_ids", {65, 66 + i}}} << "\n";
+  prompts.close();
+  const std::string profile =
+      "profile --device cpu --dtype f32 --mode decode --chat none --max-new-tokens 300 --temperature 1 "
+      "--steps "
+      "all --model " +
+      w.model + " --data " + w.data + " --out ";
+  const std::string whole = w / "whole.h5", cut = w / "cut.h5";
+  REQUIRE(run_program(profile + whole).status == 0);
+  run_program(profile + cut + " & pid=$!; while kill -0 $pid 2>/dev/null && ! [ -e " + cut +
+              ".partial/000000.h5 ]; do sleep 0.01; done; kill -9 $pid; wait $pid");
+  REQUIRE(!std::filesystem::exists(cut));
+  CHECK(run_program(profile + cut).output.find("--resume continues it") != std::string::npos);
+  const auto resumed = run_program(profile + cut + " --resume");
+  CAPTURE(resumed.output);
+  REQUIRE(resumed.status == 0);
+  const trace::Reader a(whole), b(cut);
+  REQUIRE(a.n_samples() == b.n_samples());
+  for (int i = 0; i < a.n_samples(); ++i) CHECK(a.token_ids(i) == b.token_ids(i));
+}
+
+TEST_CASE("profile: where no continuation reaches a step to record, nothing is left") {
+  const Workplace w;
+  std::ofstream(w.data) << Json{{"id", "a"}, {"input_ids", {65}}} << "\n";
+  const std::string out = w / "t.h5",
+                    profile =
+                        "profile --device cpu --dtype f32 --mode decode --chat none --max-new-tokens 500 "
+                        "--temperature 5 --seed 1 --steps 495:500 --model " +
+                        w.model + " --data " + w.data + " --out " + out;
+  for (int i = 0; i < 2; ++i) {  // the second run finds nothing of the first
+    const auto outcome = run_program(profile);
+    CAPTURE(outcome.output);
+    CHECK(outcome.status == 2);
+    CHECK(outcome.output.find("no continuation reached a step to record") != std::string::npos);
+    CHECK(!std::filesystem::exists(out + ".partial"));
+  }
+}
+
+TEST_CASE("profile: a dry run of continuations tells what so many at once need") {
+  const Workplace w;
+  const auto plan = run_program(
+      "profile --device cpu --dtype f32 --mode decode --chat none --max-new-tokens 300 "
+      "--batch 2 --dry-run --model " +
+      w.model + " --data " + w.data + " --out " + (w / "t.h5"));
+  CAPTURE(plan.output);
+  CHECK(plan.status == 0);
+  CHECK(plan.output.find("3 sequences, 2 at once") != std::string::npos);
+  CHECK(plan.output.find(" for 2 x ") != std::string::npos);
+  CHECK(plan.output.find("several times that in steps of 2 tokens") != std::string::npos);
 }
 
 TEST_CASE("profile: continuations decoded at once have the trace of one at a time, resumed or not") {

@@ -149,6 +149,8 @@ TEST_CASE(
   const auto first = done(w.transfer("transfer.json", " --resamples 100 --curve-draws 2"));
   CHECK(first.output.find(" schedules x ") != std::string::npos);
   const Json t = json_of(w / "transfer.json");
+  CHECK(t["device"] == "cpu");
+  CHECK(t["dtype"] == "f32");
   const auto tasks = [](const Json& list) {
     std::vector<std::string> names;
     for (const Json& one : list) names.push_back(one["task"]);

@@ -230,3 +230,16 @@ TEST_CASE("profile: an option that is no UTF-8 text does not stop the run or its
   writer.finish();
   CHECK(holds(path, {s}));
 }
+
+TEST_CASE("profile: a run that has finished no sample stands in nobody's way") {
+  const Folder folder;
+  const std::string path = folder / "t.h5";
+  { const Writer begun(path, Writer::Start::fresh, small_model(), made_by, options); }
+  REQUIRE(fs::exists(path + ".partial/plan.json"));
+  {
+    Writer writer(path, Writer::Start::fresh, small_model(), made_by, options);
+    writer.discard();
+  }
+  CHECK_FALSE(fs::exists(path + ".partial"));
+  CHECK_FALSE(fs::exists(path));
+}

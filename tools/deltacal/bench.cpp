@@ -17,6 +17,7 @@
 #include "device_tables.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
+#include "outputs.h"
 
 namespace deltacal::tools {
 namespace {
@@ -126,10 +127,7 @@ int bench_on_cpu(const BenchOptions& o, const Inputs& in, const std::optional<co
     }
   }
 
-  Json json = artefact_head("deltacal-bench", 1, o.made);
-  json["model"] = {
-      {"name", model.info().name}, {"sha256", model.info().sha256}, {"dtype", model.info().dtype}};
-  json["device"] = device_name(model.device());
+  Json json = bench_head(o, model);
   json["threads"] = model::n_threads();
   json["memory"] = {{"read_gb_s", memory.read}, {"copy_gb_s", memory.copy}};
   json["prefill"] = to_json(prefill, o.prefill_tokens);
@@ -165,8 +163,7 @@ int bench_on_cpu(const BenchOptions& o, const Inputs& in, const std::optional<co
 
 int bench(const BenchOptions& given) {
   BenchOptions o = given;
-  for (const std::string& path : {o.out, o.csv, o.markdown, o.cost_table})
-    if (!path.empty()) require_free_output(path, o.existing());
+  require_free_outputs({o.out, o.csv, o.markdown, o.cost_table, o.gpu_trace}, o.existing());
   std::optional<config::Config> config;
   if (!o.config.empty()) config = config::read(o.config);
   const Inputs in = o.shape.empty() ? read_head(o) : read_head_of_shape(o, o.shape);
@@ -179,7 +176,7 @@ int bench(const BenchOptions& given) {
     throw bad_input("{} needs a CUDA device (the CPU decodes one sequence at a time, at --contexts)",
                     o.of_device[0]);
   check_gpu_trace(o.gpu_trace, in.device);
-  check_counters(o.counters, in.device);
+  o.counters = settle_counters(o.counters, in.device);
   if (o.repeats == 0) o.repeats = on_device ? 20 : 3;
   if (config) {
     const std::string warning = config::check_model(*config, o.config, d.info);

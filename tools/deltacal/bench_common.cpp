@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "decode/decoder.h"
 #include "decode/device_info.h"
+#include "inputs.h"
 #include "record/record.h"
 #include "text/data.h"
 
@@ -28,10 +29,12 @@ std::string csv_of(const Json& json) {
   };
   const auto line = [&](const std::string& what, const Json& rows, const Json& context, const Json& time,
                         const Json& item) {
-    // Of a step the share that it takes of full attention's time, of a layer the same.
+    // Of a step the share that it takes of full attention's time, of a layer the same; of a recorded step, of
+    // the plain one's.
     std::string over_full = number(item, "over_full_attention");
     if (item.contains("speedup_over_full"))
       over_full = fmt::format("{}", 1 / item["speedup_over_full"].get<double>());
+    if (item.contains("over_plain")) over_full = number(item, "over_plain");
     out += fmt::format("\"{}\",{},{},{},{},{},{},{},{},{}\n", what, rows.get<int>(), context.get<int>(),
                        number(time, "median_s"), number(time, "min_s"), number(time, "max_s"),
                        number(item, "read_gb"), number(item, "share_of_read_bandwidth"), over_full,
@@ -44,11 +47,31 @@ std::string csv_of(const Json& json) {
   for (const Json& d : json["decode"])
     line(fmt::format("decode, {}", d["policy"].get<std::string>()), d.value("rows", 1), d["context"],
          d["step"], d);
+  if (json.contains("recording"))
+    for (const Json& r : json["recording"])
+      line(fmt::format("decode, full, every {}th step recorded", r["every"].get<int>()), r["rows"],
+           r["context"], r["step"], r);
   if (json.contains("layers"))
     for (const Json& k : json["layers"])
       line(k["what"].get<std::string>(), k["rows"], k["context"], k["call"], k);
   return out;
 }
+
+sensitivity::Options sensitivity_of(const BenchOptions& o) {
+  return {calib::Grid{}.pairs(), {/*draws=*/2, o.made.seed}};
+}
+
+// Removed with what it holds, also where a run fails.
+struct TemporaryFolder {
+  std::filesystem::path path =
+      std::filesystem::temp_directory_path() / fmt::format("deltacal-bench-{}", ::getpid());
+  TemporaryFolder() { std::filesystem::create_directory(path); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+};
 
 }  // namespace
 
@@ -84,9 +107,11 @@ PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model,
     if (model.device() == model::Device::cuda) decode::wait_for_device();
   });
   const text::TokenizedSample sample{"bench", "", "bench", "", ids, 0, ""};
-  const auto folder = std::filesystem::temp_directory_path() / fmt::format("deltacal-bench-{}", ::getpid());
-  std::filesystem::create_directory(folder);
-  const std::string path = (folder / "trace.h5").string();
+  out.n_recorded = static_cast<int>(
+      record::choose_steps(record::RecordOptions{}.steps, 0, static_cast<int>(ids.size()), sample.id)
+          .steps.size());
+  const TemporaryFolder folder;
+  const std::string path = (folder.path / "trace.h5").string();
   const auto record = [&](const record::RecordOptions& options) {
     trace::Writer writer(path, trace::Writer::Start::replace, model.info(), o.made, {});
     record::record_replay(model, sample, options, writer, 0, nullptr);
@@ -95,11 +120,20 @@ PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model,
   out.recorded = time_of(repeats, [&] { record({}); });
   if (o.sensitivity) {
     record::RecordOptions with_pass;
-    with_pass.sensitivity = sensitivity::Options{calib::Grid{}.pairs(), {/*draws=*/2, o.made.seed}};
+    with_pass.sensitivity = sensitivity_of(o);
     out.sensitivity = time_of(std::min(repeats, 3), [&] { record(with_pass); });
   }
-  std::filesystem::remove_all(folder);
   return out;
+}
+
+decode::PrefillNeed need_of_prefill(const BenchOptions& o, const model::Description& d) {
+  decode::PrefillNeed need;
+  need.n_positions = o.prefill_tokens;
+  if (!o.sensitivity) return need;
+  const auto bytes = sensitivity::Sensitivity::device_bytes(d, sensitivity_of(o).loss);
+  need.others = bytes.fixed;
+  need.others_per_position = bytes.per_position;
+  return need;
 }
 
 void print(const PrefillFigures& prefill, int n_tokens, Printed& page) {
@@ -107,10 +141,11 @@ void print(const PrefillFigures& prefill, int n_tokens, Printed& page) {
     return fmt::format("{:.0f} tokens/s ({:.2f} to {:.2f} s)", n_tokens / t.median, t.low, t.high);
   };
   page.print("| prefill of {} tokens | {} | |\n", n_tokens, rate(prefill.plain));
-  page.print("| the same, 256 steps recorded to a trace | {} | {:.2f} times the plain prefill's time |\n",
-             rate(prefill.recorded), prefill.recorded.median / prefill.plain.median);
+  page.print("| the same, {} step{} recorded to a trace | {} | {:.2f} times the plain prefill's time |\n",
+             prefill.n_recorded, prefill.n_recorded == 1 ? "" : "s", rate(prefill.recorded),
+             prefill.recorded.median / prefill.plain.median);
   if (prefill.sensitivity)
-    fmt::print(
+    page.print(
         "| the same with the sensitivity pass, 2 draws | {} | {:.2f} times the plain prefill's time |\n",
         rate(*prefill.sensitivity), prefill.sensitivity->median / prefill.plain.median);
 }
@@ -124,6 +159,14 @@ Json to_json(const PrefillFigures& prefill, int n_tokens) {
     json["sensitivity"] = to_json(*prefill.sensitivity);
     json["sensitivity_over_plain"] = prefill.sensitivity->median / prefill.plain.median;
   }
+  return json;
+}
+
+Json bench_head(const BenchOptions& o, const model::Model& model) {
+  Json json = artefact_head("deltacal-bench", 1, o.made);
+  json["model"] = {
+      {"name", model.info().name}, {"sha256", model.info().sha256}, {"dtype", model.info().dtype}};
+  json["device"] = device_name(model.device());
   return json;
 }
 

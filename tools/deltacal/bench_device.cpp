@@ -2,16 +2,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 
 #include "bench_common.h"
-#include "bench_timing.h"
+#include "bench_watched.h"
 #include "core/error.h"
 #include "decode/decoder.h"
 #include "decode/device_info.h"
 #include "decode/step_graph.h"
 #include "decode/step_memory.h"
-#include "device_tables.h"
-#include "gpu_trace/session.h"
 #include "kernels/cuda/paged.h"
 
 namespace deltacal::tools {
@@ -21,12 +20,7 @@ using Json = nlohmann::ordered_json;
 using decode::Attend;
 using decode::StepGraph;
 
-struct NamedPolicy {
-  std::string name;
-  decode::Policy policy;
-};
-
-// Of issue 5's figures: what the DELTA authors' program is run with.
+// Roles that the DELTA paper's program is run with, for shapes of which no config is given.
 decode::Policy example_policy(int n_layers) {
   decode::Policy policy = decode::full_policy(n_layers);
   policy.position_bias = 1e-7;
@@ -56,34 +50,6 @@ decode::LayerPolicy first_delta(const decode::Policy& policy) {
   return {};
 }
 
-decode::Policy all_layers(int n_layers, const decode::LayerPolicy& layer) {
-  decode::Policy policy = decode::full_policy(n_layers);
-  policy.position_bias = 1e-7;
-  std::fill(policy.layers.begin(), policy.layers.end(), layer);
-  return policy;
-}
-decode::Policy one_delta(int n_layers, const decode::LayerPolicy& delta) {
-  decode::Policy policy = all_layers(n_layers, {Attend::list, delta.k_pages, 0});
-  policy.layers[0] = delta;
-  return policy;
-}
-
-// Each row at the last position of its context.
-void run(StepGraph& graph, int context, bool recorded = false) {
-  const std::vector<int32_t> token(graph.n_rows(), 1), position(graph.n_rows(), context - 1);
-  graph.run(token, position, recorded);
-}
-
-// Device time of the graph's launches.
-Timing time_of(StepGraph& graph, int context, int repeats) {
-  run(graph, context);
-  for (int i = 0; i < 3; ++i) graph.launch();
-  graph.wait();
-  std::vector<double> seconds;
-  for (int i = 0; i < repeats; ++i) seconds.push_back(graph.timed_launch());
-  return timing_of(std::move(seconds));
-}
-
 // Seconds of n steps that follow one another, uploads included, by the host's clock; of one in `every` page
 // maps are recorded and brought to the host (0: of none).
 double wall_of(StepGraph& graph, int context, int n, int every) {
@@ -105,10 +71,6 @@ double wall_of(StepGraph& graph, int context, int n, int every) {
 double wall_of(StepGraph& graph, int context, int repeats) {
   const int n = std::max(repeats, 20);
   return wall_of(graph, context, n, 0) / n;
-}
-
-std::string in_words(const Batch& batch) {
-  return fmt::format("{} row{} of {}", batch.rows, batch.rows == 1 ? "" : "s", batch.context);
 }
 
 Timing scaled(Timing t, double factor) {
@@ -179,12 +141,11 @@ class Bench {
                            {"plain_step", to_json(of_plain)},
                            {"step", to_json(of_recorded)},
                            {"over_plain", of_recorded.median / of_plain.median}});
-    fmt::print(
+    page_.print(
         "| decode step, full, {}, every {}th step recorded | {:.3f} ms ({:.3f} to {:.3f}) | {:.3f} times the "
         "plain step of {:.3f} ms |\n",
         in_words(batch), every, 1e3 * of_recorded.median, 1e3 * of_recorded.low, 1e3 * of_recorded.high,
         of_recorded.median / of_plain.median, 1e3 * of_plain.median);
-    std::fflush(stdout);
   }
 
   // All layers' attention in one graph, each with keys and values of its own, which the caches do not hold.
@@ -250,82 +211,6 @@ class Bench {
   Json steps_ = Json::array(), layers_ = Json::array(), recordings_ = Json::array();
 };
 
-// Steps once more, watched, when nothing is timed any longer.
-class Watched {
- public:
-  Watched(const BenchOptions& o, const model::Model& model, double read_gb_s, Printed& page)
-      : o_(o), model_(model), read_gb_s_(read_gb_s), page_(page) {}
-
-  // --gpu-trace: three launches of every graph, in one file.
-  Json trace(const std::vector<Batch>& batches, const std::vector<NamedPolicy>& policies) {
-    Json rows = Json::array();
-    gpu_trace::Trace all;
-    each(batches, policies,
-         [&](const std::string& what, const Batch& batch, const NamedPolicy& p, auto& cache) {
-           gpu_trace::TraceSession session;
-           StepGraph graph(model_, cache, p.policy, batch.rows, StepGraph::Part::step, &session);
-           run(graph, batch.context);
-           for (int i = 1; i < n_traced; ++i) graph.launch();
-           graph.wait();
-           const gpu_trace::Trace part = steps_of(session.finish());
-           page_.print("\nTime by phase of {} steps, {}\n\n{}", n_traced, what, phase_table(part));
-           add_rows(rows, batch, p, phases_json(part));
-           append(all, part, what);
-         });
-    write_file_atomically(o_.gpu_trace, chrome_json(all), o_.existing());
-    return rows;
-  }
-
-  // --counters: one step of each, kernel by kernel.
-  Json count(const std::vector<Batch>& batches, const std::vector<NamedPolicy>& policies) {
-    Json rows = Json::array();
-    each(batches, policies,
-         [&](const std::string& what, const Batch& batch, const NamedPolicy& p, auto& cache) {
-           StepGraph graph(model_, cache, p.policy, batch.rows);
-           run(graph, batch.context);
-           graph.wait();
-           const auto counters = tools::count(o_.counters, [&](gpu_trace::Session* session) {
-             graph.launch_kernels(session);
-             graph.wait();
-           });
-           if (!counters) return;
-           page_.print("\nRead from and written to memory in one step, kernel by kernel, {}\n\n{}", what,
-                       counter_table(*counters, read_gb_s_));
-           add_rows(rows, batch, p, counters_json(*counters, read_gb_s_));
-         });
-    return rows;
-  }
-
- private:
-  static constexpr int n_traced = 3;
-
-  template <class Work>
-  void each(const std::vector<Batch>& batches, const std::vector<NamedPolicy>& policies, Work work) {
-    for (const Batch& batch : batches) {
-      decode::KvCache cache(model_, batch.rows, batch.context);
-      cache.fill_random(o_.made.seed);
-      for (const auto& p : policies) work(fmt::format("{}, {}", p.name, in_words(batch)), batch, p, cache);
-    }
-  }
-  // Without what goes before the graph's first launch.
-  static gpu_trace::Trace steps_of(gpu_trace::Trace trace) {
-    std::erase_if(trace.events, [](const gpu_trace::Event& e) { return e.graph == 0; });
-    return trace;
-  }
-  static void add_rows(Json& to, const Batch& batch, const NamedPolicy& p, const Json& rows) {
-    for (const Json& row : rows) {
-      Json full = {{"policy", p.name}, {"rows", batch.rows}, {"context", batch.context}};
-      full.update(row);
-      to.push_back(std::move(full));
-    }
-  }
-
-  const BenchOptions& o_;
-  const model::Model& model_;
-  double read_gb_s_;
-  Printed& page_;
-};
-
 model::Model made_or_loaded(const BenchOptions& o, const Inputs& in) {
   return o.shape.empty() ? load_model(o, in) : random_model(in, o.made.seed);
 }
@@ -375,6 +260,11 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
   for (const Batch& b : batches)
     decode::check_memory(fmt::format("--batch {}x{}", b.rows, b.context), d, weight_bytes_of(o, d), b.rows,
                          b.context, device.free_bytes, {false, true, false, 0});
+  decode::PrefillNeed prefill_need = need_of_prefill(o, d);
+  prefill_need.weight_bytes = weight_bytes_of(o, d);
+  decode::check_memory(
+      fmt::format("--prefill-tokens {}{}", o.prefill_tokens, o.sensitivity ? " --sensitivity" : ""), d,
+      prefill_need, device.free_bytes);
   const model::Model model = made_or_loaded(o, in);
 
   const decode::DeviceBandwidth bandwidth = decode::measure_bandwidth(o.repeats);
@@ -396,68 +286,25 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
       bench_prefill(o, model, tokens_for(o, model, o.prefill_tokens), std::min(o.repeats, 5));
   print(prefill, o.prefill_tokens, page);
 
-  Json json = artefact_head("deltacal-bench", 1, o.made);
-  json["model"] = {
-      {"name", model.info().name}, {"sha256", model.info().sha256}, {"dtype", model.info().dtype}};
-  json["device"] = device.name;
+  Json json = bench_head(o, model);
   json["memory"] = {{"read_gb_s", read.median}, {"copy_gb_s", copy.median}};
   json["prefill"] = to_json(prefill, o.prefill_tokens);
   json["decode"] = bench.steps();
   json["layers"] = bench.of_layers();
   json["recording"] = bench.recordings();
-  Watched watched(o, model, read.median, page);
-  if (!o.gpu_trace.empty()) json["phases"] = watched.trace(batches, policies);
-  std::optional<Error> without_counters;  // thrown when all else is written
+  // It may fail where all that was timed did not: thrown when that is written.
+  std::exception_ptr failed;
   try {
-    if (!o.counters.empty()) json["counters"] = watched.count(batches, policies);
-  } catch (const Error& e) {
-    without_counters = e;
+    Watched watched(o, model, read.median, page);
+    if (Json phases = watched.trace(batches, policies); !phases.empty()) json["phases"] = std::move(phases);
+    if (Json counted = watched.count(batches, policies); !counted.empty())
+      json["counters"] = std::move(counted);
+  } catch (...) {
+    failed = std::current_exception();
   }
   write_bench(o, json, page);
-  if (without_counters) throw *without_counters;
+  if (failed) std::rethrow_exception(failed);
   return 0;
-}
-
-calib::CostTable measure_costs_on_device(const model::Model& model, int rows,
-                                         const std::vector<int>& contexts, const std::vector<int>& k_pages,
-                                         int repeats) {
-  const int n = model.info().n_layers;
-  decode::KvCache cache(model, rows, contexts.back());
-  cache.fill_random(0);
-  // Milliseconds of a step by context.
-  const auto steps = [&](const decode::Policy& policy, StepGraph::Part part) {
-    StepGraph graph(model, cache, policy, rows, part);
-    std::vector<double> ms;
-    for (const int context : contexts) ms.push_back(1e3 * time_of(graph, context, repeats).median);
-    return ms;
-  };
-  const auto full = decode::full_policy(n);
-  calib::CostTable table;
-  table.device =
-      fmt::format("{}, {} in {}", decode::device_info().name, model.info().name, model.info().dtype);
-  table.batch = rows;
-  table.contexts = contexts;
-  table.k_pages = k_pages;
-  table.other_ms = steps(full, StepGraph::Part::without_attention);
-  const auto a_layer = [&](const std::vector<double>& whole) {
-    std::vector<double> ms;
-    for (size_t c = 0; c < contexts.size(); ++c)
-      ms.push_back(std::max(0.0, (whole[c] - table.other_ms[c]) / n));
-    return ms;
-  };
-  table.full_ms = a_layer(steps(full, StepGraph::Part::step));
-  table.delta_ms =
-      a_layer(steps(all_layers(n, {Attend::all_rank, k_pages.back(), 1}), StepGraph::Part::step));
-  table.sparse_ms.resize(contexts.size());
-  for (const int k : k_pages) {
-    const std::vector<double> whole = steps(one_delta(n, {Attend::all_rank, k, 1}), StepGraph::Part::step);
-    for (size_t c = 0; c < contexts.size(); ++c) {
-      const double rest = whole[c] - table.other_ms[c] - table.delta_ms[c];
-      table.sparse_ms[c].push_back(k >= pages_for(contexts[c]) ? table.full_ms[c]
-                                                               : std::max(0.0, rest / std::max(1, n - 1)));
-    }
-  }
-  return table;
 }
 
 }  // namespace deltacal::tools

@@ -4,16 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "bench_graph.h"
 #include "calib/cost_table.h"
 #include "config/config.h"
 #include "inputs.h"
 #include "options.h"
 
 namespace deltacal::tools {
-
-struct Batch {
-  int rows = 0, context = 0;  // context: positions that the step of each row sees
-};
 
 // "32x32768"; bad_input for another form, and beyond the model's context.
 std::vector<Batch> parse_batches(const std::vector<std::string>&, int max_context);

@@ -1,4 +1,4 @@
-// The command line: every option declared once.
+// The command line.
 #pragma once
 
 namespace deltacal::tools {

@@ -277,7 +277,7 @@ int compare(const CalibrateOptions& o, const trace::Reader& trace) {
   warn_of_other_lengths(problem, development.samples());
   Comparison comparison(o, trace, problem, development);
   calib::MethodComparison table = comparison.run();
-  table.model = trace.model();
+  table.model = development.measured_model(trace);
   table.trace_path = trace.path();
   table.trace_sha256 = sha256_of_file(trace.path());
   table.data_path = o.data;

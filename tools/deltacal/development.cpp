@@ -72,6 +72,13 @@ void check_evaluations(const CalibrateOptions& o) {
   require_free_output(evaluations_path(o), Existing::replace);
 }
 
+ModelInfo Development::measured_model(const trace::Reader& trace) const {
+  ModelInfo info = trace.model();
+  info.device = device_name(inputs_.device);
+  info.dtype = model::name_of(inputs_.dtype);
+  return info;
+}
+
 Development::Development(const CalibrateOptions& o, const trace::Reader& trace) {
   inputs_ = read_inputs(o, o);
   take_mixed(inputs_.data.samples, o);

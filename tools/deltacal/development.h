@@ -27,6 +27,8 @@ class Development {
   const std::vector<text::TokenizedSample>& samples() const { return evaluations_->samples(); }
   std::vector<std::string> problems() const;  // [n_samples]
   const Inputs& inputs() const { return inputs_; }
+  // The trace's model, with the device and dtype that schedules run with here.
+  ModelInfo measured_model(const trace::Reader&) const;
   Evaluations& evaluations() { return *evaluations_; }
   nlohmann::ordered_json provenance(const CalibrateOptions&) const;  // file and samples, for a config
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "gpu_trace/built.h"
 #include "gpu_trace/counter_session.h"
 
 namespace deltacal::tools {
@@ -77,21 +79,40 @@ Json counters_json(const gpu_trace::Counters& counters, double read_gb_s) {
   return out;
 }
 
-void check_counters(const std::string& wanted, model::Device device) {
-  if (wanted == "required" && device != model::Device::cuda)
-    throw bad_input("--counters: the model runs on the CPU: use --device cuda");
+std::string settle_counters(const std::string& wanted, model::Device device) {
+  std::string why;
+  if (device != model::Device::cuda)
+    why = "the model runs on the CPU";
+  else if (!gpu_trace::has_cupti())
+    why = "this build has no CUPTI";
+  if (wanted.empty() || why.empty()) return wanted;
+  if (wanted == "required")
+    throw bad_input("--counters: {}: give --counters=auto to go on without them{}", why,
+                    device == model::Device::cuda ? "" : ", or --device cuda");
+  fmt::print(stderr, "without counters: {}\n", why);
+  return "";
 }
 
-std::optional<gpu_trace::Counters> count(const std::string& wanted,
+std::optional<gpu_trace::Counters> count(std::string& wanted,
                                          const std::function<void(gpu_trace::Session*)>& work) {
-  try {
-    gpu_trace::CounterSession session;
-    work(&session);
-    return session.finish();
-  } catch (const Error& e) {
-    if (wanted != "auto") throw;
-    fmt::print(stderr, "without {}\n", e.what());
+  if (wanted.empty()) return std::nullopt;
+  const auto go_without = [&](const Error& e) {
+    if (wanted == "required") throw e;
+    fmt::print(stderr, "without {}\n", e.what());  // "counters: ..."
+    wanted.clear();
     return std::nullopt;
+  };
+  std::unique_ptr<gpu_trace::CounterSession> session;
+  try {
+    session = std::make_unique<gpu_trace::CounterSession>();
+  } catch (const Error& e) {
+    return go_without(e);
+  }
+  work(session.get());
+  try {
+    return session->finish();
+  } catch (const Error& e) {
+    return go_without(e);
   }
 }
 

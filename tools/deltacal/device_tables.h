@@ -20,13 +20,14 @@ nlohmann::ordered_json phases_json(const gpu_trace::Trace&);
 std::string counter_table(const gpu_trace::Counters&, double read_gb_s);
 nlohmann::ordered_json counters_json(const gpu_trace::Counters&, double read_gb_s);
 
-// --counters: "", "required" or "auto". bad_input if they are required of a model that does not run on a CUDA
-// device.
-void check_counters(const std::string& wanted, model::Device);
+// --counters as they can be had: "", "required" or "auto". Where the model does not run on a CUDA device, or
+// the build has no CUPTI, bad_input if they are required; for "auto" a line on stderr, and "".
+std::string settle_counters(const std::string& wanted, model::Device);
 
-// --counters: the work is called with a session that counts. Where counters cannot be had, an Error if
-// `wanted` is "required"; if it is "auto", a line on stderr and no counts.
-std::optional<gpu_trace::Counters> count(const std::string& wanted,
+// --counters: the work is called with a session that counts, unless `wanted` is "". Where the device gives no
+// counters, an Error if they are required; for "auto" a line on stderr, no counts, and `wanted` becomes "",
+// so that nobody asks again. What `work` throws is thrown.
+std::optional<gpu_trace::Counters> count(std::string& wanted,
                                          const std::function<void(gpu_trace::Session*)>& work);
 
 }  // namespace deltacal::tools

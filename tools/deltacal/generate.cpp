@@ -14,6 +14,7 @@
 #include "device_tables.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
+#include "outputs.h"
 #include "text/utf8_stream.h"
 
 namespace deltacal::tools {
@@ -32,9 +33,30 @@ decode::Policy policy_of(const GenerateOptions& o, const ModelInfo& info) {
 }
 
 struct Question {
-  std::string id, task, text;  // text: what the user says last
-  std::vector<int32_t> ids;    // the whole prompt
+  std::string id, task, problem, answer;  // as in the data; empty where it does not say
+  std::string text;                       // what the user says last
+  std::vector<text::Message> messages;    // all that is said; empty where the prompt is text or ids
+  std::vector<int32_t> ids;               // the whole prompt
 };
+
+// One of the data, as it will be data again: with the key of its problem, or splits would part samples of
+// one.
+Question question_of(const text::Sample& sample, const text::Tokenizer& tokenizer, text::ChatPreset preset) {
+  Question q{sample.id,
+             sample.task,
+             "",
+             sample.answer,
+             sample.text,
+             sample.messages,
+             text::prompt_ids(sample, tokenizer, preset)};
+  const std::string of_task = sample.task + "/";  // where the data names the problem
+  if (sample.problem.starts_with(of_task)) q.problem = sample.problem.substr(of_task.size());
+  if (sample.form == text::Sample::Form::input_ids) q.text = tokenizer.decode(q.ids, false);
+  if (!q.messages.empty() && q.messages.back().role == "assistant") q.messages.pop_back();
+  for (const text::Message& message : q.messages)
+    if (message.role == "user") q.text = message.content;
+  return q;
+}
 
 // Those of the command line, then those of the file.
 std::vector<Question> questions_of(const GenerateOptions& o, const text::Vocabulary& vocabulary) {
@@ -45,18 +67,14 @@ std::vector<Question> questions_of(const GenerateOptions& o, const text::Vocabul
     std::vector<text::Message> messages;
     if (!o.system.empty()) messages.push_back({"system", o.system});
     messages.push_back({"user", prompt});
-    questions.push_back({fmt::format("prompt:{}", questions.size() + 1), "", prompt,
+    questions.push_back({fmt::format("prompt:{}", questions.size() + 1), "", "", "", prompt, messages,
                          text::render_prompt(tokenizer, preset, messages)});
   }
   if (o.data.empty()) return questions;
   int n_read = 0;
   for (const text::Sample& sample : text::read_jsonl(o.data)) {
     if (o.limit > 0 && n_read++ == o.limit) break;
-    Question q{sample.id, sample.task, sample.text, text::prompt_ids(sample, tokenizer, preset)};
-    if (sample.form == text::Sample::Form::input_ids) q.text = tokenizer.decode(q.ids, false);
-    for (const text::Message& message : sample.messages)
-      if (message.role == "user") q.text = message.content;
-    questions.push_back(std::move(q));
+    questions.push_back(question_of(sample, tokenizer, preset));
   }
   return questions;
 }
@@ -66,9 +84,10 @@ int longest_of(const std::vector<Question>& questions, int max_new_tokens, const
   for (const Question& q : questions) {
     const int n_prompt = static_cast<int>(q.ids.size());
     if (max_new_tokens > info.max_context - n_prompt)
-      throw bad_input("{}{} tokens and {} new ones exceed the model's context of {}: lower --max-new-tokens",
-                      questions.size() > 1 ? fmt::format("{}: ", q.id) : "",
-                      fmt::format("a prompt of {}", n_prompt), max_new_tokens, info.max_context);
+      throw bad_input(
+          "{}: a prompt of {} tokens and {} new ones exceed the model's context of {}: lower "
+          "--max-new-tokens",
+          q.id, n_prompt, max_new_tokens, info.max_context);
     longest = std::max(longest, n_prompt + max_new_tokens);
   }
   return longest;
@@ -140,10 +159,19 @@ class Lines : public Answers {
     std::string text;
     for (const int32_t id : ids)
       if (!tokenizer_.is_special(id)) text += stream.feed(tokenizer_.bytes_of(id));
+    text += stream.finish();
     nlohmann::ordered_json json{{"id", q.id}};
-    if (!q.task.empty()) json["task"] = q.task;
-    json["prompt"] = q.text;
-    json["response"] = text + stream.finish();
+    for (const auto& [name, value] :
+         {std::pair("task", &q.task), std::pair("problem", &q.problem), std::pair("answer", &q.answer)})
+      if (!value->empty()) json[name] = *value;
+    if (q.messages.size() > 1 || (q.messages.size() == 1 && q.messages[0].role != "user")) {
+      for (const text::Message& m : q.messages)
+        json["messages"].push_back({{"role", m.role}, {"content", m.content}});
+      json["messages"].push_back({{"role", "assistant"}, {"content", text}});
+    } else {
+      json["prompt"] = q.text;
+      json["response"] = text;
+    }
     json["n_prompt_tokens"] = q.ids.size();
     json["n_new_tokens"] = ids.size();
     json["stopped"] = tokenizer_.ends_generation(ids.back());
@@ -185,15 +213,24 @@ void print_stats(const std::vector<Question>& questions, const decode::Policy& p
     fmt::print(stderr, "a Δ-layer made {:.1f} lists in {} steps\n", double(lists) / double(n_deltas), n_new);
 }
 
-// --counters: a step at the last position of rows as long as the longest, whose keys and values are random.
-void count_step(const GenerateOptions& o, const model::Model& model, const decode::Policy& policy, int n_rows,
-                int longest) {
+// The longest prompt and answer, tokens.
+int longest_made(const std::vector<Question>& questions, const decode::BatchResult& result) {
+  size_t longest = 0;
+  for (size_t i = 0; i < questions.size(); ++i)
+    longest = std::max(longest, questions[i].ids.size() + result.tokens[i].size());
+  return static_cast<int>(longest);
+}
+
+// --counters: the step that would follow the longest text, of `n_rows` sequences as long as that; their keys
+// and values are random.
+void count_step(std::string& wanted, uint64_t seed, const model::Model& model, const decode::Policy& policy,
+                int n_rows, int longest) {
   decode::KvCache cache(model, n_rows, longest);
-  cache.fill_random(o.made.seed);
+  cache.fill_random(seed);
   decode::StepGraph graph(model, cache, policy, n_rows);
   const std::vector<int32_t> token(size_t(n_rows), 0), position(size_t(n_rows), longest - 1);
   graph.run(token, position);
-  const auto counters = count(o.counters, [&](gpu_trace::Session* session) {
+  const auto counters = count(wanted, [&](gpu_trace::Session* session) {
     graph.launch_kernels(session);
     graph.wait();
   });
@@ -209,13 +246,14 @@ void count_step(const GenerateOptions& o, const model::Model& model, const decod
 int generate(const GenerateOptions& o) {
   const decode::SamplingOptions sampling{o.temperature, o.top_k, o.top_p, o.made.seed};
   decode::check(sampling);
-  if (!o.out.empty()) require_free_output(o.out, o.force ? Existing::replace : Existing::refuse);
+  const Existing existing = o.force ? Existing::replace : Existing::refuse;
+  require_free_outputs({o.out, o.gpu_trace}, existing);
   const Inputs in = read_head(o);
   check_gpu_trace(o.gpu_trace, in.device);
-  check_counters(o.counters, in.device);
+  std::string counters = settle_counters(o.counters, in.device);
   const ModelInfo& info = in.header.description.info;
   const decode::Policy policy = policy_of(o, info);
-  if (!o.counters.empty()) decode::check_for_capture(policy, info.n_layers);
+  if (!counters.empty()) decode::check_for_capture(policy, info.n_layers);
   const std::vector<Question> questions = questions_of(o, in.header.vocabulary);
   const int longest = longest_of(questions, o.max_new_tokens, info);
   const int n_rows =
@@ -228,7 +266,7 @@ int generate(const GenerateOptions& o) {
     sequences.push_back({q.ids, o.max_new_tokens, sampling});
     sequences.back().sampling.seed += sequences.size() - 1;
   }
-  GpuTraceOutput trace(o.gpu_trace, model.device());
+  GpuTraceOutput trace(o.gpu_trace, model.device(), existing);
   const decode::BatchOptions options{n_rows, [&](int32_t id) { return tokenizer.ends_generation(id); }, false,
                                      trace.session()};
   const bool streams = questions.size() == 1 && o.out.empty() && o.data.empty();
@@ -241,10 +279,11 @@ int generate(const GenerateOptions& o) {
   const decode::BatchResult result = decode::decode_batch(model, policy, sequences, options, callbacks);
   const double seconds = seconds_since(start);
   answers->end();
-  trace.finish();
   if (o.stats)
     print_stats(questions, policy, result, result.prefill_seconds, seconds - result.prefill_seconds);
-  if (!o.counters.empty()) count_step(o, model, policy, n_rows, longest);
+  trace.finish();
+  if (!counters.empty())
+    count_step(counters, o.made.seed, model, policy, n_rows, longest_made(questions, result));
   return 0;
 }
 

@@ -9,20 +9,21 @@
 
 namespace deltacal::tools {
 
-// bad_input if a file is at `path`, or the model does not run on a CUDA device. Nothing where `path` is
+// bad_input if the model does not run on a CUDA device, or the build has no CUPTI. Nothing where `path` is
 // empty.
 void check_gpu_trace(const std::string& path, model::Device);
 
 class GpuTraceOutput {
  public:
   // Nothing where `path` is empty. Throws as check_gpu_trace() and gpu_trace::TraceSession do.
-  GpuTraceOutput(std::string path, model::Device);
+  GpuTraceOutput(std::string path, model::Device, Existing);
   gpu_trace::Session* session() const { return session_.get(); }
   // Writes the file, and the table to stderr.
   void finish();
 
  private:
   std::string path_;
+  Existing existing_;
   std::unique_ptr<gpu_trace::TraceSession> session_;
 };
 

@@ -1,4 +1,4 @@
-// What each command takes: filled by cli.cpp from the command line, or by `run` for its stages.
+// What each command takes: filled from the command line (cli.cpp), or by `run` for its stages.
 #pragma once
 #include <cstdint>
 #include <optional>

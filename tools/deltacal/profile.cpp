@@ -9,6 +9,7 @@
 #include "decode/kv_cache.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
+#include "outputs.h"
 #include "record/record.h"
 
 namespace deltacal::tools {
@@ -94,9 +95,34 @@ decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
   return need;
 }
 
+// What a decoding step shares the device's memory with.
+decode::StepUse use_of(const ProfileOptions& o, const Inputs& in,
+                       const std::vector<text::TokenizedSample>& samples,
+                       const record::RecordOptions& options) {
+  decode::StepUse use{true, true, options.group_mass, 0};
+  if (!options.sensitivity) return use;
+  // It replays each sample in a cache of its own.
+  const decode::PrefillNeed replayed = need_of(o, in, samples, options.sensitivity);
+  use.besides = replayed.others +
+                size_t(replayed.n_positions) *
+                    (replayed.others_per_position +
+                     decode::KvCache::bytes_per_position(in.header.description.info, model::Dtype::bf16));
+  return use;
+}
+
+// How many are decoded at once: --batch, or as many as fit.
+int batch_of(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
+             const record::RecordOptions& options) {
+  int longest = 0;
+  for (const auto& sample : samples) longest = std::max(longest, tokens_of(o, sample));
+  return settle_batch(o.batch, in, static_cast<int>(samples.size()), longest,
+                      use_of(o, in, samples, options));
+}
+
 void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
-                const std::optional<sensitivity::Options>& sensitivity) {
+                const record::RecordOptions& options, int n_rows) {
   const model::Description& d = in.header.description;
+  const auto& sensitivity = options.sensitivity;
   std::vector<int> lengths;
   double tokens = 0, trace = 0, pass = 0;  // pass: memory of the sensitivity pass
   const auto choice = record::parse_steps(o.steps);
@@ -117,18 +143,22 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
       if (ranking.refresh_below) trace += 4.0 * d.info.n_layers * lengths.back();
   }
   const int longest = *std::max_element(lengths.begin(), lengths.end());
-  const double cache = 1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype);
+  const double cache = 1e-9 * n_rows * longest * decode::KvCache::bytes_per_position(d.info, in.dtype);
   // Forward, forward again for the backward pass, and twice the work of a forward pass for each gradient.
   const double passes = sensitivity ? 2 + 2 * sensitivity->loss.n_gradients() : 1;
   const double flops = passes * forward_flops(d, lengths);
   fmt::print("would record {} samples, {:.0f} tokens, into {}\n", samples.size(), tokens, o.out);
-  fmt::print("memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f} for {} positions{})\n",
+  fmt::print("memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f} for {}{} positions{})\n",
              weight_gigabytes(d, in.dtype) + cache + pass + 0.5, weight_gigabytes(d, in.dtype), cache,
-             longest, sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
+             n_rows > 1 ? fmt::format("{} x ", n_rows) : "", longest,
+             sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
   if (in.device == model::Device::cuda) {
     decode::PrefillNeed need = need_of(o, in, samples, sensitivity);
     need.weight_bytes = device_weight_bytes(d);
-    const decode::StepMemory most = decode::prefill_memory(d, need);
+    const decode::StepMemory most =
+        o.mode == "decode"
+            ? decode::step_memory(d, need.weight_bytes, n_rows, longest, use_of(o, in, samples, options))
+            : decode::prefill_memory(d, need);
     fmt::print("device memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f}), {:.1f} GB are free\n",
                1e-9 * double(most.total()), 1e-9 * double(most.weights), 1e-9 * double(most.cache),
                1e-9 * double(decode::device_info().free_bytes));
@@ -136,7 +166,9 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
   fmt::print("disk at most {:.2f} GB before compression\n", 1e-9 * trace);
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s{}\n", flops / model::measure_linear_rate(in.dtype),
-               o.mode == "decode" ? ", several times that token by token" : "");
+               o.mode == "decode" ? fmt::format(", several times that in steps of {} token{}", n_rows,
+                                                n_rows == 1 ? "" : "s")
+                                  : "");
 }
 
 // Of `samples`, those that a trace does not hold yet.
@@ -146,20 +178,6 @@ std::vector<record::Prompt> left_to_do(const std::vector<text::TokenizedSample>&
   for (int i = 0; i < static_cast<int>(samples.size()); ++i)
     if (!writer.has(i)) prompts.push_back({&samples[size_t(i)], i});
   return prompts;
-}
-
-// How many are decoded at once: --batch, or as many as fit.
-int batch_of(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
-             const record::RecordOptions& options) {
-  const model::Description& d = in.header.description;
-  const decode::PrefillNeed replayed = need_of(o, in, samples, options.sensitivity);
-  const size_t longest = size_t(replayed.n_positions);
-  decode::StepUse use{true, true, options.group_mass, 0};
-  if (options.sensitivity)  // replays each sample in a cache of its own
-    use.besides =
-        replayed.others + longest * (replayed.others_per_position +
-                                     decode::KvCache::bytes_per_position(d.info, model::Dtype::bf16));
-  return settle_batch(o.batch, in, static_cast<int>(samples.size()), replayed.n_positions, use);
 }
 
 // Returns how many were recorded.
@@ -186,7 +204,9 @@ int profile(const ProfileOptions& o) {
   record_options.sensitivity = sensitivity_of(o);
   record::DecodeOptions decode_options{o.max_new_tokens, {o.temperature, o.top_k, o.top_p, o.made.seed}};
   decode::check(decode_options.sampling);
-  if (!o.resume) require_free_output(o.out, o.existing());
+  if (!o.resume) require_free_output(o.out, o.existing());  // resumed, it may be this run's own
+  require_different_outputs({o.out, o.gpu_trace});
+  require_free_outputs({o.gpu_trace}, o.existing());
 
   const Inputs in = read_inputs(o, o, o.mode == "decode");
   check_gpu_trace(o.gpu_trace, in.device);
@@ -195,14 +215,12 @@ int profile(const ProfileOptions& o) {
     if (o.mode == "decode") record::check_context(sample, decode_options, in.header.description.info);
     record::choose_steps(record_options.steps, sample.n_prompt_tokens, tokens_of(o, sample), sample.id);
   }
+  if (o.mode == "decode") decode_options.n_rows = batch_of(o, in, samples, record_options);
   if (o.dry_run) {
-    print_plan(o, in, samples, record_options.sensitivity);
+    print_plan(o, in, samples, record_options, decode_options.n_rows);
     return 0;
   }
-
-  if (o.mode == "decode")
-    decode_options.n_rows = batch_of(o, in, samples, record_options);
-  else
+  if (o.mode == "replay")
     check_device_memory("profile", in, need_of(o, in, samples, record_options.sensitivity));
 
   ModelInfo info = in.header.description.info;
@@ -218,7 +236,7 @@ int profile(const ProfileOptions& o) {
   double n_tokens = 0;  // still to do; in decode mode at most
   for (const auto& [sample, index] : prompts) n_tokens += tokens_of(o, *sample);
   const model::Model model = load_model(o, in);
-  GpuTraceOutput trace(o.gpu_trace, model.device());
+  GpuTraceOutput trace(o.gpu_trace, model.device(), o.existing());
   record_options.trace = trace.session();
   int n_recorded = static_cast<int>(samples.size() - prompts.size());
   {
@@ -232,8 +250,10 @@ int profile(const ProfileOptions& o) {
       n_recorded = static_cast<int>(samples.size());
     }
   }
-  if (n_recorded == 0)
+  if (n_recorded == 0) {
+    writer.discard();
     throw bad_input("no continuation reached a step to record: use --steps all, or other prompts");
+  }
   writer.finish();
   trace.finish();
   fmt::print("{}: {} samples\n", o.out, n_recorded);

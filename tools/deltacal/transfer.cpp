@@ -201,7 +201,7 @@ int transfer(const CalibrateOptions& o, const trace::Reader& trace) {
   }
   const auto measured = measure(result.schedules, points, development);
   calib::measure_transfer(samples, measured, whole.bootstrap, result);
-  result.model = trace.model();
+  result.model = development.measured_model(trace);
   result.trace_path = trace.path();
   result.trace_sha256 = sha256_of_file(trace.path());
   result.data_path = o.data;

@@ -17,6 +17,7 @@
 #include "evaluate/evaluate.h"
 #include "gpu_trace_output.h"
 #include "inputs.h"
+#include "outputs.h"
 #include "side_by_side.h"
 
 namespace deltacal::tools {
@@ -161,7 +162,7 @@ void print_plan(const ValidateOptions& o, const Inputs& in, size_t n_policies) {
 }  // namespace
 
 int validate(const ValidateOptions& o) {
-  require_free_output(o.out, o.existing());
+  require_free_outputs({o.out, o.gpu_trace}, o.existing());
   const auto configs = read_configs(o.configs);
   const Inputs in = read_inputs(o, o);
   check_gpu_trace(o.gpu_trace, in.device);
@@ -185,7 +186,7 @@ int validate(const ValidateOptions& o) {
       size_t{5 * 1024 * 4} * size_t(in.header.description.n_vocab);  // logits while two are compared
   check_device_memory("validate", in, need);
   const model::Model model = load_model(o, in);
-  GpuTraceOutput trace(o.gpu_trace, model.device());
+  GpuTraceOutput trace(o.gpu_trace, model.device(), o.existing());
   std::vector<evaluate::NamedPolicy> policies;
   for (const auto& c : configs) policies.push_back({c.name, decode::delta_policy(c.config.schedule)});
   if (streaming) policies.push_back(streaming_like(configs[0].config.schedule, in.data.samples, model));
@@ -210,7 +211,6 @@ int validate(const ValidateOptions& o) {
                                              {0, o.recall_steps, trace.session()}, advance));
     });
   }
-  trace.finish();
 
   calib::Validation validation =
       calib::compare(evaluation, {o.max_nll_gap, o.min_attended_ratio}, {o.resamples, o.made.seed, 0.95});
@@ -225,6 +225,7 @@ int validate(const ValidateOptions& o) {
   validation.pack = o.pack;
   write_file_atomically(o.out, calib::to_json(validation, o.made).dump() + "\n", o.existing());
   print_summary(validation, o.out);
+  trace.finish();
   return validation.passed.value_or(true) ? 0 : static_cast<int>(Status::not_met);
 }
 

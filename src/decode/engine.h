@@ -34,7 +34,7 @@ struct PassRows {
 
 // Rows whose page scores and masses are wanted.
 struct ScoreRows {
-  at::Tensor q;                       // [n, H d]
+  at::Tensor q;                       // [n, H d]; of the whole pass, [n_rows, H d], where of_pass tells rows
   std::span<const int32_t> length;    // [n] keys each row sees
   std::span<const int32_t> sequence;  // [n]
   std::span<const int> of_pass;       // [n] their places in the pass at hand; empty: they are not of it

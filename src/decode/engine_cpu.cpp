@@ -116,7 +116,11 @@ class CpuEngine : public Engine {
     scored->n_pages = pages_for(*std::ranges::max_element(rows.length));
     scored->mass.resize(n * size_t(scored->n_pages));
     scored->group_mass.resize(rows.group_mass ? n * size_t(info().n_kv_heads) * size_t(scored->n_pages) : 0);
-    score_into(layer, rows.q, rows.length, rows.sequence, rows.page, *scored);
+    at::Tensor q = rows.q;  // [n, H d]
+    if (!rows.of_pass.empty())
+      q = q.index_select(
+          0, at::from_blob(const_cast<int*>(rows.of_pass.data()), {std::ssize(rows.of_pass)}, at::kInt));
+    score_into(layer, q, rows.length, rows.sequence, rows.page, *scored);
     return [scored](ScoredRows& out) { out = std::move(*scored); };
   }
 

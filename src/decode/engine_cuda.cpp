@@ -31,8 +31,12 @@ constexpr size_t logit_bytes_most = size_t{1} << 29;  // of a Δ-layer's logits 
 at::TensorOptions on_device(at::ScalarType type) {
   return at::TensorOptions(type).device(at::kCUDA);
 }
+// By way of page-locked memory, which LibTorch keeps until it is copied: the host does not wait for the
+// device.
 at::Tensor upload(Rows numbers) {
-  return at::from_blob(const_cast<int32_t*>(numbers.data()), {std::ssize(numbers)}, at::kInt).to(at::kCUDA);
+  at::Tensor host = at::empty({std::ssize(numbers)}, at::TensorOptions(at::kInt).pinned_memory(true));
+  std::ranges::copy(numbers, host.mutable_data_ptr<int32_t>());
+  return at::empty(host.sizes(), on_device(at::kInt)).copy_(host, /*non_blocking=*/true);
 }
 const int32_t* ints(const at::Tensor& t) {
   return t.const_data_ptr<int32_t>();
@@ -177,10 +181,13 @@ class CudaEngine : public Engine {
     const auto made = [](std::vector<int64_t> shape) { return at::empty(shape, on_device(at::kFloat)); };
     at::Tensor score = made({n, n_pages}), mass = made({n, n_pages}),
                of_groups = made({rows.group_mass ? n : 0, info().n_kv_heads, n_pages});
-    if (!rows.of_pass.empty() && whole_.layer == layer && whole_.lse.defined())
-      score_of_prefill(rows, score, mass, of_groups);
+    const bool of_pass = !rows.of_pass.empty();
+    const at::Tensor index = of_pass ? upload(rows.of_pass) : at::Tensor(),
+                     q = of_pass ? rows.q.index_select(0, index) : rows.q;
+    if (of_pass && whole_.layer == layer && whole_.lse.defined())
+      score_of_prefill(rows, q, index, score, mass, of_groups);
     else
-      score_by_attention(layer, rows, score, mass, of_groups);
+      score_by_attention(layer, rows, q, score, mass, of_groups);
     return taken(static_cast<int>(n_pages), {score, mass, of_groups});
   }
 
@@ -350,10 +357,11 @@ class CudaEngine : public Engine {
     return p;
   }
 
-  void score_of_prefill(const ScoreRows& rows, at::Tensor& score, at::Tensor& mass, at::Tensor& of_groups) {
-    const at::Tensor index = upload(rows.of_pass), lse = whole_.lse.index_select(0, index),
-                     position = position_.index_select(0, index);
-    gpu::record_scores::Params p = recording(rows.q, lse, position, rows.page, score.size(1));
+  // q [n, H d], index [n] their places in the pass.
+  void score_of_prefill(const ScoreRows& rows, const at::Tensor& q, const at::Tensor& index,
+                        at::Tensor& score, at::Tensor& mass, at::Tensor& of_groups) {
+    const at::Tensor lse = whole_.lse.index_select(0, index), position = position_.index_select(0, index);
+    gpu::record_scores::Params p = recording(q, lse, position, rows.page, score.size(1));
     p.n_keys = longest(rows.length);
     p.score = floats(score);
     p.mass = floats(mass);
@@ -361,14 +369,15 @@ class CudaEngine : public Engine {
     gpu::record_scores::run(p, {});
   }
 
-  void score_by_attention(int layer, const ScoreRows& of, at::Tensor& score, at::Tensor& mass,
-                          at::Tensor& of_groups) {
+  // q [n, H d]
+  void score_by_attention(int layer, const ScoreRows& of, const at::Tensor& q, at::Tensor& score,
+                          at::Tensor& mass, at::Tensor& of_groups) {
     const DeviceRows rows{static_cast<int>(of.length.size()), upload(of.length), upload(of.sequence)};
     const int n_pages = static_cast<int>(score.size(1));
-    at::Tensor unused = at::empty_like(of.q);
+    at::Tensor unused = at::empty_like(q);
     for_blocks(rows.n, n_pages, [&](int first, int n) {
       const Logits logits(*this, n, n_pages);
-      attend_to_all(layer, of.q, rows, first, n, unused, &logits);
+      attend_to_all(layer, q, rows, first, n, unused, &logits);
       gpu::page_score::Params p = scores_of(logits, n, ints(rows.length) + first, of.page);
       p.out_pages = n_pages;
       p.score = floats(score) + size_t(first) * size_t(n_pages);

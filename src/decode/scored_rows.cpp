@@ -9,17 +9,12 @@ namespace deltacal::decode {
 
 TakeScores begin_scores(const LayerView& view, std::span<const int> rows, bool group_mass, PageScore page) {
   const c10::InferenceMode inference;
-  const at::Tensor& q = view.tensors->q;  // [n_rows, H d]
-  const at::Tensor index =
-      at::from_blob(const_cast<int*>(rows.data()), {std::ssize(rows)}, at::TensorOptions(at::kInt))
-          .to(q.device());
   std::vector<int32_t> length, sequence;  // [n]
   for (const int row : rows) {
     length.push_back(view.position[row] + 1);
     sequence.push_back(view.sequence[row]);
   }
-  return view.tensors->engine->score(view.layer,
-                                     {q.index_select(0, index), length, sequence, rows, group_mass, page});
+  return view.tensors->engine->score(view.layer, {view.tensors->q, length, sequence, rows, group_mass, page});
 }
 
 void score_rows(const LayerView& view, std::span<const int> rows, bool group_mass, ScoredRows& out,
@@ -38,9 +33,12 @@ void score_query(const LayerView& view, const float* q, int position, int sequen
   view.tensors->engine->score(view.layer, {row, {&length, 1}, {&of, 1}, {}, false, page})(out);
 }
 
-void value_rows(const model::Model& model, KvCache& cache, int layer, const ValueRows& rows) {
-  const c10::InferenceMode inference;
-  engine_for(model, cache, full_policy(model.info().n_layers))->value(layer, rows);
+FindValues values_of(const model::Model& model, KvCache& cache) {
+  const std::shared_ptr<Engine> engine = engine_for(model, cache, full_policy(model.info().n_layers));
+  return [engine](int layer, const ValueRows& rows) {
+    const c10::InferenceMode inference;
+    engine->value(layer, rows);
+  };
 }
 
 }  // namespace deltacal::decode

@@ -33,8 +33,9 @@ struct ValueRows {
   float* value = nullptr;           // [n_gradients, n_rows, n_heads, out_pages]
 };
 
-// Of one layer, from the keys and values that a pass left in the cache.
-void value_rows(const model::Model&, KvCache&, int layer, const ValueRows&);
+using FindValues = std::function<void(int layer, const ValueRows&)>;
+// Finds them layer by layer, from the keys and values that a pass left in the cache.
+FindValues values_of(const model::Model&, KvCache&);
 
 // Scores on their way: waits for them and moves them to `out`. To be called once.
 using TakeScores = std::function<void(ScoredRows& out)>;

@@ -32,6 +32,8 @@ struct DecodeOptions {
   int max_new_tokens = 1024;
   decode::SamplingOptions sampling;  // a sample's own seed is the one given plus its index
   int n_rows = 1;
+  // The trace is compressed and written by a thread of its own; unset: as suits the device.
+  std::optional<bool> writes_beside = std::nullopt;
 };
 // Throws bad_input if the prompt and the new tokens do not fit the model's context.
 void check_context(const text::TokenizedSample&, const DecodeOptions&, const ModelInfo&);

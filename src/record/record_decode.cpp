@@ -64,6 +64,18 @@ void write(const MapsRow& maps, int n_layers) {
   }
 }
 
+// What a sensitivity pass found, on its way to the trace.
+struct FoundSensitivity {
+  trace::EdgeSensitivity edges;
+  std::vector<float> delta;  // [n_gradients, E, pairs, S]
+
+  size_t bytes() const {
+    size_t n = delta.size() + edges.kl.size();
+    for (const trace::RankedKl& other : edges.rankings) n += other.kl.size() + other.list_made_at.size();
+    return 4 * n;  // f32, and int32
+  }
+};
+
 // The trace's side of a batch. Everything that touches the trace is done by the writing thread.
 class BatchRecorder {
  public:
@@ -74,7 +86,7 @@ class BatchRecorder {
         decoding_(decoding),
         writer_(writer),
         advance_(advance),
-        thread_(model.device() == model::Device::cuda) {
+        thread_(decoding.writes_beside.value_or(model.device() == model::Device::cuda)) {
     for (const Prompt& prompt : prompts) {
       check_context(*prompt.sample, decoding, model.info());
       Continuation& c = continuations_.emplace_back();
@@ -140,11 +152,13 @@ class BatchRecorder {
     }
   }
 
+  // Planned here, not by the thread: by the time it comes to this the continuation may have ended early.
   void begin(Continuation& c) {
-    thread_.add(0, [this, &c] {
-      c.out = std::make_unique<trace::SampleWriter>(writer_.begin(
-          c.index, plan_of(*c.sample, "decode", c.n_planned, c.recorded.steps.size(), options_.group_mass)));
-    });
+    thread_.add(
+        0, [this, &c,
+            plan = plan_of(*c.sample, "decode", c.n_planned, c.recorded.steps.size(), options_.group_mass)] {
+          c.out = std::make_unique<trace::SampleWriter>(writer_.begin(c.index, plan));
+        });
   }
 
   void finish(Continuation& c) {
@@ -153,7 +167,10 @@ class BatchRecorder {
     if (n_steps == 0) return;
     c.recorded.steps.resize(n_steps);
     c.recorded.burst.resize(n_steps);
-    if (options_.sensitivity) add_sensitivity(c);
+    if (options_.sensitivity) {
+      auto found = std::make_shared<const FoundSensitivity>(find_sensitivity(c));
+      thread_.add(found->bytes(), [&c, found] { c.out->write_sensitivity(found->edges, found->delta); });
+    }
     thread_.add(0, [&c] {
       c.out->finish(c.ids, c.recorded.steps, c.recorded.burst, c.nll);
       c.out.reset();
@@ -161,19 +178,19 @@ class BatchRecorder {
     c.written = true;
   }
 
-  // The backward pass needs the hidden states of every position: once more, in chunks.
-  void add_sensitivity(Continuation& c) {
-    auto pass = std::make_shared<sensitivity::Sensitivity>(
-        model_, static_cast<int>(c.ids.size()), c.recorded.steps, *options_.sensitivity, c.n_prompt());
+  // The backward pass needs the hidden states of every position: once more, in chunks. What the pass holds,
+  // much of it the device's memory, goes before anything waits to be written.
+  FoundSensitivity find_sensitivity(const Continuation& c) {
+    sensitivity::Sensitivity pass(model_, static_cast<int>(c.ids.size()), c.recorded.steps,
+                                  *options_.sensitivity, c.n_prompt());
     decode::KvCache cache(model_, 1, static_cast<int>(c.ids.size()));
-    decode::Decoder replay(model_, cache, decode::full_policy(model_.info().n_layers), {pass.get()},
+    decode::Decoder replay(model_, cache, decode::full_policy(model_.info().n_layers), {&pass},
                            options_.trace);
     decode::replay(
         replay, c.ids, c.n_prompt(), [](int, int) {}, options_.chunk);
-    pass->finish(c.ids, c.n_prompt(), cache);
-    thread_.add(0, [this, pass, &c] {
-      c.out->write_sensitivity(edges_of(*pass, *options_.sensitivity), pass->edges().delta());
-    });
+    pass.finish(c.ids, c.n_prompt(), cache);
+    const std::span<const float> delta = pass.edges().delta();
+    return {edges_of(pass, *options_.sensitivity), {delta.begin(), delta.end()}};
   }
 
   const model::Model& model_;

@@ -46,7 +46,7 @@ void WritingThread::run() {
   while (true) {
     changed_.wait(lock, [&] { return ends_ || (!error_ && !waiting_.empty()); });
     if (ends_) return;
-    const std::function<void()> work = std::move(waiting_.front().run);
+    std::function<void()> work = std::move(waiting_.front().run);
     lock.unlock();
     std::exception_ptr error;
     try {
@@ -54,6 +54,7 @@ void WritingThread::run() {
     } catch (...) {
       error = std::current_exception();
     }
+    work = nullptr;  // what it held goes before its bytes do, and keeps nobody waiting for the lock
     lock.lock();
     error_ = error;
     bytes_ -= waiting_.front().bytes;

@@ -39,6 +39,7 @@ void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const
   rows.n_gradients = loss.n_gradients();
   rows.length = length;
   rows.out_pages = pages_seen(steps_.back());
+  const decode::FindValues find_values = decode::values_of(model_, cache);
   // On a device a layer's results are used while it computes the next one's.
   const bool on_device = model_.device() == model::Device::cuda;
   std::vector<PageResults> results;
@@ -53,7 +54,7 @@ void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const
                      const PageResults& at_hand = results[size_t(layer) % results.size()];
                      rows.mass = at_hand.mass();
                      rows.value = at_hand.value();
-                     decode::value_rows(model_, cache, layer, rows);
+                     find_values(layer, rows);
                      if (used.valid()) used.get();
                      used = std::async(on_device ? std::launch::async : std::launch::deferred, [&, layer] {
                        use(layer, rows.out_pages, at_hand.masses(), at_hand.values());

@@ -69,7 +69,7 @@ void Sensitivity::rank(const decode::LayerView& view, int ranking) {
   for (int row = std::max(0, first_step_ - chunk); row < view.n_rows && n_steps > 0; ++row)
     lists.made_at[size_t(view.layer) * n_steps + size_t(chunk + row - first_step_)] = plan.made_at(row);
   last.t0 = plan.made_at(view.n_rows - 1);
-  if (last.t0 >= chunk) {
+  if (last.t0 >= chunk && lists.ranking.keeps_lists()) {  // otherwise every step makes its own
     const int row[] = {last.t0 - chunk};
     last.q = decode::rows_of_q(view, row);
   }

@@ -17,7 +17,8 @@ class LayerRows {
  public:
   LayerRows() = default;
   // `dataset` has the chunks (1, steps_in_chunk, row...).
-  explicit LayerRows(h5::Dataset dataset) : dataset_(std::move(dataset)), chunk_(dataset_.chunk()) {
+  LayerRows(h5::Dataset dataset, const FilterThreads& threads)
+      : dataset_(std::move(dataset)), chunk_(dataset_.chunk()), queue_(threads) {
     for (size_t d = 2; d < chunk_.size(); ++d) row_size_ *= static_cast<size_t>(chunk_[d]);
     layers_.resize(static_cast<size_t>(dataset_.shape()[0]));
   }

@@ -28,13 +28,14 @@ int edges_in_chunk(size_t values_per_edge, int n_edges) {
 
 // Page maps [n_layers, max_steps, row...] in chunks of one layer and some steps.
 template <class T>
-LayerRows<T> create_rows(hid_t group, const char* name, h5::Type type, const h5::Shape& shape) {
+LayerRows<T> create_rows(hid_t group, const char* name, h5::Type type, const h5::Shape& shape,
+                         const FilterThreads& threads) {
   size_t bytes = sizeof(T);
   for (size_t d = 2; d < shape.size(); ++d) bytes *= shape[d];
   h5::Shape chunk = shape;
   chunk[0] = 1;
   chunk[1] = extent(steps_in_chunk(bytes, static_cast<int>(shape[1])));
-  return LayerRows<T>(h5::Dataset::create(group, name, type, shape, chunk));
+  return LayerRows<T>(h5::Dataset::create(group, name, type, shape, chunk), threads);
 }
 
 template <class T>
@@ -102,7 +103,8 @@ void write_rankings(hid_t sample, int n_layers, const EdgeSensitivity& edges) {
 }  // namespace
 
 SampleWriter::Impl::Impl(std::string path_, std::string temporary_, const SamplePlan& plan_,
-                         const ModelInfo& model, const Provenance& provenance, const std::string& options)
+                         const ModelInfo& model, const Provenance& provenance, const std::string& options,
+                         const FilterThreads& threads)
     : path(std::move(path_)),
       temporary(std::move(temporary_)),
       plan(plan_),
@@ -117,11 +119,11 @@ SampleWriter::Impl::Impl(std::string path_, std::string temporary_, const Sample
   const h5::Id samples = h5::create_group(file.get(), "samples");
   group = h5::create_group(samples.get(), sample_name(0));
   const hsize_t layers = extent(n_layers), steps = extent(plan.max_steps), pages = extent(max_pages);
-  score = create_rows<float>(group.get(), "page_score", h5::Type::f32, {layers, steps, pages});
-  mass = create_rows<uint16_t>(group.get(), "page_mass", h5::Type::f16, {layers, steps, pages});
+  score = create_rows<float>(group.get(), "page_score", h5::Type::f32, {layers, steps, pages}, threads);
+  mass = create_rows<uint16_t>(group.get(), "page_mass", h5::Type::f16, {layers, steps, pages}, threads);
   if (plan.group_mass)
     group_mass = create_rows<uint16_t>(group.get(), "group_mass", h5::Type::f16,
-                                       {layers, steps, extent(n_kv_heads), pages});
+                                       {layers, steps, extent(n_kv_heads), pages}, threads);
   file.check();
 }
 

@@ -13,7 +13,7 @@ namespace deltacal::trace {
 struct SampleWriter::Impl {
   // Creates `temporary` with the datasets of `plan`; finish() renames it to `path`.
   Impl(std::string path, std::string temporary, const SamplePlan&, const ModelInfo&, const Provenance&,
-       const std::string& options);
+       const std::string& options, const FilterThreads&);
   ~Impl();  // removes the file unless it was finished
 
   std::string path, temporary;

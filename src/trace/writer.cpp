@@ -13,6 +13,7 @@ struct Writer::Impl {
   Provenance provenance;
   std::string options;  // JSON
   Partial partial;
+  FilterThreads threads = {};  // of all samples that are being recorded
 };
 
 Writer::Writer(std::string path, Start start, const ModelInfo& model, const Provenance& provenance,
@@ -30,8 +31,9 @@ SampleWriter Writer::begin(int index, const SamplePlan& plan) {
   if (has(index)) throw failure("{} is recorded already. This is a mistake in deltacal.", path);
   std::unique_ptr<SampleWriter::Impl> sample;
   writing(path, [&] {
-    sample = std::make_unique<SampleWriter::Impl>(path, impl_->partial.temporary_path(index), plan,
-                                                  impl_->model, impl_->provenance, impl_->options);
+    sample =
+        std::make_unique<SampleWriter::Impl>(path, impl_->partial.temporary_path(index), plan, impl_->model,
+                                             impl_->provenance, impl_->options, impl_->threads);
   });
   return SampleWriter(std::move(sample));
 }

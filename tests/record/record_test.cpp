@@ -5,11 +5,13 @@
 #include <nlohmann/json.hpp>
 
 #include "calib/recall.h"
+#include "core/files.h"
 #include "support/reference_model.h"
 #include "support/scratch.h"
 #include "support/tiny_model.h"
 
 using namespace deltacal;
+using namespace std::string_literals;
 
 namespace {
 
@@ -52,6 +54,14 @@ double worst_difference(const std::vector<float>& a, const std::vector<float>& b
   double worst = 0;
   for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, double(std::abs(a[i] - b[i])));
   return worst;
+}
+
+// A trace's file without the time it was made at, "2026-01-31T12:00:00Z".
+std::string bytes_but_time(const std::string& path) {
+  std::string bytes = read_file(path);
+  const size_t end = bytes.find("Z\0\0\0\0"s, bytes.find("deltacal-trace"));
+  REQUIRE((end != bytes.npos && bytes[end - 9] == 'T'));
+  return bytes.erase(end - 19, 20);
 }
 
 // Half precision keeps 11 bits of a mass of at most 1.
@@ -228,6 +238,36 @@ TEST_CASE("recording: many continuations at once write the traces of each by its
       CHECK(worst_difference(one.nll(i), many.nll(i)) < 1e-3);
       CHECK(many.has_sensitivity(i));
     }
+  }
+}
+
+TEST_CASE("recording: a thread that writes behind the decoding writes the bytes of one that keeps up") {
+  const test::Scratch scratch;
+  test::write_tiny_model({}, scratch / "m.gguf");
+  const model::Model model = model::Model::load(scratch / "m.gguf", model::Dtype::f32);
+  std::vector<text::TokenizedSample> samples;
+  std::vector<record::Prompt> prompts;
+  for (int i = 0; i < 12; ++i) {
+    samples.push_back(sample_of(letters(20 + 7 * i), 20 + 7 * i));
+    samples.back().id = "s" + std::to_string(i);
+  }
+  for (const text::TokenizedSample& sample : samples) prompts.push_back({&sample, int(prompts.size())});
+  for (const bool sensitive : {false, true}) {
+    record::RecordOptions options{record::parse_steps("all"), true, 512};
+    if (sensitive) options.sensitivity = sensitivity::Options{{{2, 1}, {4, 2}}, {}};
+    std::vector<std::string> traces;
+    // Most end long before 400 tokens, for which the trace is planned.
+    for (const bool beside : {false, true}) {
+      const std::string path =
+          scratch / ((sensitive ? "s" : "p") + std::string(beside ? "beside.h5" : "inline.h5"));
+      trace::Writer writer = new_trace(path, model);
+      const auto written = record::record_decode(model, prompts, options,
+                                                 {400, {100.0f, 0, 1.0f, 4}, 4, beside}, writer, nullptr);
+      writer.finish();
+      CHECK(std::ranges::count(written, true) > 6);
+      traces.push_back(bytes_but_time(path));
+    }
+    CHECK((traces[0] == traces[1]));
   }
 }
 

@@ -102,6 +102,13 @@ StepMemory prefill_memory(const model::Description& d, const PrefillNeed& need) 
   return out;
 }
 
+int value_rows_at_once(const ModelInfo& m, int n_gradients, int n_pages) {
+  const size_t H = size_t(m.n_heads), d = size_t(m.head_dim), n = size_t(n_gradients);
+  // Queries, as they come and in bf16, and outputs; gradients; log-sum-exp; mass and values.
+  const size_t of_row = H * d * (4 + 2 * 2) + n * H * d * 4 + H * 4 + (1 + n) * H * size_t(n_pages) * 4;
+  return static_cast<int>(std::max<size_t>(1, value_block_bytes / of_row));
+}
+
 void check_memory(const std::string& what, const model::Description& d, const PrefillNeed& need,
                   size_t free_bytes) {
   const auto needed = [&](int n_positions) {

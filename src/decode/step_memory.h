@@ -43,6 +43,11 @@ struct PrefillNeed {
 };
 StepMemory prefill_memory(const model::Description&, const PrefillNeed&);
 
+// value_rows() on a CUDA device (scored_rows.h): so many rows at one time, at least one, that their inputs
+// and results take at most value_block_bytes.
+constexpr size_t value_block_bytes = size_t{1} << 29;
+int value_rows_at_once(const ModelInfo&, int n_gradients, int n_pages);
+
 // bad_input where `free_bytes` do not suffice: `what` ("profile"), what is needed, what is there, and how
 // many positions would fit.
 void check_memory(const std::string& what, const model::Description&, const PrefillNeed&, size_t free_bytes);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "decode/step_memory.h"
 #include "decode/view_tensors.h"
 
 namespace deltacal::sensitivity {
@@ -127,8 +128,9 @@ Sensitivity::DeviceBytes Sensitivity::device_bytes(const model::Description& d, 
                E = size_t(d.n_embd), F = size_t(d.n_ff), V = size_t(d.n_vocab);
   // The output layer in bf16; 4,096 rows of the feed-forward part and 1,024 of the logits, each several times
   // over. A position: q, k, v and o for every query head and their gradients in bf16, and in f32 while they
-  // are joined; the residual stream's gradients.
-  return {2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6, row * 2 * (14 + n) + 4 * E * (2 * n + 1)};
+  // are joined; the residual stream's gradients. Page values come in blocks of steps, however many there are.
+  return {2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6 + decode::value_block_bytes,
+          row * 2 * (14 + n) + 4 * E * (2 * n + 1)};
 }
 
 }  // namespace deltacal::sensitivity

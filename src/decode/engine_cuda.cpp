@@ -9,8 +9,8 @@
 #include "decode/step_memory.h"
 #include "kernels/append_kv/cuda.h"
 #include "kernels/cuda/graph.h"
-#include "kernels/gather_pages/gather_pages.h"
-#include "kernels/merge_attention/merge_attention.h"
+#include "kernels/gather_pages/cuda.h"
+#include "kernels/merge_attention/cuda.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
 #include "kernels/record_scores/cuda.h"
@@ -18,7 +18,7 @@
 #include "kernels/rms_norm/cuda.h"
 #include "kernels/select_pages/cuda.h"
 #include "kernels/swiglu/cuda.h"
-#include "kernels/token_nll/token_nll.h"
+#include "kernels/token_nll/cuda.h"
 
 namespace deltacal::decode {
 namespace {

@@ -70,6 +70,10 @@ class CudaEngine : public Engine {
     needed_length_ = upload(needed);
     page_table_ = upload(cache_.page_table());
     together_ = is_one_sequence(rows);
+    end();
+  }
+
+  void end() override {
     whole_ = {};
     prefix_ = {};
   }
@@ -247,6 +251,7 @@ class CudaEngine : public Engine {
   // read a key once for many rows. [n_rows, H d]; whole_ keeps what it found.
   at::Tensor prefill(int layer, const at::Tensor& q) {
     const int n_keys = longest(rows_.length);
+    end();  // two prefixes would be one too many
     prefix_ = prefix_of(layer, rows_.sequence[0], n_keys);
     const at::Tensor of_rows = q.view({of_pass_.n, info().n_heads, info().head_dim});
     whole_ = suits_cudnn(of_pass_.n, n_keys, info().head_dim) ? prefill_by_cudnn(of_rows)

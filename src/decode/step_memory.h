@@ -40,6 +40,9 @@ struct PrefillNeed {
   int n_positions = 0;                         // of the longest sequence
   int n_caches = 1;                            // KV caches of so many positions at one time
   size_t others = 0, others_per_position = 0;  // bytes of what watches it (a sensitivity pass)
+  // Page maps of a chunk's rows at one time: 1 where rows rank (their scores), 2 where they are recorded
+  // (masses too), with those of each key/value head so many more.
+  int n_maps = 1;
 };
 StepMemory prefill_memory(const model::Description&, const PrefillNeed&);
 

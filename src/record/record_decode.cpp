@@ -163,9 +163,9 @@ class BatchRecorder {
 
   // The backward pass needs the hidden states of every position: once more, in chunks.
   void add_sensitivity(Continuation& c) {
+    decode::KvCache cache(model_, 1, static_cast<int>(c.ids.size()));
     auto pass = std::make_shared<sensitivity::Sensitivity>(
         model_, static_cast<int>(c.ids.size()), c.recorded.steps, *options_.sensitivity, c.n_prompt());
-    decode::KvCache cache(model_, 1, static_cast<int>(c.ids.size()));
     decode::Decoder replay(model_, cache, decode::full_policy(model_.info().n_layers), {pass.get()},
                            options_.trace);
     decode::replay(

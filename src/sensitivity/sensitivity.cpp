@@ -25,6 +25,18 @@ RankedLists lists_of(const Ranking& ranking, const ModelInfo& model, int n_steps
           std::vector<RankedLists::Last>(N), std::vector<int32_t>(signal ? N * size_t(n_steps) : 0)};
 }
 
+// Bytes of a device's memory that the forward and the backward pass take beside weights, cache and hidden
+// states.
+size_t needed_besides(const model::Description& d, int n_tokens, const LossOptions& loss) {
+  const Sensitivity::DeviceBytes backward = Sensitivity::device_bytes(d, loss);
+  decode::PrefillNeed need;
+  need.n_positions = n_tokens;
+  need.n_caches = 0;
+  need.others = backward.fixed, need.others_per_position = backward.per_position;
+  need.n_maps = 2 + d.info.n_kv_heads;
+  return decode::prefill_memory(d, need).total();
+}
+
 }  // namespace
 
 Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
@@ -32,7 +44,7 @@ Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<cons
     : options_(options),
       steps_(steps.begin(), steps.end()),
       first_step_(first_step),
-      pass_(model, n_tokens, steps),
+      pass_(model, n_tokens, steps, needed_besides(model.description(), n_tokens, options.loss)),
       edges_(model.info().n_layers, model.info().n_heads, steps, options.budgets, options.loss.n_gradients(),
              options.position_bias, all_rankings(options)) {
   for (const Ranking& ranking : all_rankings(options))

@@ -1,7 +1,7 @@
 // A block takes one page of one key/value head, a thread 16 bytes at a time of keys and values: a copy, bound
 // by memory.
 #include "kernels/cuda/device.cuh"
-#include "kernels/gather_pages/gather_pages.h"
+#include "kernels/gather_pages/cuda.h"
 
 namespace deltacal::kernels::cuda::gather_pages {
 namespace {
@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(n_threads) gather(const Params p) {
     const int token = i / chunks, chunk = i % chunks;
     const int from = token * chunks + (chunk ^ swizzle(dim, token));
     const size_t to = (size_t(first_key + token) * size_t(n_kv) + size_t(g)) * size_t(chunks) + size_t(chunk);
-    if (p.keys) static_cast<uint4*>(p.keys)[to] = keys[from];
-    if (p.values) static_cast<uint4*>(p.values)[to] = values[from];
+    static_cast<uint4*>(p.keys)[to] = keys[from];
+    static_cast<uint4*>(p.values)[to] = values[from];
   }
 }
 
@@ -33,15 +33,15 @@ void check(const Params& p) {
   require(p.sequence >= 0, kernel, "sequence", p.sequence, "at least 0");
   require(p.n_keys <= p.kv.max_pages * page_size, kernel, "n_keys", p.n_keys,
           "at most the positions of a sequence, " + std::to_string(p.kv.max_pages * page_size));
-  if (p.keys) require_aligned(kernel, "keys", p.keys, 16);
-  if (p.values) require_aligned(kernel, "values", p.values, 16);
+  require_aligned(kernel, "keys", p.keys, 16);
+  require_aligned(kernel, "values", p.values, 16);
 }
 
 }  // namespace
 
 void run(const Params& p, const Launch& launch) {
   require(p.n_keys >= 0, "gather_pages", "n_keys", p.n_keys, "at least 0");
-  if (p.n_keys == 0 || (!p.keys && !p.values)) return;
+  if (p.n_keys == 0) return;
   check(p);
   launch_kernel("gather_pages", gather, dim3(unsigned(pages_for(p.n_keys)), unsigned(p.kv.n_kv_heads)),
                 n_threads, 0, launch, p);

@@ -1,6 +1,6 @@
 // A block takes one row, a thread eight dimensions at a time; computed in float. Bound by memory.
 #include "kernels/cuda/device.cuh"
-#include "kernels/merge_attention/merge_attention.h"
+#include "kernels/merge_attention/cuda.h"
 
 namespace deltacal::kernels::cuda::merge_attention {
 namespace {
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(n_threads) merge(const Params p) {
     static_cast<uint4*>(p.out)[row + size_t(i)] =
         make_uint4(merged<T>(x.x, y.x, of_a, of_b), merged<T>(x.y, y.y, of_a, of_b),
                    merged<T>(x.z, y.z, of_a, of_b), merged<T>(x.w, y.w, of_a, of_b));
-    if (p.lse && i % chunks == 0) p.lse[size_t(r) * size_t(p.n_heads) + size_t(h)] = top + logf(sum);
+    if (i % chunks == 0) p.lse[size_t(r) * size_t(p.n_heads) + size_t(h)] = top + logf(sum);
   }
 }
 
@@ -44,6 +44,7 @@ void check(const Params& p) {
   require_aligned(kernel, "out", p.out, 16);
   require_aligned(kernel, "lse_a", p.lse_a, 4);
   require_aligned(kernel, "lse_b", p.lse_b, 4);
+  require_aligned(kernel, "lse", p.lse, 4);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // A block a row, read once: each thread keeps the largest number it has met and the sum of exponentials
 // relative to it, a barrier joins them. Bound by memory (4 bytes a number).
 #include "kernels/cuda/device.cuh"
-#include "kernels/token_nll/token_nll.h"
+#include "kernels/token_nll/cuda.h"
 
 namespace deltacal::kernels::cuda::token_nll {
 namespace {

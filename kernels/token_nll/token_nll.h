@@ -2,11 +2,10 @@
 //
 //   nll[r] = log(sum_i exp(x[r,i])) - x[r,target[r]]
 #pragma once
-#include "kernels/cuda/launch.h"
+#include <cstdint>
 
-namespace deltacal::kernels::cuda::token_nll {
+namespace deltacal::kernels::token_nll {
 
-// Arrays in device memory, logits aligned to 16 bytes, rows without gaps.
 struct Params {
   int n_rows = 0, n = 0;            // rows; numbers of a row (the vocabulary)
   const float* logits = nullptr;    // [n_rows, n]
@@ -14,7 +13,6 @@ struct Params {
   float* nll = nullptr;             // [n_rows] nats
 };
 
-// Throws Error naming the field (shapes and pointers: what lies in device memory is not looked at).
-void run(const Params&, const Launch&);
+void reference(const Params&);  // in double
 
-}  // namespace deltacal::kernels::cuda::token_nll
+}  // namespace deltacal::kernels::token_nll

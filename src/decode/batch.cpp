@@ -64,12 +64,14 @@ class Batch {
       chunk = [&](int n, std::span<const float> nll) { callbacks_.prompt_nll(sequence, n, nll); };
     const Logits last = steps_->prefill(row, what.prompt, chunk);
     rows_[size_t(row)] = Live{sequence, n_prompt, 0, Sampler(what.sampling)};
-    if (what.max_new_tokens <= 0) return leave(row);
-    const gpu_trace::Scope scope(options_.trace, -1, "next token");
-    const std::pair<int, int> at[] = {{row, 0}};
-    decide(last, at);
+    if (what.max_new_tokens > 0) {
+      const gpu_trace::Scope scope(options_.trace, -1, "next token");
+      const std::pair<int, int> at[] = {{row, 0}};
+      decide(last, at);
+    }
     result_.prefill_seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (what.max_new_tokens <= 0) leave(row);
   }
 
   void leave(int row) {

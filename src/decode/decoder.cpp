@@ -261,6 +261,7 @@ void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
     added = d.attention_block(layer, w, x, added);
     added = d.feed_forward_block(layer, w, x, added);
   }
+  d.engine->end();
   if (added.defined()) x.add_(added.to(at::kFloat));
   // In f32 on either device: what logits are made of.
   d.hidden = at::rms_norm(x, {x.size(-1)}, d.model.weights().output_norm, d.model.description().rms_eps);
@@ -293,14 +294,11 @@ const int32_t* LayerView::list() const {
 const at::Tensor& hidden_of(const LayerView& view) {
   return view.tensors->hidden;
 }
-const at::Tensor& q_of(const LayerView& view) {
-  return view.tensors->q;
-}
 
 std::vector<float> rows_of_q(const LayerView& view, std::span<const int> rows) {
   if (rows.empty()) return {};
   const c10::InferenceMode inference;
-  const at::Tensor& q = q_of(view);
+  const at::Tensor& q = view.tensors->q;  // [n_rows, H d]
   const at::Tensor index = view_of(rows.data(), {std::ssize(rows)}, at::kInt).to(q.device());
   const at::Tensor chosen = q.index_select(0, index).to(at::kCPU, at::kFloat).contiguous();
   return {chosen.const_data_ptr<float>(), chosen.const_data_ptr<float>() + chosen.numel()};

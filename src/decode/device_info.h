@@ -8,7 +8,8 @@ namespace deltacal::decode {
 
 struct DeviceInfo {
   std::string name;
-  size_t free_bytes = 0, total_bytes = 0;  // of its memory
+  // Of its memory. Free is what LibTorch's allocator would give back too: it keeps what it is done with.
+  size_t free_bytes = 0, total_bytes = 0;
 };
 DeviceInfo device_info();
 

@@ -48,6 +48,8 @@ class Engine {
 
   // What is given stays as it is until the next pass begins.
   virtual void begin(const PassRows&) = 0;
+  // After the last layer: what is kept for a pass alone may go.
+  virtual void end() {}
   // x += added, where there is any, and the RMS norm of x: x [n_rows, E] f32, the residual stream; added
   // [n_rows, E] of a linear layer, may be undefined; weight [E]. [n_rows, E] for a linear layer.
   virtual at::Tensor add_and_norm(at::Tensor& x, const at::Tensor& added, const at::Tensor& weight) = 0;

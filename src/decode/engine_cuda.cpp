@@ -6,10 +6,11 @@
 #include "decode/device_info.h"
 #include "decode/device_model.h"
 #include "decode/engine.h"
+#include "decode/step_memory.h"
 #include "kernels/append_kv/cuda.h"
 #include "kernels/cuda/graph.h"
-#include "kernels/gather_pages/gather_pages.h"
-#include "kernels/merge_attention/merge_attention.h"
+#include "kernels/gather_pages/cuda.h"
+#include "kernels/merge_attention/cuda.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
 #include "kernels/record_scores/cuda.h"
@@ -17,7 +18,7 @@
 #include "kernels/rms_norm/cuda.h"
 #include "kernels/select_pages/cuda.h"
 #include "kernels/swiglu/cuda.h"
-#include "kernels/token_nll/token_nll.h"
+#include "kernels/token_nll/cuda.h"
 
 namespace deltacal::decode {
 namespace {
@@ -73,6 +74,10 @@ class CudaEngine : public Engine {
     needed_length_ = upload(needed);
     page_table_ = upload(cache_.page_table());
     together_ = is_one_sequence(rows);
+    end();
+  }
+
+  void end() override {
     whole_ = {};
     prefix_ = {};
   }
@@ -192,49 +197,12 @@ class CudaEngine : public Engine {
   }
 
   void value(int layer, const ValueRows& rows) override {
-    const int n = static_cast<int>(rows.length.size());
-    const int64_t row_size = int64_t(info().n_heads) * info().head_dim;
+    const int n_rows = static_cast<int>(rows.length.size()), n_keys = longest(rows.length);
     page_table_ = upload(cache_.page_table());
-    std::vector<int32_t> sequence(rows.length.size(), 0), position;
-    for (const int32_t length : rows.length) position.push_back(length - 1);
-    const DeviceRows of{n, upload(rows.length), upload(sequence)};
-    const at::Tensor at_positions = upload(position);
-    const auto host = [](const float* numbers, at::IntArrayRef shape) {
-      return at::from_blob(const_cast<float*>(numbers), shape, at::TensorOptions(at::kFloat));
-    };
-    const at::Tensor q = host(rows.q, {n, row_size}).to(at::kCUDA, at::kBFloat16);
-    const at::Tensor gradient = host(rows.gradient, {rows.n_gradients, n, row_size}).to(at::kCUDA);
-    at::Tensor out = at::empty_like(q), lse = at::empty({n, info().n_heads}, on_device(at::kFloat)),
-               mass = at::empty({n, info().n_heads, rows.out_pages}, on_device(at::kFloat)),
-               value =
-                   at::empty({rows.n_gradients, n, info().n_heads, rows.out_pages}, on_device(at::kFloat));
-    gpu::paged_attention::Params attended = attention(layer, q, of, 0, n, out);
-    attended.lse = floats(lse);
-    gpu::paged_attention::run(attended, {});
-
-    gpu::record_values::Params p;
-    p.n_rows = n;
-    p.n_heads = info().n_heads;
-    p.n_kv_heads = info().n_kv_heads;
-    p.head_dim = info().head_dim;
-    p.n_gradients = rows.n_gradients;
-    p.n_keys = longest(rows.length);
-    p.scale = scale();
-    const Prefix prefix = prefix_of(layer, 0, p.n_keys);
-    p.q = q.const_data_ptr();
-    p.gradient = gradient.const_data_ptr<float>();
-    p.keys = prefix.keys.const_data_ptr();
-    p.values = prefix.values.const_data_ptr();
-    p.token_stride = int64_t(info().n_kv_heads) * info().head_dim;
-    p.head_stride = info().head_dim;
-    p.lse = lse.const_data_ptr<float>();
-    p.position = ints(at_positions);
-    p.out_pages = rows.out_pages;
-    p.mass = floats(mass);
-    p.value = floats(value);
-    gpu::record_values::run(p, {});
-    host(rows.mass, mass.sizes()).copy_(mass);
-    host(rows.value, value.sizes()).copy_(value);
+    const Prefix prefix = prefix_of(layer, 0, n_keys);
+    const int most = value_rows_at_once(info(), rows.n_gradients, rows.out_pages);
+    for (int first = 0; first < n_rows; first += most)
+      value_of_block(layer, rows, prefix, n_keys, first, std::min(most, n_rows - first));
   }
 
   at::Tensor nll(const at::Tensor& logits, Rows target) override {
@@ -290,6 +258,7 @@ class CudaEngine : public Engine {
   // read a key once for many rows. [n_rows, H d]; whole_ keeps what it found.
   at::Tensor prefill(int layer, const at::Tensor& q) {
     const int n_keys = longest(rows_.length);
+    end();  // two prefixes would be one too many
     prefix_ = prefix_of(layer, rows_.sequence[0], n_keys);
     const at::Tensor of_rows = q.view({of_pass_.n, info().n_heads, info().head_dim});
     whole_ = suits_cudnn(of_pass_.n, n_keys, info().head_dim) ? prefill_by_cudnn(of_rows)
@@ -386,6 +355,54 @@ class CudaEngine : public Engine {
         p.group_mass = floats(of_groups) + size_t(first) * size_t(info().n_kv_heads * n_pages);
       gpu::page_score::run(p, {});
     });
+  }
+
+  // Rows first.. of `rows`. prefix: keys and values that the longest of all rows sees, n_keys of them.
+  void value_of_block(int layer, const ValueRows& rows, const Prefix& prefix, int n_keys, int first, int n) {
+    const int64_t n_all = std::ssize(rows.length), H = info().n_heads, n_pages = rows.out_pages;
+    const auto host = [](const float* numbers, at::IntArrayRef shape) {
+      return at::from_blob(const_cast<float*>(numbers), shape, at::TensorOptions(at::kFloat));
+    };
+    const auto made = [](at::IntArrayRef shape) { return at::empty(shape, on_device(at::kFloat)); };
+    const Rows length = rows.length.subspan(size_t(first), size_t(n));
+    std::vector<int32_t> position;
+    for (const int32_t of_row : length) position.push_back(of_row - 1);
+    const DeviceRows of{n, upload(length), upload(std::vector<int32_t>(size_t(n), 0))};
+    const at::Tensor at_positions = upload(position);
+    const at::Tensor all_q = host(rows.q, {n_all, H * info().head_dim}),
+                     all_gradients = host(rows.gradient, {rows.n_gradients, n_all, H * info().head_dim});
+    const at::Tensor q = all_q.narrow(0, first, n).to(at::kCUDA, at::kBFloat16),
+                     gradient = all_gradients.narrow(1, first, n).contiguous().to(at::kCUDA);
+    at::Tensor out = at::empty_like(q), lse = made({n, H}), mass = made({n, H, n_pages}),
+               value = made({rows.n_gradients, n, H, n_pages});
+    gpu::paged_attention::Params attended = attention(layer, q, of, 0, n, out);
+    attended.lse = floats(lse);
+    gpu::paged_attention::run(attended, {});
+
+    gpu::record_values::Params p;
+    p.n_rows = n;
+    p.n_heads = info().n_heads;
+    p.n_kv_heads = info().n_kv_heads;
+    p.head_dim = info().head_dim;
+    p.n_gradients = rows.n_gradients;
+    p.n_keys = n_keys;
+    p.scale = scale();
+    p.q = q.const_data_ptr();
+    p.gradient = gradient.const_data_ptr<float>();
+    p.keys = prefix.keys.const_data_ptr();
+    p.values = prefix.values.const_data_ptr();
+    p.token_stride = int64_t(info().n_kv_heads) * info().head_dim;
+    p.head_stride = info().head_dim;
+    p.lse = lse.const_data_ptr<float>();
+    p.position = ints(at_positions);
+    p.out_pages = rows.out_pages;
+    p.mass = floats(mass);
+    p.value = floats(value);
+    gpu::record_values::run(p, {});
+    host(rows.mass, {n_all, H, n_pages}).narrow(0, first, n).copy_(mass);
+    // One gradient at a time: its rows have no gaps on either side, so nothing is copied twice.
+    const at::Tensor all_values = host(rows.value, {rows.n_gradients, n_all, H, n_pages});
+    for (int g = 0; g < rows.n_gradients; ++g) all_values[g].narrow(0, first, n).copy_(value[g]);
   }
 
   // Copies begin, in the order of the stream; the host waits for them when it asks.

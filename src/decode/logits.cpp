@@ -13,6 +13,16 @@ Logits::Logits(Logits&&) noexcept = default;
 Logits& Logits::operator=(Logits&&) noexcept = default;
 Logits::~Logits() = default;
 
+Logits Logits::of(model::Device device, int n_rows, std::span<const float> numbers) {
+  const c10::InferenceMode inference;
+  Logits out;
+  out.impl_->values = at::from_blob(const_cast<float*>(numbers.data()),
+                                    {n_rows, std::ssize(numbers) / n_rows}, at::TensorOptions(at::kFloat))
+                          .clone()
+                          .to(device == model::Device::cuda ? at::kCUDA : at::kCPU);
+  return out;
+}
+
 int Logits::n_rows() const { return static_cast<int>(impl_->values.size(0)); }
 
 std::span<const float> Logits::row(int r) const {

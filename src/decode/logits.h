@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "decode/sampling.h"
+#include "model/device.h"
 
 namespace deltacal::decode {
 
@@ -29,6 +30,8 @@ class Logits {
   Logits(Logits&&) noexcept;
   Logits& operator=(Logits&&) noexcept;
   ~Logits();
+  // Numbers in host memory, [n_rows, n_vocab], copied to a device.
+  static Logits of(model::Device, int n_rows, std::span<const float> numbers);
   int n_rows() const;
   std::span<const float> row(int) const;  // [n_vocab]
 

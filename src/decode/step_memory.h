@@ -40,8 +40,16 @@ struct PrefillNeed {
   int n_positions = 0;                         // of the longest sequence
   int n_caches = 1;                            // KV caches of so many positions at one time
   size_t others = 0, others_per_position = 0;  // bytes of what watches it (a sensitivity pass)
+  // Page maps of a chunk's rows at one time: 1 where rows rank (their scores), 2 where they are recorded
+  // (masses too), with those of each key/value head so many more.
+  int n_maps = 1;
 };
 StepMemory prefill_memory(const model::Description&, const PrefillNeed&);
+
+// value_rows() on a CUDA device (scored_rows.h): so many rows at one time, at least one, that their inputs
+// and results take at most value_block_bytes.
+constexpr size_t value_block_bytes = size_t{1} << 29;
+int value_rows_at_once(const ModelInfo&, int n_gradients, int n_pages);
 
 // bad_input where `free_bytes` do not suffice: `what` ("profile"), what is needed, what is there, and how
 // many positions would fit.

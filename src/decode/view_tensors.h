@@ -11,9 +11,8 @@ namespace deltacal::decode {
 
 // Valid during the call that the view is given to.
 const at::Tensor& hidden_of(const LayerView&);  // [n_rows, E] f32
-const at::Tensor& q_of(const LayerView&);       // [n_rows, H d] after rotary embedding, in the device's type
 
-// Some rows of q_of() in host memory, [n, H, d] f32. rows [n]: indices into the view.
+// Some rows' queries after rotary embedding in host memory, [n, H, d] f32. rows [n]: indices into the view.
 std::vector<float> rows_of_q(const LayerView&, std::span<const int> rows);
 
 }  // namespace deltacal::decode

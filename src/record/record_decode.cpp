@@ -181,9 +181,10 @@ class BatchRecorder {
   // The backward pass needs the hidden states of every position: once more, in chunks. What the pass holds,
   // much of it the device's memory, goes before anything waits to be written.
   FoundSensitivity find_sensitivity(const Continuation& c) {
+    // The cache first: hidden states take what is left.
+    decode::KvCache cache(model_, 1, static_cast<int>(c.ids.size()));
     sensitivity::Sensitivity pass(model_, static_cast<int>(c.ids.size()), c.recorded.steps,
                                   *options_.sensitivity, c.n_prompt());
-    decode::KvCache cache(model_, 1, static_cast<int>(c.ids.size()));
     decode::Decoder replay(model_, cache, decode::full_policy(model_.info().n_layers), {&pass},
                            options_.trace);
     decode::replay(

@@ -8,10 +8,10 @@
 
 namespace deltacal::sensitivity {
 
-HiddenStates::HiddenStates(const model::Model& model, int n_tokens) : impl_(new Impl) {
+HiddenStates::HiddenStates(const model::Model& model, int n_tokens, size_t besides) : impl_(new Impl) {
   const model::Description& d = model.description();
-  const bool on_device =
-      model.device() == model::Device::cuda && bytes(d, n_tokens) <= decode::device_info().free_bytes / 2;
+  const bool on_device = model.device() == model::Device::cuda &&
+                         bytes(d, n_tokens) + besides <= decode::device_info().free_bytes;
   const auto options = at::TensorOptions(at::kFloat).device(on_device ? at::kCUDA : at::kCPU);
   for (int layer = 0; layer < d.info.n_layers; ++layer)
     impl_->layers.push_back(at::empty({n_tokens, d.n_embd}, options));

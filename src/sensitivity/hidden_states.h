@@ -1,5 +1,6 @@
 // The residual stream at the input of each layer at every position of one sequence: memory linear in its
-// length. In the device's memory where it takes at most half of what is free, else the host's.
+// length. In the device's memory where there is room for it and for what is computed beside it, else the
+// host's.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -11,7 +12,8 @@ namespace deltacal::sensitivity {
 
 class HiddenStates {
  public:
-  HiddenStates(const model::Model&, int n_tokens);
+  // besides: bytes of the device's memory that something else is yet to take.
+  HiddenStates(const model::Model&, int n_tokens, size_t besides);
   HiddenStates(HiddenStates&&) noexcept;
   ~HiddenStates();
   void take(const decode::LayerView&);  // what the view's layer was given, at the rows' positions

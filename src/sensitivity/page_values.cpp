@@ -11,8 +11,9 @@
 
 namespace deltacal::sensitivity {
 
-PageValues::PageValues(const model::Model& model, int n_tokens, std::span<const int32_t> steps)
-    : model_(model), steps_(steps.begin(), steps.end()), hidden_(model, n_tokens) {
+PageValues::PageValues(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
+                       size_t besides)
+    : model_(model), steps_(steps.begin(), steps.end()), hidden_(model, n_tokens, besides) {
   const ModelInfo& info = model.info();
   q_.assign(info.n_layers, std::vector<float>(steps.size() * size_t(info.n_heads) * size_t(info.head_dim)));
 }

@@ -15,8 +15,8 @@ namespace deltacal::sensitivity {
 class PageValues : public decode::Observer {
  public:
   // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0). steps [S] ascending
-  // positions.
-  PageValues(const model::Model&, int n_tokens, std::span<const int32_t> steps);
+  // positions. besides: as HiddenStates.
+  PageValues(const model::Model&, int n_tokens, std::span<const int32_t> steps, size_t besides);
   void layer(const decode::LayerView&) override;
 
   // mass [S, H, n_pages], value [n_gradients, S, H, n_pages] as of kernels/page_value; valid during the call.

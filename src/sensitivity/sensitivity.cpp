@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "decode/step_memory.h"
 #include "decode/view_tensors.h"
 
 namespace deltacal::sensitivity {
@@ -24,6 +25,18 @@ RankedLists lists_of(const Ranking& ranking, const ModelInfo& model, int n_steps
           std::vector<RankedLists::Last>(N), std::vector<int32_t>(signal ? N * size_t(n_steps) : 0)};
 }
 
+// Bytes of a device's memory that the forward and the backward pass take beside weights, cache and hidden
+// states.
+size_t needed_besides(const model::Description& d, int n_tokens, const LossOptions& loss) {
+  const Sensitivity::DeviceBytes backward = Sensitivity::device_bytes(d, loss);
+  decode::PrefillNeed need;
+  need.n_positions = n_tokens;
+  need.n_caches = 0;
+  need.others = backward.fixed, need.others_per_position = backward.per_position;
+  need.n_maps = 2 + d.info.n_kv_heads;
+  return decode::prefill_memory(d, need).total();
+}
+
 }  // namespace
 
 Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
@@ -31,7 +44,7 @@ Sensitivity::Sensitivity(const model::Model& model, int n_tokens, std::span<cons
     : options_(options),
       steps_(steps.begin(), steps.end()),
       first_step_(first_step),
-      pass_(model, n_tokens, steps),
+      pass_(model, n_tokens, steps, needed_besides(model.description(), n_tokens, options.loss)),
       edges_(model.info().n_layers, model.info().n_heads, steps, options.budgets, options.loss.n_gradients(),
              options.position_bias, all_rankings(options)) {
   for (const Ranking& ranking : all_rankings(options))
@@ -127,8 +140,9 @@ Sensitivity::DeviceBytes Sensitivity::device_bytes(const model::Description& d, 
                E = size_t(d.n_embd), F = size_t(d.n_ff), V = size_t(d.n_vocab);
   // The output layer in bf16; 4,096 rows of the feed-forward part and 1,024 of the logits, each several times
   // over. A position: q, k, v and o for every query head and their gradients in bf16, and in f32 while they
-  // are joined; the residual stream's gradients.
-  return {2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6, row * 2 * (14 + n) + 4 * E * (2 * n + 1)};
+  // are joined; the residual stream's gradients. Page values come in blocks of steps, however many there are.
+  return {2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6 + decode::value_block_bytes,
+          row * 2 * (14 + n) + 4 * E * (2 * n + 1)};
 }
 
 }  // namespace deltacal::sensitivity

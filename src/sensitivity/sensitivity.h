@@ -38,7 +38,8 @@ struct RankedLists {
 class Sensitivity : public decode::Observer {
  public:
   // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0), whose first step is
-  // `first_step`. steps [S] ascending positions from there on.
+  // `first_step`. steps [S] ascending positions from there on. After its KV cache was made: hidden states
+  // stay in a device's memory where they fit beside what is there and what the two passes need.
   Sensitivity(const model::Model&, int n_tokens, std::span<const int32_t> steps, const Options&, int first_step);
   void layer(const decode::LayerView&) override;
   bool reads_query() const override;
@@ -55,7 +56,7 @@ class Sensitivity : public decode::Observer {
   // Memory of the pass beside that of the forward pass.
   static size_t bytes(const model::Description&, int n_tokens, int n_steps, const Options&);
   // Of a CUDA device's memory besides, whatever the length and for each position. Hidden states are not
-  // counted: where they do not fit they lie in the host's.
+  // counted: where they do not fit beside it they lie in the host's.
   struct DeviceBytes {
     size_t fixed = 0, per_position = 0;
   };

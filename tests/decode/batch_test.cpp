@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 
+#include "decode/choices.h"
 #include "decode/scored_rows.h"
 #include "support/scratch.h"
 #include "support/tiny_model.h"
@@ -286,49 +287,12 @@ TEST_CASE("batch: what cannot be decoded is refused") {
   CHECK(refused(unknown, 0).find("at least 1") != std::string::npos);
 }
 
-TEST_CASE("batch: the most likely token and its NLL are those of a greedy sampler, the lowest of equals") {
-  const model::Model model = tiny();
-  KvCache cache(model, 1, 64);
-  Decoder decoder(model, cache, full_policy(4));
-  const auto ids = prompt_of(50, 3);
-  replay(decoder, ids, 50, [&](int, int n) {
-    const Logits logits = decoder.logits(0, n);
-    const Choice choice = most_likely(logits);
-    std::vector<int32_t> expected;
-    Sampler greedy({});
-    for (int r = 0; r < n; ++r) expected.push_back(greedy.next(logits.row(r)));
-    CHECK(choice.token == expected);
-    const auto nll = nll_of(logits, expected);
-    for (int r = 0; r < n; ++r) CHECK(std::abs(choice.nll[size_t(r)] - nll[size_t(r)]) < 1e-5);
-  });
+TEST_CASE("batch: the most likely token and its NLL are found, the lowest of equals") {
+  check_most_likely(model::Device::cpu);
 }
 
-TEST_CASE("batch: a draw on the logits' device is the sampler's") {
-  const model::Model model = tiny();
-  KvCache cache(model, 1, 64);
-  Decoder decoder(model, cache, full_policy(4));
-  const auto ids = prompt_of(50, 3);
-  replay(decoder, ids, 50, [&](int, int n) {
-    const Logits logits = decoder.logits(0, n);
-    const std::vector<SamplingOptions> all{{0, 0, 1, 1},        {1, 0, 1, 2},     {3, 0, 0.9f, 3},
-                                           {0.6f, 0, 0.95f, 4}, {2, 40, 1, 5},    {5, 40, 0.5f, 6},
-                                           {1, 1000, 1, 7},     {1, 0, 1e-6f, 8}, {100, 1, 1, 9}};
-    for (int round = 0; round < 20; ++round) {
-      std::vector<Draw> draws;
-      std::vector<int32_t> expected;
-      for (int r = 0; r < n; ++r) {
-        SamplingOptions options = all[size_t(r) % all.size()];
-        options.seed += uint64_t(100 * round + r);
-        Sampler host(options), here(options);
-        expected.push_back(host.next(logits.row(r)));
-        draws.push_back({options, here.uniform()});
-      }
-      const Choice choice = draw(logits, draws);
-      CHECK(choice.token == expected);
-      const auto nll = nll_of(logits, expected);
-      for (int r = 0; r < n; ++r) CHECK(std::abs(choice.nll[size_t(r)] - nll[size_t(r)]) < 1e-5);
-    }
-  });
+TEST_CASE("batch: a draw on the logits' device is the sampler's, of equals too") {
+  check_draws(model::Device::cpu);
 }
 
 }  // namespace

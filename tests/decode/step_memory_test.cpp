@@ -63,6 +63,9 @@ TEST_CASE("prefill memory: what a sequence needs, and the length that fits where
   CHECK(need.buffers < 4 * gb);
   CHECK(prefill_memory(d, {weights, 32768, 3}).cache == 3 * need.cache);
   CHECK(prefill_memory(d, {weights, 32768, 1, gb, 10}).buffers == need.buffers + gb + 327680);
+  // Scores, masses and those of 4 heads: 5 maps more than the scores alone, 8,192 rows of 2,048 pages.
+  CHECK(prefill_memory(d, {weights, 32768, 1, 0, 0, 6}).buffers ==
+        need.buffers + size_t{5} * 8192 * 2048 * 4);
   CHECK(prefill_memory(d, {weights, 100}).buffers < need.buffers / 20);  // no whole chunk
   CHECK_NOTHROW(check_memory("profile", d, {weights, 32768}, 40 * gb));
   CHECK_THROWS_WITH(check_memory("profile", d, {weights, 131072}, 25 * gb),
@@ -75,6 +78,21 @@ TEST_CASE("prefill memory: what a sequence needs, and the length that fits where
                     ContainsSubstring(fmt::format(": {} positions", fit)));
   CHECK_THROWS_WITH(check_memory("profile", d, {weights, 64}, 10 * gb),
                     ContainsSubstring("no sequence fits"));
+}
+
+TEST_CASE("value rows: a block's arrays stay within what is counted, and are most of it") {
+  const ModelInfo m = model::read_shape("qwen2.5-7b").description.info;
+  REQUIRE((m.n_heads == 28 && m.head_dim == 128));
+  for (const auto& [n_gradients, n_pages] : {std::pair(1, 8192), {1, 64}, {8, 2048}}) {
+    // Mass and value, 28 heads, f32; queries and outputs in bf16; gradients in f32.
+    const size_t row =
+        size_t(1 + n_gradients) * 28 * size_t(n_pages) * 4 + 28 * 128 * size_t(4 + 4 * n_gradients);
+    const size_t block = size_t(value_rows_at_once(m, n_gradients, n_pages)) * row;
+    CAPTURE(n_gradients, n_pages, block);
+    CHECK(block <= value_block_bytes);
+    CHECK(block > value_block_bytes / 2);
+  }
+  CHECK(value_rows_at_once(m, 1 << 16, 65536) == 1);  // beyond it: one after the other
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ struct Setting {
   Found run(const sensitivity::Options& options, int chunk = 64) const {
     decode::KvCache cache(model, 1, int(ids.size()));
     sensitivity::Sensitivity pass(model, int(ids.size()), steps, options, n_prompt);
-    sensitivity::HiddenStates hidden(model, int(ids.size()));
+    sensitivity::HiddenStates hidden(model, int(ids.size()), 0);
     struct Keep : decode::Observer {
       sensitivity::HiddenStates& to;
       explicit Keep(sensitivity::HiddenStates& h) : to(h) {}

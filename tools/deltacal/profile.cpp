@@ -86,6 +86,7 @@ decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
                             const std::vector<text::TokenizedSample>& samples,
                             const std::optional<sensitivity::Options>& sensitivity) {
   decode::PrefillNeed need;
+  need.n_maps = 2 + (o.maps == "heads" ? in.header.description.info.n_kv_heads : 0);
   for (const auto& sample : samples) need.n_positions = std::max(need.n_positions, tokens_of(o, sample));
   if (sensitivity) {
     const auto bytes = sensitivity::Sensitivity::device_bytes(in.header.description, sensitivity->loss);

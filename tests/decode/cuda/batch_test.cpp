@@ -10,6 +10,7 @@
 #include <map>
 #include <random>
 
+#include "decode/choices.h"
 #include "decode/scored_rows.h"
 #include "decode/step_graph.h"
 #include "device.h"
@@ -225,6 +226,90 @@ TEST_CASE("batch, CUDA: each sequence has the NLL and the maps of its own tokens
     CHECK(worst_nll < 0.3);
     if (temperature == 0) CHECK(n_greedy > 0.95 * n_tokens);  // near ties fall either way
     difference.check();
+  }
+}
+
+TEST_CASE("batch, CUDA: the most likely token is the lowest of equals, a draw the sampler's") {
+  NEEDS_DEVICE;
+  check_most_likely(model::Device::cuda);
+  check_draws(model::Device::cuda);
+}
+
+// NLL [n] of the tokens after the prompt under a policy, by the Decoder alone, and what was read for them.
+struct Forced {
+  std::vector<float> nll;
+  std::vector<LayerReads> reads;
+};
+Forced forced(const model::Model& model, const Policy& policy, std::span<const int32_t> prompt,
+              std::span<const int32_t> tokens) {
+  std::vector<int32_t> ids(prompt.begin(), prompt.end());
+  ids.insert(ids.end(), tokens.begin(), tokens.end());
+  const int n_prompt = static_cast<int>(prompt.size()), n_ids = static_cast<int>(ids.size());
+  KvCache cache(model, 1, n_ids);
+  Decoder decoder(model, cache, policy);
+  Forced out;
+  replay(decoder, ids, n_prompt, [&](int first, int n) {
+    const int from = std::max(0, n_prompt - 1 - first), until = std::min(n, n_ids - 1 - first);
+    if (from >= until) return;
+    const auto next = std::span(ids).subspan(size_t(first + from) + 1, size_t(until - from));
+    const auto nll = decoder.nll(from, next);
+    out.nll.insert(out.nll.end(), nll.begin(), nll.end());
+  });
+  out.reads.assign(decoder.reads().begin(), decoder.reads().end());
+  return out;
+}
+
+TEST_CASE(
+    "batch, CUDA: under any policy, rows that join and leave read and find what the Decoder does alone") {
+  NEEDS_DEVICE;
+  const model::Model model = tiny();
+  config::Schedule schedule;
+  schedule.layers.assign(n_layers, {config::Role::sparse, 5, 0});
+  schedule.layers[0] = {config::Role::full, 0, 0};
+  schedule.layers[1] = {config::Role::delta, 6, 2};
+  schedule.layers[3] = {config::Role::delta, 5, 5};  // a list that needs no score
+  const Policy full = full_policy(n_layers), delta = delta_policy(schedule);
+  const std::vector<int> lengths{300, 1, 95, 14, 131, 430, 64}, n_new{40, 70, 1, 33, 55, 80, 20};
+  std::vector<std::vector<int32_t>> prompts;
+  for (const int n : lengths) prompts.push_back(random_ids(n, uint64_t(n)));
+  std::vector<BatchSequence> sequences;
+  for (size_t s = 0; s < prompts.size(); ++s)
+    sequences.push_back({prompts[s], n_new[s], {1.5f, 0, 1, 3 + s}});
+  for (const Policy* policy : {&full, &delta}) {
+    BatchOptions options;
+    options.n_rows = 3;
+    options.stops = [](int32_t token) { return token % 32 == 5; };
+    std::vector<std::vector<float>> nll(prompts.size());
+    BatchCallbacks on;
+    on.token = [&](int s, int32_t, float value) { nll[size_t(s)].push_back(value); };
+    const BatchResult result = decode_batch(model, *policy, sequences, options, on);
+    std::vector<LayerReads> reads(n_layers);
+    double same = 0, other = 0;  // mean squares of differences
+    long n = 0;
+    for (size_t s = 0; s < prompts.size(); ++s) {
+      const Forced own = forced(model, *policy, prompts[s], result.tokens[s]),
+                   of_other = forced(model, policy == &full ? delta : full, prompts[s], result.tokens[s]);
+      REQUIRE(own.nll.size() == nll[s].size());
+      for (size_t i = 0; i < nll[s].size(); ++i, ++n) {
+        same += std::pow(double(own.nll[i]) - nll[s][i], 2);
+        other += std::pow(double(of_other.nll[i]) - nll[s][i], 2);
+      }
+      for (size_t layer = 0; layer < n_layers; ++layer) {
+        reads[layer].attended += own.reads[layer].attended;
+        reads[layer].lists += own.reads[layer].lists;
+        reads[layer].ranked += own.reads[layer].ranked;
+      }
+    }
+    CAPTURE(policy == &delta, n);
+    // As in step_graph_test.cpp: what roundings grow to, and pages that nearly tie.
+    CHECK(std::sqrt(same / double(n)) < (policy == &full ? 0.06 : 0.24));
+    CHECK(std::sqrt(other / double(n)) > 2 * std::sqrt(same / double(n)));
+    for (size_t layer = 0; layer < n_layers; ++layer) {
+      CAPTURE(layer);
+      CHECK(result.reads[layer].attended == reads[layer].attended);
+      CHECK(result.reads[layer].lists == reads[layer].lists);
+      CHECK(result.reads[layer].ranked == reads[layer].ranked);
+    }
   }
 }
 

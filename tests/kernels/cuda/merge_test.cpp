@@ -1,8 +1,10 @@
+#include "kernels/merge_attention/merge_attention.h"
+
 #include <cmath>
 #include <limits>
 
 #include "device.h"
-#include "kernels/merge_attention/merge_attention.h"
+#include "kernels/merge_attention/cuda.h"
 
 namespace deltacal::kernels::cuda::merge_attention {
 namespace {
@@ -61,6 +63,24 @@ TEST_CASE("cuda merge_attention: two sets of keys equal attention to both, for b
     }
 }
 
+TEST_CASE("merge_attention: the reference of two sets of keys is attention to both") {
+  constexpr int rows = 7, heads = 3, dim = 16, n_keys = 40;
+  const auto logits = normals(size_t(rows * heads * n_keys), 1, 4.0f),
+             values = normals(size_t(n_keys * dim), 2);
+  const Part both = attention(rows, heads, dim, logits, values, 0, n_keys, n_keys);
+  for (const int split : {1, 11, 39}) {
+    Part a = attention(rows, heads, dim, logits, values, 0, split, n_keys);
+    const Part b = attention(rows, heads, dim, logits, values, split, n_keys, n_keys);
+    std::vector<float> lse(a.lse.size());
+    kernels::merge_attention::reference(
+        {rows, heads, dim, a.out.data(), b.out.data(), a.lse.data(), b.lse.data(), a.out.data(), lse.data()});
+    for (size_t i = 0; i < a.out.size(); ++i) REQUIRE(std::abs(a.out[i] - both.out[i]) < 4e-6f);
+    for (int r = 0; r < rows; ++r)
+      for (int h = 0; h < heads; ++h)
+        REQUIRE(std::abs(lse[size_t(r * heads + h)] - both.lse[size_t(h * rows + r)]) < 4e-6f);
+  }
+}
+
 TEST_CASE("cuda merge_attention: far apart, the larger set is all; NaN stays") {
   NEEDS_DEVICE;
   Array<uint16_t> a(to_bits(Type::f16, std::vector<float>(16, 1.0f))),
@@ -83,7 +103,7 @@ TEST_CASE("cuda merge_attention: bad parameters are refused with the field's nam
   void* array = reinterpret_cast<void*>(256);
   float* floats = reinterpret_cast<float*>(256);
   Params p;
-  p.n_rows = 1, p.n_heads = 2, p.head_dim = 64, p.a = p.b = p.out = array, p.lse_a = p.lse_b = floats;
+  p.n_rows = 1, p.n_heads = 2, p.head_dim = 64, p.a = p.b = p.out = array, p.lse_a = p.lse_b = p.lse = floats;
   const auto refused = [&](const std::string& field, auto change) {
     return refused_with("merge_attention: " + field, p, change);
   };
@@ -94,6 +114,7 @@ TEST_CASE("cuda merge_attention: bad parameters are refused with the field's nam
   CHECK(refused("b ", [](Params& x) { x.b = reinterpret_cast<void*>(264); }));
   CHECK(refused("out ", [](Params& x) { x.out = nullptr; }));
   CHECK(refused("lse_b ", [](Params& x) { x.lse_b = nullptr; }));
+  CHECK(refused("lse ", [](Params& x) { x.lse = nullptr; }));
 }
 
 }  // namespace

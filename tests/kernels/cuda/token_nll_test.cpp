@@ -1,8 +1,10 @@
+#include "kernels/token_nll/token_nll.h"
+
 #include <cmath>
 #include <limits>
 
 #include "device.h"
-#include "kernels/token_nll/token_nll.h"
+#include "kernels/token_nll/cuda.h"
 
 namespace deltacal::kernels::cuda::token_nll {
 namespace {
@@ -16,14 +18,13 @@ std::vector<float> on_device(const std::vector<float>& logits, int n, const std:
   return nll.read();
 }
 
-double expected(const float* row, int n, int target) {
-  double top = row[0], sum = 0;
-  for (int i = 0; i < n; ++i) top = std::max(top, double(row[i]));
-  for (int i = 0; i < n; ++i) sum += std::exp(row[i] - top);
-  return top + std::log(sum) - row[target];
+std::vector<float> expected(const std::vector<float>& logits, int n, const std::vector<int32_t>& target) {
+  std::vector<float> nll(target.size());
+  kernels::token_nll::reference({int(target.size()), n, logits.data(), target.data(), nll.data()});
+  return nll;
 }
 
-TEST_CASE("cuda token_nll: equals the sum in double, rows of any length, logits near and far from 0") {
+TEST_CASE("cuda token_nll: equals the reference, rows of any length, logits near and far from 0") {
   NEEDS_DEVICE;
   for (const auto& [rows, n] : {std::pair(1, 1), {3, 7}, {5, 512}, {2, 4096}, {4, 2051}, {1, 33000}})
     for (const float level : {0.0f, 300.0f, -300.0f}) {
@@ -32,9 +33,9 @@ TEST_CASE("cuda token_nll: equals the sum in double, rows of any length, logits 
       for (float& x : logits) x += level;
       std::vector<int32_t> target;
       for (int r = 0; r < rows; ++r) target.push_back(r * 977 % n);
-      const std::vector<float> found = on_device(logits, n, target);
+      const std::vector<float> found = on_device(logits, n, target), all = expected(logits, n, target);
       for (int r = 0; r < rows; ++r) {
-        const double right = expected(&logits[size_t(r) * size_t(n)], n, target[size_t(r)]);
+        const double right = all[size_t(r)];
         CAPTURE(r, found[size_t(r)], right);
         // The logits times log2(e) are rounded once, at their own size.
         REQUIRE(std::abs(found[size_t(r)] - right) <= 4e-6 + 3e-7 * (std::abs(double(level)) + 20));
@@ -50,11 +51,14 @@ TEST_CASE("cuda token_nll: one certain token, tokens that cannot be, and NaN") {
   rows[5] = 12.5f;            // the only token that can be
   rows[3 * 600 + 599] = nan;  // the last number of the last row
   rows[2 * 600] = 3, rows[2 * 600 + 599] = 3;
-  const std::vector<float> nll = on_device(rows, 600, {5, 0, 599, 0});
-  CHECK(std::abs(nll[0]) < 1e-5f);
-  CHECK(std::abs(nll[1] - std::log(600.0)) < 1e-5);
-  CHECK(std::abs(nll[2] - std::log(2.0)) < 1e-5);
-  CHECK(std::isnan(nll[3]));
+  const std::vector<int32_t> target{5, 0, 599, 0};
+  const std::vector<float> nll = on_device(rows, 600, target), reference = expected(rows, 600, target);
+  for (const std::vector<float>& found : {nll, reference}) {
+    CHECK(std::abs(found[0]) < 1e-5f);
+    CHECK(std::abs(found[1] - std::log(600.0)) < 1e-5);
+    CHECK(std::abs(found[2] - std::log(2.0)) < 1e-5);
+    CHECK(std::isnan(found[3]));
+  }
 }
 
 TEST_CASE("cuda token_nll: bad parameters are refused with the field's name") {

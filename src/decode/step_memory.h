@@ -46,7 +46,7 @@ struct PrefillNeed {
 };
 StepMemory prefill_memory(const model::Description&, const PrefillNeed&);
 
-// value_rows() on a CUDA device (scored_rows.h): so many rows at one time, at least one, that their inputs
+// values_of() on a CUDA device (scored_rows.h): so many rows at one time, at least one, that their inputs
 // and results take at most value_block_bytes.
 constexpr size_t value_block_bytes = size_t{1} << 29;
 int value_rows_at_once(const ModelInfo&, int n_gradients, int n_pages);

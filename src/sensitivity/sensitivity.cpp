@@ -28,11 +28,10 @@ RankedLists lists_of(const Ranking& ranking, const ModelInfo& model, int n_steps
 // Bytes of a device's memory that the forward and the backward pass take beside weights, cache and hidden
 // states.
 size_t needed_besides(const model::Description& d, int n_tokens, const LossOptions& loss) {
-  const Sensitivity::DeviceBytes backward = Sensitivity::device_bytes(d, loss);
   decode::PrefillNeed need;
   need.n_positions = n_tokens;
   need.n_caches = 0;
-  need.others = backward.fixed, need.others_per_position = backward.per_position;
+  Sensitivity::add_need(need, d, loss);
   need.n_maps = 2 + d.info.n_kv_heads;
   return decode::prefill_memory(d, need).total();
 }
@@ -135,14 +134,14 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
   return sizeof(float) * (hidden + queries + last + lists + deltas + pages + attention + stream + rows);
 }
 
-Sensitivity::DeviceBytes Sensitivity::device_bytes(const model::Description& d, const LossOptions& loss) {
+void Sensitivity::add_need(decode::PrefillNeed& need, const model::Description& d, const LossOptions& loss) {
   const size_t row = size_t(d.info.n_heads) * size_t(d.info.head_dim), n = size_t(loss.n_gradients()),
                E = size_t(d.n_embd), F = size_t(d.n_ff), V = size_t(d.n_vocab);
   // The output layer in bf16; 4,096 rows of the feed-forward part and 1,024 of the logits, each several times
   // over. A position: q, k, v and o for every query head and their gradients in bf16, and in f32 while they
   // are joined; the residual stream's gradients. Page values come in blocks of steps, however many there are.
-  return {2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6 + decode::value_block_bytes,
-          row * 2 * (14 + n) + 4 * E * (2 * n + 1)};
+  need.others += 2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6 + decode::value_block_bytes;
+  need.others_per_position += row * 2 * (14 + n) + 4 * E * (2 * n + 1);
 }
 
 }  // namespace deltacal::sensitivity

@@ -10,6 +10,7 @@
 #include "decode/decoder.h"
 #include "decode/list_plan.h"
 #include "decode/scored_rows.h"
+#include "decode/step_memory.h"
 #include "sensitivity/edge_deltas.h"
 #include "sensitivity/page_values.h"
 
@@ -55,12 +56,9 @@ class Sensitivity : public decode::Observer {
 
   // Memory of the pass beside that of the forward pass.
   static size_t bytes(const model::Description&, int n_tokens, int n_steps, const Options&);
-  // Of a CUDA device's memory besides, whatever the length and for each position. Hidden states are not
-  // counted: where they do not fit beside it they lie in the host's.
-  struct DeviceBytes {
-    size_t fixed = 0, per_position = 0;
-  };
-  static DeviceBytes device_bytes(const model::Description&, const LossOptions&);
+  // Adds what it takes of a CUDA device's memory besides a replay, whatever the length and for each position.
+  // Hidden states are not counted: where they do not fit beside it they lie in the host's.
+  static void add_need(decode::PrefillNeed&, const model::Description&, const LossOptions&);
 
  private:
   void rank(const decode::LayerView&, int ranking);

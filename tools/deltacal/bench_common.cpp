@@ -129,10 +129,7 @@ PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model,
 decode::PrefillNeed need_of_prefill(const BenchOptions& o, const model::Description& d) {
   decode::PrefillNeed need;
   need.n_positions = o.prefill_tokens;
-  if (!o.sensitivity) return need;
-  const auto bytes = sensitivity::Sensitivity::device_bytes(d, sensitivity_of(o).loss);
-  need.others = bytes.fixed;
-  need.others_per_position = bytes.per_position;
+  if (o.sensitivity) sensitivity::Sensitivity::add_need(need, d, sensitivity_of(o).loss);
   return need;
 }
 

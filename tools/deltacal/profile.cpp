@@ -88,11 +88,7 @@ decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
   decode::PrefillNeed need;
   need.n_maps = 2 + (o.maps == "heads" ? in.header.description.info.n_kv_heads : 0);
   for (const auto& sample : samples) need.n_positions = std::max(need.n_positions, tokens_of(o, sample));
-  if (sensitivity) {
-    const auto bytes = sensitivity::Sensitivity::device_bytes(in.header.description, sensitivity->loss);
-    need.others = bytes.fixed;
-    need.others_per_position = bytes.per_position;
-  }
+  if (sensitivity) sensitivity::Sensitivity::add_need(need, in.header.description, sensitivity->loss);
   return need;
 }
 

@@ -14,23 +14,10 @@
 #include "decode/scored_rows.h"
 #include "decode/step_graph.h"
 #include "device.h"
-#include "support/scratch.h"
-#include "support/tiny_model.h"
+#include "tiny.h"
 
 namespace deltacal::decode {
 namespace {
-
-constexpr int n_layers = 6, max_positions = 512;
-
-model::Model tiny(test::TinyModel options = {}) {
-  test::Scratch scratch;
-  options.n_layers = n_layers;
-  options.head_dim = std::max(options.head_dim, 64);
-  options.max_context = 1024;
-  options.logit_deviation = 1.5;
-  test::write_tiny_model(options, scratch / "tiny.gguf");
-  return model::Model::load(scratch / "tiny.gguf", model::Dtype::bf16, model::Device::cuda);
-}
 
 std::vector<int32_t> random_ids(int n, uint64_t seed) {
   std::mt19937_64 random(seed);

@@ -11,8 +11,7 @@
 
 #include "decode/decoder.h"
 #include "device.h"
-#include "support/scratch.h"
-#include "support/tiny_model.h"
+#include "tiny.h"
 
 namespace deltacal::decode {
 namespace {
@@ -23,18 +22,6 @@ using Part = StepGraph::Part;
 // As in decoder_test.cpp: what roundings grow to through the layers. Another page, angle or mask moves
 // log-probabilities by 0.5 and more; a page that nearly ties with another falls either way.
 constexpr double tolerance = 0.06, list_tolerance = 4 * tolerance;
-
-constexpr int n_layers = 6, max_positions = 512;
-
-model::Model tiny(test::TinyModel options) {
-  test::Scratch scratch;
-  options.n_layers = n_layers;
-  options.head_dim = std::max(options.head_dim, 64);
-  options.max_context = 1024;
-  options.logit_deviation = 1.5;
-  test::write_tiny_model(options, scratch / "tiny.gguf");
-  return model::Model::load(scratch / "tiny.gguf", model::Dtype::bf16, model::Device::cuda);
-}
 
 config::Schedule schedule() {
   config::Schedule s;

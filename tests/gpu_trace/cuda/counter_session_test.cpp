@@ -1,12 +1,11 @@
 // Counters of a GPU. Where the driver keeps them from this user, only what is said of it is tested.
 #include "gpu_trace/counter_session.h"
 
-#include <cupti.h>
-
 #include <memory>
 
 #include "core/error.h"
 #include "kernels/bandwidth/bandwidth.h"
+#include "refusals.h"
 #include "work.h"
 
 namespace deltacal::gpu_trace {
@@ -29,14 +28,7 @@ std::unique_ptr<CounterSession> session() {
 }
 
 TEST_CASE("counters, session: without a device they are refused") {
-  if (cuda::device_count() > 0) SKIP("there is a device");
-  try {
-    CounterSession session;
-    FAIL("it started");
-  } catch (const Error& e) {
-    REQUIRE(e.status() == Status::bad_input);
-    REQUIRE(std::string(e.what()).find("no CUDA device") != std::string::npos);
-  }
+  require_refused_without_device<CounterSession>();
 }
 
 TEST_CASE("counters, session: a kernel that reads a gigabyte is seen to read it, in its phase") {
@@ -98,24 +90,8 @@ TEST_CASE("counters, session: more kernels than there is room for are counted al
   CHECK(counters.n_dropped == 0);
 }
 
-void CUPTIAPI nothing(void*, CUpti_CallbackDomain, CUpti_CallbackId, const void*) {}
-
 TEST_CASE("counters, session: another profiler is named") {
-  if (cuda::device_count() == 0) SKIP("no CUDA device");
-  CUpti_SubscriberParams params{};
-  params.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
-  params.subscriberName = "rival";
-  CUpti_SubscriberHandle rival;
-  REQUIRE(cuptiSubscribe_v2(&rival, nothing, nullptr, &params) == CUPTI_SUCCESS);
-  try {
-    CounterSession session;
-    FAIL("it started");
-  } catch (const Error& e) {
-    INFO(e.what());
-    CHECK(e.status() == Status::failure);
-    CHECK(std::string(e.what()).find("rival") != std::string::npos);
-  }
-  REQUIRE(cuptiUnsubscribe(rival) == CUPTI_SUCCESS);
+  require_other_profiler_named<CounterSession>();
 }
 
 }  // namespace

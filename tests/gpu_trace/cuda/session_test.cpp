@@ -1,12 +1,11 @@
 // Sessions on a GPU: what CUPTI reports is attributed as it should be, directly and under replay of a graph.
-#include <cupti.h>
-
 #include <catch2/catch_test_macros.hpp>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "gpu_trace/session.h"
+#include "refusals.h"
 #include "work.h"
 
 namespace deltacal::gpu_trace {
@@ -26,14 +25,7 @@ std::map<std::string, int> counts(const Trace& trace) {
 }
 
 TEST_CASE("gpu trace, session: without a device it is refused") {
-  if (cuda::device_count() > 0) SKIP("there is a device");
-  try {
-    TraceSession session;
-    FAIL("it started");
-  } catch (const Error& e) {
-    REQUIRE(e.status() == Status::bad_input);
-    REQUIRE(std::string(e.what()).find("no CUDA device") != std::string::npos);
-  }
+  require_refused_without_device<TraceSession>();
 }
 
 TEST_CASE("gpu trace, session: launches have the layer and phase of the innermost scope") {
@@ -96,24 +88,10 @@ TEST_CASE("gpu trace, session: kernels of a replayed graph keep the layer and ph
                                                       {"kernel -1 ", 3}});
 }
 
-void CUPTIAPI nothing(void*, CUpti_CallbackDomain, CUpti_CallbackId, const void*) {}
-
 TEST_CASE("gpu trace, session: another profiler is named, and a session may follow it") {
   if (cuda::device_count() == 0) SKIP("no CUDA device");
   Work work;
-  CUpti_SubscriberParams params{};
-  params.structSize = CUpti_SubscriberParams_STRUCT_SIZE;
-  params.subscriberName = "rival";
-  CUpti_SubscriberHandle rival;
-  REQUIRE(cuptiSubscribe_v2(&rival, nothing, nullptr, &params) == CUPTI_SUCCESS);
-  try {
-    TraceSession session;
-    FAIL("it started");
-  } catch (const Error& e) {
-    INFO(e.what());
-    REQUIRE(std::string(e.what()).find("rival") != std::string::npos);
-  }
-  REQUIRE(cuptiUnsubscribe(rival) == CUPTI_SUCCESS);
+  require_other_profiler_named<TraceSession>();
   TraceSession session;
   work.kernel();
   REQUIRE(counts(session.finish()) == std::map<std::string, int>{{"kernel -1 ", 1}});

@@ -359,11 +359,5 @@ void run_all() {
 }  // namespace deltacal::kernels::cuda
 
 int main() {
-  try {
-    deltacal::kernels::cuda::run_all();
-  } catch (const std::exception& e) {
-    std::fprintf(stderr, "%s\n", e.what());
-    return 1;
-  }
-  return 0;
+  return deltacal::kernels::cuda::status_of(deltacal::kernels::cuda::run_all);
 }

@@ -111,4 +111,16 @@ inline double read_bandwidth(Timer& timer, const void* first, const void* second
   return best;
 }
 
+// What main() returns: of a program that says why it cannot run.
+template <class Program>
+int status_of(const Program& program) {
+  try {
+    program();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+  return 0;
+}
+
 }  // namespace deltacal::kernels::cuda

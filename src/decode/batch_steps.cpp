@@ -159,15 +159,11 @@ class GraphSteps : public BatchSteps {
   std::vector<int32_t> token_, position_;  // [n_rows]
 };
 
-bool needs_host(const Policy& policy) {
-  return policy.keeps_lists() || std::ranges::count(policy.layers, Attend::window, &LayerPolicy::attend) > 0;
-}
-
 }  // namespace
 
 std::unique_ptr<BatchSteps> steps_of(const model::Model& model, KvCache& cache, const Policy& policy,
                                      const BatchOptions& options, bool records) {
-  if (model.device() == model::Device::cuda && !needs_host(policy))
+  if (model.device() == model::Device::cuda && !policy.needs_host())
     return std::make_unique<GraphSteps>(model, cache, policy, options, records);
   return std::make_unique<DecoderSteps>(model, cache, policy, options, records);
 }

@@ -16,8 +16,6 @@
 namespace deltacal::decode {
 namespace {
 
-constexpr int rows_of_logits = 2048;  // at one time, where all that is wanted is computed from them
-
 // Numbers [n_rows, ...] in host memory as a tensor, without a copy.
 template <class T>
 at::Tensor view_of(const T* numbers, at::IntArrayRef shape, at::ScalarType type) {

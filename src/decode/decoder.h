@@ -92,6 +92,9 @@ class Decoder {
   std::unique_ptr<Impl> impl_;
 };
 
+// Rows whose logits nll() has at one time.
+constexpr int rows_of_logits = 2048;
+
 // Positions of one forward pass that suit the device.
 constexpr int replay_chunk(model::Device device) {
   return device == model::Device::cuda ? 8192 : 512;

@@ -29,6 +29,10 @@ Policy streaming_policy(const std::vector<int>& pages) {
   return policy;
 }
 
+bool Policy::needs_host() const {
+  return keeps_lists() || std::ranges::count(layers, Attend::window, &LayerPolicy::attend) > 0;
+}
+
 void check_for_capture(const Policy& policy, int n_layers) {
   if (static_cast<int>(policy.layers.size()) != n_layers)
     throw bad_input("the schedule has {} layers, the model {}", policy.layers.size(), n_layers);

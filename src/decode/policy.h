@@ -28,6 +28,9 @@ struct Policy {
   int refresh_interval = 1;  // as in config::Schedule
   std::optional<config::AdaptiveRefresh> refresh = std::nullopt;  // instead of an interval
   bool keeps_lists() const { return refresh_interval > 1 || refresh; }
+  // Within a step, so that a captured one (step_graph.h) cannot follow it: a window, or lists that serve
+  // several steps.
+  bool needs_host() const;
 };
 
 Policy full_policy(int n_layers);
@@ -35,8 +38,7 @@ Policy delta_policy(const config::Schedule&);
 // pages[l]: pages layer l attends to, 0: all.
 Policy streaming_policy(const std::vector<int>& pages);
 
-// bad_input, naming it, for what needs the host within a step, so that a captured one (step_graph.h) cannot
-// follow it: a window, or lists that serve several steps.
+// bad_input, naming it, for what needs_host(), and for a list that no layer makes.
 void check_for_capture(const Policy&, int n_layers);
 
 // Smallest k of the layers that do not attend to all, or not at every step; a step is active where it sees more pages.

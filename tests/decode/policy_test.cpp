@@ -30,6 +30,9 @@ TEST_CASE("step graph: a policy that needs the host within a step is refused by 
   several.refresh = config::AdaptiveRefresh{0.8, 16};
   CHECK_THROWS_WITH(check_for_capture(delta_policy(several), 4),
                     ContainsSubstring("lists that serve several steps"));
+  CHECK(delta_policy(several).needs_host());
+  CHECK(streaming_policy({0, 4, 4, 4}).needs_host());
+  CHECK(!delta_policy(schedule).needs_host());
   Policy no_list = delta_policy(schedule);
   no_list.layers[1].attend = Attend::list;
   CHECK_THROWS_WITH(check_for_capture(no_list, 4), ContainsSubstring("no layer below it makes one"));

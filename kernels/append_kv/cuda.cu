@@ -2,42 +2,12 @@
 // computes the sines and cosines of its row once. A lane holds pairs of neighbouring dimensions: 4-byte
 // accesses, whole lines a warp. Everything of a head is read before any of it is written, so that queries,
 // keys and values may be turned in place.
-#include "kernels/append_kv/cuda.h"
-#include "kernels/cuda/device.cuh"
+#include "kernels/append_kv/turn.cuh"
 
 namespace deltacal::kernels::cuda::append_kv {
 namespace {
 
 constexpr int warps = 8, max_head_dim = 256;
-
-// cos and sin of position * inverse_frequency[j], times the amplitude, for every j.
-__device__ void angles(const Params& p, int position, float2* turn) {
-  for (int j = int(threadIdx.x); j < p.rotary_dim / 2; j += warps * 32) {
-    const double half_turns = double(position) * double(p.inverse_frequency[j]) * 0.31830988618379067154;
-    float s, c;
-    sincospif(float(half_turns - 2 * rint(0.5 * half_turns)), &s, &c);
-    turn[j] = make_float2(c * p.amplitude, s * p.amplitude);
-  }
-}
-
-// Dimension d of the head at x and its bias, where there is one.
-template <class T>
-__device__ float biased(const T* x, const float* bias, int d) {
-  return bias ? to_float(x[d]) + bias[d] : to_float(x[d]);
-}
-
-// Dimension d of the head at x, turned.
-template <class T>
-__device__ float turned(const Params& p, const float2* turn, const T* x, const float* bias, int d) {
-  const float own = biased(x, bias, d);
-  if (d >= p.rotary_dim) return own;
-  const int half = p.rotary_dim / 2;
-  const bool neox = p.pairs == RotaryPairs::neox;
-  const int j = neox ? (d < half ? d : d - half) : d / 2;
-  const bool first = neox ? d < half : d % 2 == 0;
-  const float other = biased(x, bias, first ? d + (neox ? half : 1) : d - (neox ? half : 1));
-  return first ? own * turn[j].x - other * turn[j].y : own * turn[j].x + other * turn[j].y;
-}
 
 template <class T>
 __global__ void __launch_bounds__(warps * 32) append(const Params p) {

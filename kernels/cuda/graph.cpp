@@ -54,6 +54,13 @@ double Event::seconds_since(const Event& earlier) const {
   return 1e-3 * double(ms);
 }
 
+Stream::Stream() {
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+}
+Stream::~Stream() {
+  cudaStreamDestroy(stream_);
+}
+
 void* pinned_memory(size_t bytes) {
   void* data = nullptr;
   check(cudaMallocHost(&data, bytes), "cudaMallocHost");

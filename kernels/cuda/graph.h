@@ -41,6 +41,18 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
+// A stream beside the default one: neither waits for the other but by an event.
+class Stream {
+ public:
+  Stream();
+  Stream(const Stream&) = delete;
+  ~Stream();
+  cudaStream_t get() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
 // Numbers in host memory that a copy reads or writes in the order of its stream.
 template <class T>
 class Pinned {

@@ -146,7 +146,7 @@ struct Decoder::Impl {
     }
   }
 
-  void notify(int layer, const LayerTensors& tensors, const Lists& lists) {
+  LayerView view_of_rows(int layer, const LayerTensors& tensors) const {
     LayerView view;
     view.layer = layer;
     view.n_rows = n_rows;
@@ -154,11 +154,16 @@ struct Decoder::Impl {
     view.head_dim = info().head_dim;
     view.position = rows.position;
     view.sequence = rows.sequence;
+    view.tensors = &tensors;
+    return view;
+  }
+
+  void notify(int layer, const LayerTensors& tensors, const Lists& lists) {
+    LayerView view = view_of_rows(layer, tensors);
     if (!lists.all()) {
       view.list_length = lists.length;
       view.list_stride = static_cast<int>(lists.pages.size(1));
     }
-    view.tensors = &tensors;
     for (Observer* observer : observers) observer->layer(view);
   }
 
@@ -203,7 +208,7 @@ struct Decoder::Impl {
     count(layer, layer_policy, lists);
     if (!observers.empty()) {
       const gpu_trace::Scope scope(trace, layer, "observers");
-      notify(layer, {engine.get(), x, q, query, lists.pages}, lists);
+      notify(layer, {engine.get(), x, q, query, lists.pages, out}, lists);
     }
     const gpu_trace::Scope scope(trace, layer, "projection of outputs");
     return linear(out, w.attention_out);
@@ -219,6 +224,11 @@ struct Decoder::Impl {
     }
     const gpu_trace::Scope scope(trace, layer, "feed-forward");
     at_hand = linear(at_hand, w.gate_up);  // [n_rows, 2 F]
+    for (Observer* observer : observers) {
+      LayerTensors tensors;
+      tensors.gate_up = at_hand;
+      observer->feed_forward(view_of_rows(layer, tensors));
+    }
     at_hand = engine->gate(at_hand);       // [n_rows, F]
     return linear(at_hand, w.down);
   }
@@ -291,6 +301,19 @@ const int32_t* LayerView::list() const {
 
 const at::Tensor& hidden_of(const LayerView& view) {
   return view.tensors->hidden;
+}
+
+const at::Tensor& q_of(const LayerView& view) {
+  return view.tensors->q;
+}
+const at::Tensor& attention_of(const LayerView& view) {
+  return view.tensors->out;
+}
+at::Tensor log_sum_exp_of(const LayerView& view) {
+  return view.tensors->engine->log_sum_exp(view.layer);
+}
+const at::Tensor& gate_up_of(const LayerView& view) {
+  return view.tensors->gate_up;
 }
 
 std::vector<float> rows_of_q(const LayerView& view, std::span<const int> rows) {

@@ -52,6 +52,9 @@ class Observer {
  public:
   virtual ~Observer() = default;
   virtual void layer(const LayerView&) = 0;
+  // Then, of the layer's feed-forward part, before its gate: layer, n_rows, position and sequence of the
+  // view, and gate_up_of() (view_tensors.h).
+  virtual void feed_forward(const LayerView&) {}
   virtual bool reads_query() const { return false; }  // LayerView::query()
 };
 

@@ -1,5 +1,5 @@
-// A model and its cache as the CUDA kernels take them. Included only by src/decode/*.cpp that are built with
-// CUDA.
+// A model and its cache as the CUDA kernels take them, and what is between the linear layers. Included only
+// by src/decode/*.cpp and src/sensitivity/*.cpp that are built with CUDA.
 #pragma once
 #include <ATen/core/Tensor.h>
 
@@ -25,5 +25,10 @@ kernels::cuda::PagedKv pages_of(KvCache&, const ModelInfo&, int layer, const int
 // go to q_out [n_rows, H d]; position, sequence, bias and cache remain to be filled.
 kernels::cuda::append_kv::Params append_params(const model::Description&, const at::Tensor& frequencies,
                                                int n_rows, const at::Tensor& qkv, const at::Tensor& q_out);
+
+// As Engine's add_and_norm() and gate() (engine.h).
+at::Tensor add_and_norm(const model::Description&, at::Tensor& x, const at::Tensor& added,
+                        const at::Tensor& weight);
+at::Tensor gate(const at::Tensor& gate_up);
 
 }  // namespace deltacal::decode

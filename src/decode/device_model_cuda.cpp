@@ -5,6 +5,8 @@
 #include "core/error.h"
 #include "decode/decoder.h"
 #include "decode/device_model.h"
+#include "kernels/rms_norm/cuda.h"
+#include "kernels/swiglu/cuda.h"
 
 namespace deltacal::decode {
 
@@ -58,6 +60,32 @@ gpu::append_kv::Params append_params(const model::Description& description, cons
   p.q_out = q_out.mutable_data_ptr();
   p.q_stride = p.k_stride = p.v_stride = q_size + 2 * kv_size;
   return p;
+}
+
+at::Tensor add_and_norm(const model::Description& description, at::Tensor& x, const at::Tensor& added,
+                        const at::Tensor& weight) {
+  at::Tensor out = at::empty(x.sizes(), at::TensorOptions(at::kBFloat16).device(at::kCUDA));
+  gpu::rms_norm::Params p;
+  p.n_rows = static_cast<int>(x.size(0));
+  p.n = static_cast<int>(x.size(1));
+  p.epsilon = description.rms_eps;
+  p.x = x.mutable_data_ptr<float>();
+  p.y = added.defined() ? added.const_data_ptr() : nullptr;
+  p.weight = weight.const_data_ptr<float>();
+  p.out = out.mutable_data_ptr();
+  gpu::rms_norm::run(p, {});
+  return out;
+}
+
+at::Tensor gate(const at::Tensor& gate_up) {
+  at::Tensor out = at::empty({gate_up.size(0), gate_up.size(1) / 2}, gate_up.options());
+  gpu::swiglu::Params p;
+  p.n_rows = static_cast<int>(out.size(0));
+  p.n = static_cast<int>(out.size(1));
+  p.gate_up = gate_up.const_data_ptr();
+  p.out = out.mutable_data_ptr();
+  gpu::swiglu::run(p, {});
+  return out;
 }
 
 }  // namespace deltacal::decode

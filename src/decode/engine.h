@@ -63,11 +63,15 @@ class Engine {
   // Outputs of the heads, [n_rows, H d]. After rank() of the same layer, if that was called.
   virtual at::Tensor attend(int layer, const at::Tensor& q, const Lists&) = 0;
 
+  // Natural log of the denominator of the softmax over all pages, after attend() of the same layer.
+  // [n_rows, H] f32, undefined where attend() does not find it: on the CPU, and of few rows.
+  virtual at::Tensor log_sum_exp(int /*layer*/) const { return {}; }
+
   // Begins to compute them; what is returned waits for them, once, and may be called when later passes have
   // begun.
   virtual TakeScores score(int layer, const ScoreRows&) = 0;
-  // Page masses and page values of queries of sequence 0 in host memory, as ValueRows has them.
-  virtual void value(int layer, const ValueRows&) = 0;
+  // Begins to find page masses and page values of queries of sequence 0, as ValueRows has them.
+  virtual WaitForValues value(int layer, const ValueRows&) = 0;
   // -log p(target), [n] f32 nats. logits [n, V] f32, target [n] int32 in host memory.
   virtual at::Tensor nll(const at::Tensor& logits, std::span<const int32_t> target) = 0;
 };

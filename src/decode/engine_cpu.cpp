@@ -124,7 +124,7 @@ class CpuEngine : public Engine {
     return [scored](ScoredRows& out) { out = std::move(*scored); };
   }
 
-  void value(int layer, const ValueRows& rows) override {
+  WaitForValues value(int layer, const ValueRows& rows) override {
     kernels::page_value::Params p;
     p.n_rows = static_cast<int>(rows.length.size());
     p.n_heads = info().n_heads;
@@ -138,6 +138,7 @@ class CpuEngine : public Engine {
     p.mass = rows.mass;
     p.value = rows.value;
     kernels::page_value::cpu(p);
+    return [] {};
   }
 
   at::Tensor nll(const at::Tensor& logits, std::span<const int32_t> target) override {

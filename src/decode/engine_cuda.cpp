@@ -15,9 +15,7 @@
 #include "kernels/paged_attention/cuda.h"
 #include "kernels/record_scores/cuda.h"
 #include "kernels/record_values/cuda.h"
-#include "kernels/rms_norm/cuda.h"
 #include "kernels/select_pages/cuda.h"
-#include "kernels/swiglu/cuda.h"
 #include "kernels/token_nll/cuda.h"
 
 namespace deltacal::decode {
@@ -83,29 +81,10 @@ class CudaEngine : public Engine {
   }
 
   at::Tensor add_and_norm(at::Tensor& x, const at::Tensor& added, const at::Tensor& weight) override {
-    at::Tensor out = at::empty(x.sizes(), on_device(at::kBFloat16));
-    gpu::rms_norm::Params p;
-    p.n_rows = static_cast<int>(x.size(0));
-    p.n = static_cast<int>(x.size(1));
-    p.epsilon = model_.description().rms_eps;
-    p.x = floats(x);
-    p.y = added.defined() ? added.const_data_ptr() : nullptr;
-    p.weight = weight.const_data_ptr<float>();
-    p.out = out.mutable_data_ptr();
-    gpu::rms_norm::run(p, {});
-    return out;
+    return decode::add_and_norm(model_.description(), x, added, weight);
   }
 
-  at::Tensor gate(const at::Tensor& gate_up) override {
-    at::Tensor out = at::empty({gate_up.size(0), gate_up.size(1) / 2}, gate_up.options());
-    gpu::swiglu::Params p;
-    p.n_rows = static_cast<int>(out.size(0));
-    p.n = static_cast<int>(out.size(1));
-    p.gate_up = gate_up.const_data_ptr();
-    p.out = out.mutable_data_ptr();
-    gpu::swiglu::run(p, {});
-    return out;
-  }
+  at::Tensor gate(const at::Tensor& gate_up) override { return decode::gate(gate_up); }
 
   at::Tensor append(int layer, at::Tensor qkv, const at::Tensor& bias) override {
     at::Tensor q = at::empty({of_pass_.n, int64_t(info().n_heads) * info().head_dim}, qkv.options());
@@ -180,6 +159,10 @@ class CudaEngine : public Engine {
     return out;
   }
 
+  at::Tensor log_sum_exp(int layer) const override {
+    return whole_.layer == layer ? whole_.lse : at::Tensor();
+  }
+
   // Rows of a prefill are scored from its log-sum-exp and the keys at hand; others attend once more.
   TakeScores score(int layer, const ScoreRows& rows) override {
     const int64_t n = std::ssize(rows.length), n_pages = pages_for(longest(rows.length));
@@ -196,13 +179,17 @@ class CudaEngine : public Engine {
     return taken(static_cast<int>(n_pages), {score, mass, of_groups});
   }
 
-  void value(int layer, const ValueRows& rows) override {
+  WaitForValues value(int layer, const ValueRows& rows) override {
     const int n_rows = static_cast<int>(rows.length.size()), n_keys = longest(rows.length);
     page_table_ = upload(cache_.page_table());
     const Prefix prefix = prefix_of(layer, 0, n_keys);
     const int most = value_rows_at_once(info(), rows.n_gradients, rows.out_pages);
+    if (!values_) values_ = std::make_unique<ValuesOnTheirWay>();
     for (int first = 0; first < n_rows; first += most)
       value_of_block(layer, rows, prefix, n_keys, first, std::min(most, n_rows - first));
+    auto copied = std::make_shared<gpu::Event>();
+    copied->record(values_->stream.get());
+    return [copied] { copied->wait(); };
   }
 
   at::Tensor nll(const at::Tensor& logits, Rows target) override {
@@ -359,22 +346,26 @@ class CudaEngine : public Engine {
 
   // Rows first.. of `rows`. prefix: keys and values that the longest of all rows sees, n_keys of them.
   void value_of_block(int layer, const ValueRows& rows, const Prefix& prefix, int n_keys, int first, int n) {
-    const int64_t n_all = std::ssize(rows.length), H = info().n_heads, n_pages = rows.out_pages;
-    const auto host = [](const float* numbers, at::IntArrayRef shape) {
-      return at::from_blob(const_cast<float*>(numbers), shape, at::TensorOptions(at::kFloat));
-    };
+    const int64_t n_all = std::ssize(rows.length), H = info().n_heads, row = H * info().head_dim,
+                  n_pages = rows.out_pages, n_gradients = rows.n_gradients;
     const auto made = [](at::IntArrayRef shape) { return at::empty(shape, on_device(at::kFloat)); };
+    const auto copy = [](at::Tensor to, const float* from) {
+      to.copy_(at::from_blob(const_cast<float*>(from), to.sizes(), at::TensorOptions(at::kFloat)),
+               /*non_blocking=*/true);
+    };
     const Rows length = rows.length.subspan(size_t(first), size_t(n));
     std::vector<int32_t> position;
     for (const int32_t of_row : length) position.push_back(of_row - 1);
     const DeviceRows of{n, upload(length), upload(std::vector<int32_t>(size_t(n), 0))};
     const at::Tensor at_positions = upload(position);
-    const at::Tensor all_q = host(rows.q, {n_all, H * info().head_dim}),
-                     all_gradients = host(rows.gradient, {rows.n_gradients, n_all, H * info().head_dim});
-    const at::Tensor q = all_q.narrow(0, first, n).to(at::kCUDA, at::kBFloat16),
-                     gradient = all_gradients.narrow(1, first, n).contiguous().to(at::kCUDA);
-    at::Tensor out = at::empty_like(q), lse = made({n, H}), mass = made({n, H, n_pages}),
-               value = made({rows.n_gradients, n, H, n_pages});
+    at::Tensor all_q = made({n, row}), gradient = made({n_gradients, n, row});
+    copy(all_q, rows.q + first * row);
+    for (int64_t g = 0; g < n_gradients; ++g) copy(gradient[g], rows.gradient + (g * n_all + first) * row);
+    const at::Tensor q = all_q.to(at::kBFloat16);
+    values_->let_go();
+    at::Tensor out = at::empty_like(q), lse = made({n, H});
+    at::Tensor &mass = values_->mass = made({n, H, n_pages}),
+               &value = values_->value = made({n_gradients, n, H, n_pages});
     gpu::paged_attention::Params attended = attention(layer, q, of, 0, n, out);
     attended.lse = floats(lse);
     gpu::paged_attention::run(attended, {});
@@ -399,10 +390,16 @@ class CudaEngine : public Engine {
     p.mass = floats(mass);
     p.value = floats(value);
     gpu::record_values::run(p, {});
-    host(rows.mass, {n_all, H, n_pages}).narrow(0, first, n).copy_(mass);
-    // One gradient at a time: its rows have no gaps on either side, so nothing is copied twice.
-    const at::Tensor all_values = host(rows.value, {rows.n_gradients, n_all, H, n_pages});
-    for (int g = 0; g < rows.n_gradients; ++g) all_values[g].narrow(0, first, n).copy_(value[g]);
+    values_->found.record(nullptr);
+    values_->found.hold(values_->stream.get());
+    const size_t n_numbers = size_t(mass.numel());
+    gpu::copy_to_host(rows.mass + first * H * n_pages, mass.const_data_ptr<float>(), n_numbers,
+                      values_->stream.get());
+    for (int64_t g = 0; g < n_gradients; ++g)
+      gpu::copy_to_host(rows.value + (g * n_all + first) * H * n_pages,
+                        value.const_data_ptr<float>() + size_t(g) * n_numbers, n_numbers,
+                        values_->stream.get());
+    values_->copied.record(values_->stream.get());
   }
 
   // Copies begin, in the order of the stream; the host waits for them when it asks.
@@ -512,6 +509,18 @@ class CudaEngine : public Engine {
     return workspace_.mutable_data_ptr();
   }
 
+  // Values found, while a stream of their own copies them to the host and the device computes what is next.
+  struct ValuesOnTheirWay {
+    gpu::Stream stream;
+    gpu::Event found, copied;
+    at::Tensor mass, value;  // of the last block
+    ~ValuesOnTheirWay() { copied.hold(nullptr); }
+    void let_go() {
+      copied.hold(nullptr);
+      mass = value = at::Tensor();
+    }
+  };
+
   const model::Model& model_;
   KvCache& cache_;
   PageScore page_;
@@ -524,6 +533,7 @@ class CudaEngine : public Engine {
   bool any_needs_list_ = false;
   at::Tensor page_table_;  // [n_sequences, max_pages]
   at::Tensor workspace_;   // bytes
+  std::unique_ptr<ValuesOnTheirWay> values_;  // made when first asked for
   Whole whole_;
   Prefix prefix_;          // of the pass's sequence, where whole_ is a prefill's
   bool together_ = false;  // the rows are those of a prefill

@@ -37,7 +37,7 @@ FindValues values_of(const model::Model& model, KvCache& cache) {
   const std::shared_ptr<Engine> engine = engine_for(model, cache, full_policy(model.info().n_layers));
   return [engine](int layer, const ValueRows& rows) {
     const c10::InferenceMode inference;
-    engine->value(layer, rows);
+    return engine->value(layer, rows);
   };
 }
 

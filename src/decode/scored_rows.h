@@ -22,7 +22,8 @@ struct ScoredRows {
   std::vector<float> group_mass;  // [n_rows, n_kv_heads, n_pages]; empty unless asked for
 };
 
-// Rows of sequence 0 whose page masses and page values are wanted (kernels/page_value), in host memory.
+// Rows of sequence 0 whose page masses and page values are wanted (kernels/page_value). All in host memory,
+// which a CUDA device copies from and to while the host goes on where it is pinned.
 struct ValueRows {
   int n_gradients = 1;
   std::span<const int32_t> length;  // [n_rows] keys each row sees
@@ -33,8 +34,11 @@ struct ValueRows {
   float* value = nullptr;           // [n_gradients, n_rows, n_heads, out_pages]
 };
 
-using FindValues = std::function<void(int layer, const ValueRows&)>;
-// Finds them layer by layer, from the keys and values that a pass left in the cache.
+// Until it returns, what q, gradient, mass and value point to is in use. By any thread.
+using WaitForValues = std::function<void()>;
+// Begins to find them, layer by layer, from the keys and values that a pass left in the cache; outlives what
+// waits for them.
+using FindValues = std::function<WaitForValues(int layer, const ValueRows&)>;
 FindValues values_of(const model::Model&, KvCache&);
 
 // Scores on their way: waits for them and moves them to `out`. To be called once.

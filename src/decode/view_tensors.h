@@ -9,8 +9,13 @@
 
 namespace deltacal::decode {
 
-// Valid during the call that the view is given to.
-const at::Tensor& hidden_of(const LayerView&);  // [n_rows, E] f32
+// Valid during the call that the view is given to. Of Observer::layer():
+const at::Tensor& hidden_of(const LayerView&);     // [n_rows, E] f32
+const at::Tensor& q_of(const LayerView&);          // [n_rows, H d] after rotary embedding
+const at::Tensor& attention_of(const LayerView&);  // [n_rows, H d] outputs of the heads
+at::Tensor log_sum_exp_of(const LayerView&);       // [n_rows, H] as Engine's log_sum_exp() (engine.h)
+// Of Observer::feed_forward(); stays as it is.
+const at::Tensor& gate_up_of(const LayerView&);  // [n_rows, 2 F] what the gate is given
 
 // Some rows' queries after rotary embedding in host memory, [n, H, d] f32. rows [n]: indices into the view.
 std::vector<float> rows_of_q(const LayerView&, std::span<const int> rows);

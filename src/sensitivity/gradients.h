@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "model/model.h"
-#include "sensitivity/hidden_states.h"
+#include "sensitivity/activations.h"
 
 namespace deltacal::sensitivity {
 
@@ -28,11 +28,12 @@ struct LossOptions {
 // gradient [n_gradients, S, H, d], valid during the call.
 using UseGradient = std::function<void(int layer, std::span<const float> gradient)>;
 
-// Calls `use` for the layers N-1, ..., 0. Every intermediate is recomputed from `hidden`: memory beside it is
-// that of one layer, O(T). `steps` [S] are ascending positions from n_prompt_tokens on. failure that names
-// layer and step where a gradient is not finite.
-void output_gradients(const model::Model&, const HiddenStates& hidden, std::span<const int32_t> ids,
-                      int n_prompt_tokens, std::span<const int32_t> steps, const LossOptions&,
-                      const UseGradient& use);
+// Calls `use` for the layers N-1, ..., 0. What of a layer was not kept in `activations` is computed again:
+// memory beside it is that of one layer, O(T). `cache` holds the keys and values of the forward pass as
+// sequence 0. `steps` [S] are ascending positions from n_prompt_tokens on. failure that names layer and step
+// where a gradient is not finite.
+void output_gradients(const model::Model&, Activations& activations, decode::KvCache& cache,
+                      std::span<const int32_t> ids, int n_prompt_tokens, std::span<const int32_t> steps,
+                      const LossOptions&, const UseGradient& use);
 
 }  // namespace deltacal::sensitivity

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cassert>
-
 #include <future>
 
 #include "decode/scored_rows.h"
@@ -13,13 +12,13 @@ namespace deltacal::sensitivity {
 
 PageValues::PageValues(const model::Model& model, int n_tokens, std::span<const int32_t> steps,
                        size_t besides)
-    : model_(model), steps_(steps.begin(), steps.end()), hidden_(model, n_tokens, besides) {
+    : model_(model), steps_(steps.begin(), steps.end()), activations_(model, n_tokens, besides) {
   const ModelInfo& info = model.info();
   q_.assign(info.n_layers, std::vector<float>(steps.size() * size_t(info.n_heads) * size_t(info.head_dim)));
 }
 
 void PageValues::layer(const decode::LayerView& view) {
-  hidden_.take(view);
+  activations_.take(view);
   const size_t row_size = size_t(view.n_heads) * size_t(view.head_dim);
   // Rows are consecutive positions of one sequence, so the recorded ones are a slice of steps_.
   const auto begin = std::ranges::lower_bound(steps_, view.position.front()),
@@ -30,9 +29,13 @@ void PageValues::layer(const decode::LayerView& view) {
   std::ranges::copy(q, q_[view.layer].begin() + (begin - steps_.begin()) * int64_t(row_size));
 }
 
+void PageValues::feed_forward(const decode::LayerView& view) {
+  activations_.take_gate(view);
+}
+
 void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions& loss,
                         decode::KvCache& cache, const Use& use) {
-  assert(std::ssize(ids) == hidden_.n_tokens());
+  assert(std::ssize(ids) == activations_.n_tokens());
   const ModelInfo& info = model_.info();
   std::vector<int32_t> length;  // [S]
   for (const int32_t step : steps_) length.push_back(step + 1);
@@ -41,25 +44,30 @@ void PageValues::finish(std::span<const int32_t> ids, int n_prompt_tokens, const
   rows.length = length;
   rows.out_pages = pages_seen(steps_.back());
   const decode::FindValues find_values = decode::values_of(model_, cache);
-  // On a device a layer's results are used while it computes the next one's.
+  // On a device a layer's values are found, copied and used while it computes the next one's gradients.
   const bool on_device = model_.device() == model::Device::cuda;
+  const size_t n_outputs = steps_.size() * size_t(info.n_heads) * size_t(info.head_dim);
   std::vector<PageResults> results;
   for (int i = 0; i < (on_device ? 2 : 1); ++i)
-    results.emplace_back(steps_.size() * size_t(info.n_heads) * size_t(rows.out_pages), rows.n_gradients,
-                         on_device);
+    results.emplace_back(steps_.size() * size_t(info.n_heads) * size_t(rows.out_pages), n_outputs,
+                         rows.n_gradients, on_device);
   std::future<void> used;
-  output_gradients(model_, hidden_, ids, n_prompt_tokens, steps_, loss,
+  output_gradients(model_, activations_, cache, ids, n_prompt_tokens, steps_, loss,
                    [&](int layer, std::span<const float> gradient) {
-                     rows.q = q_[layer].data();
-                     rows.gradient = gradient.data();
                      const PageResults& at_hand = results[size_t(layer) % results.size()];
+                     std::ranges::copy(q_[layer], at_hand.q());
+                     std::ranges::copy(gradient, at_hand.gradient());
+                     rows.q = at_hand.q();
+                     rows.gradient = at_hand.gradient();
                      rows.mass = at_hand.mass();
                      rows.value = at_hand.value();
-                     find_values(layer, rows);
+                     decode::WaitForValues wait = find_values(layer, rows);
                      if (used.valid()) used.get();
-                     used = std::async(on_device ? std::launch::async : std::launch::deferred, [&, layer] {
-                       use(layer, rows.out_pages, at_hand.masses(), at_hand.values());
-                     });
+                     used = std::async(on_device ? std::launch::async : std::launch::deferred,
+                                       [&, layer, wait = std::move(wait)] {
+                                         wait();
+                                         use(layer, rows.out_pages, at_hand.masses(), at_hand.values());
+                                       });
                      if (!on_device) used.get();
                    });
   if (used.valid()) used.get();

@@ -15,9 +15,10 @@ namespace deltacal::sensitivity {
 class PageValues : public decode::Observer {
  public:
   // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0). steps [S] ascending
-  // positions. besides: as HiddenStates.
+  // positions. besides: as Activations.
   PageValues(const model::Model&, int n_tokens, std::span<const int32_t> steps, size_t besides);
   void layer(const decode::LayerView&) override;
+  void feed_forward(const decode::LayerView&) override;
 
   // mass [S, H, n_pages], value [n_gradients, S, H, n_pages] as of kernels/page_value; valid during the call.
   using Use =
@@ -30,7 +31,7 @@ class PageValues : public decode::Observer {
  private:
   const model::Model& model_;
   std::vector<int32_t> steps_;  // [S]
-  HiddenStates hidden_;
+  Activations activations_;
   std::vector<std::vector<float>> q_;  // [N] of [S, H, d] after rotary embedding
 };
 

@@ -25,8 +25,8 @@ RankedLists lists_of(const Ranking& ranking, const ModelInfo& model, int n_steps
           std::vector<RankedLists::Last>(N), std::vector<int32_t>(signal ? N * size_t(n_steps) : 0)};
 }
 
-// Bytes of a device's memory that the forward and the backward pass take beside weights, cache and hidden
-// states.
+// Bytes of a device's memory that the forward and the backward pass take beside weights, cache and
+// activations.
 size_t needed_besides(const model::Description& d, int n_tokens, const LossOptions& loss) {
   decode::PrefillNeed need;
   need.n_positions = n_tokens;
@@ -135,13 +135,19 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
 }
 
 void Sensitivity::add_need(decode::PrefillNeed& need, const model::Description& d, const LossOptions& loss) {
-  const size_t row = size_t(d.info.n_heads) * size_t(d.info.head_dim), n = size_t(loss.n_gradients()),
+  const size_t row = size_t(d.info.n_heads) * size_t(d.info.head_dim),
+               kv_row = size_t(d.info.n_kv_heads) * size_t(d.info.head_dim), n = size_t(loss.n_gradients()),
                E = size_t(d.n_embd), F = size_t(d.n_ff), V = size_t(d.n_vocab);
+  // A position: the residual stream's gradients, in f32 and bf16; gradients of the attention output; queries,
+  // outputs and log-sum-exp of attention, with keys and values; gradients of all three, joined ones, and what
+  // the backward's kernels sum in f32; what the joined ones become before the norm.
+  const size_t attention = row * (2 * n + 4 + 2 + 12 + 2) + 12 * kv_row + 8 * size_t(d.info.n_heads);
   // The output layer in bf16; 4,096 rows of the feed-forward part and 1,024 of the logits, each several times
-  // over. A position: q, k, v and o for every query head and their gradients in bf16, and in f32 while they
-  // are joined; the residual stream's gradients. Page values come in blocks of steps, however many there are.
-  need.others += 2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6 + decode::value_block_bytes;
-  need.others_per_position += row * 2 * (14 + n) + 4 * E * (2 * n + 1);
+  // over; rows of attention up to the next thousand. Page values come in blocks of steps, however many there
+  // are.
+  need.others +=
+      2 * V * E + 4096 * (10 * F + 12 * E) + 1024 * V * 10 + 1023 * attention + decode::value_block_bytes;
+  need.others_per_position += attention + E * (6 * n + 2);
 }
 
 }  // namespace deltacal::sensitivity

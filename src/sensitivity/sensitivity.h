@@ -39,10 +39,11 @@ struct RankedLists {
 class Sensitivity : public decode::Observer {
  public:
   // Watches a teacher-forced pass over one sequence of `n_tokens` (sequence 0), whose first step is
-  // `first_step`. steps [S] ascending positions from there on. After its KV cache was made: hidden states
+  // `first_step`. steps [S] ascending positions from there on. After its KV cache was made: activations
   // stay in a device's memory where they fit beside what is there and what the two passes need.
   Sensitivity(const model::Model&, int n_tokens, std::span<const int32_t> steps, const Options&, int first_step);
   void layer(const decode::LayerView&) override;
+  void feed_forward(const decode::LayerView& view) override { pass_.feed_forward(view); }
   bool reads_query() const override;
 
   // After the whole sequence went by; `cache` still holds its keys and values. failure as in
@@ -57,7 +58,8 @@ class Sensitivity : public decode::Observer {
   // Memory of the pass beside that of the forward pass.
   static size_t bytes(const model::Description&, int n_tokens, int n_steps, const Options&);
   // Adds what it takes of a CUDA device's memory besides a replay, whatever the length and for each position.
-  // Hidden states are not counted: where they do not fit beside it they lie in the host's.
+  // Activations are not counted: what of them does not fit beside it lies in the host's, or is computed
+  // again.
   static void add_need(decode::PrefillNeed&, const model::Description&, const LossOptions&);
 
  private:

@@ -51,12 +51,12 @@ struct Setting {
   Found run(const sensitivity::Options& options, int chunk = 64) const {
     decode::KvCache cache(model, 1, int(ids.size()));
     sensitivity::Sensitivity pass(model, int(ids.size()), steps, options, n_prompt);
-    sensitivity::HiddenStates hidden(model, int(ids.size()), 0);
+    sensitivity::Activations activations(model, int(ids.size()), 0);
     struct Keep : decode::Observer {
-      sensitivity::HiddenStates& to;
-      explicit Keep(sensitivity::HiddenStates& h) : to(h) {}
+      sensitivity::Activations& to;
+      explicit Keep(sensitivity::Activations& a) : to(a) {}
       void layer(const decode::LayerView& view) override { to.take(view); }
-    } keep(hidden);
+    } keep(activations);
     decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&pass, &keep});
     decode::replay(
         decoder, ids, n_prompt, [](int, int) {}, chunk);
@@ -77,7 +77,7 @@ struct Setting {
       found.made_at.push_back(pass.list_made_at(i));
     }
     sensitivity::output_gradients(
-        model, hidden, ids, n_prompt, steps, options.loss,
+        model, activations, cache, ids, n_prompt, steps, options.loss,
         [&](int layer, std::span<const float> g) { found.gradient[layer].assign(g.begin(), g.end()); });
     return found;
   }

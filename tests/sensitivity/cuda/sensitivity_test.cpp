@@ -1,6 +1,7 @@
 // The sensitivity pass on a CUDA device against the same on the CPU, both in bf16.
 #include "sensitivity/sensitivity.h"
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <random>
@@ -21,7 +22,7 @@ Found run_on(model::Device device, const std::string& path, std::span<const int3
   const model::Model model = model::Model::load(path, model::Dtype::bf16, device);
   const int n_prompt = 40, n = static_cast<int>(ids.size());
   std::vector<int32_t> steps;
-  for (int t = 100; t < n; t += 9) steps.push_back(t);
+  for (int t = 100; t < n; t += std::max(9, n / 40)) steps.push_back(t);
   decode::KvCache cache(model, 1, n);
   Sensitivity pass(model, n, steps, options, n_prompt);
   decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&pass});
@@ -45,6 +46,13 @@ double cosine(const std::vector<float>& a, const std::vector<float>& b) {
   return ab / std::sqrt(aa * bb);
 }
 
+std::vector<int32_t> random_ids(int n) {
+  std::mt19937 random(12);
+  std::vector<int32_t> ids(static_cast<size_t>(n));
+  for (auto& id : ids) id = int32_t(random() % 288);
+  return ids;
+}
+
 TEST_CASE("sensitivity, CUDA: changes of the loss and predicted KL are the CPU's, on labels and on draws") {
   if (model::choose_device("auto") != model::Device::cuda) SKIP("no CUDA device");
   for (const char* architecture : {"llama", "qwen2"}) {
@@ -54,9 +62,7 @@ TEST_CASE("sensitivity, CUDA: changes of the loss and predicted KL are the CPU's
     tiny.logit_deviation = 1.5;
     const test::Scratch scratch;
     test::write_tiny_model(tiny, scratch / "m.gguf");
-    std::mt19937 random(12);
-    std::vector<int32_t> ids(300);
-    for (auto& id : ids) id = int32_t(random() % 288);
+    const std::vector<int32_t> ids = random_ids(300);
     for (const int draws : {0, 2}) {
       Options options{{{2, 1}, {4, 1}, {6, 2}}, {draws, 7}, 1e-7, {}};
       options.rankings.resize(1);
@@ -73,6 +79,58 @@ TEST_CASE("sensitivity, CUDA: changes of the loss and predicted KL are the CPU's
       if (draws > 0) continue;
       CHECK(cosine(cuda.delta, chunks.delta) > 0.98);
       CHECK(cosine(cpu.delta, cuda.delta) > 0.97);
+    }
+  }
+}
+
+// Gradients of every layer's attention output at some steps, [N] of [S, H d], on the sequence's own tokens.
+// besides: as Activations.
+std::vector<std::vector<float>> gradients_on(model::Device device, const std::string& path,
+                                             std::span<const int32_t> ids, size_t besides) {
+  const model::Model model = model::Model::load(path, model::Dtype::bf16, device);
+  const int n = static_cast<int>(ids.size());
+  decode::KvCache cache(model, 1, n);
+  Activations activations(model, n, besides);
+  struct Keep : decode::Observer {
+    Activations& to;
+    explicit Keep(Activations& a) : to(a) {}
+    void layer(const decode::LayerView& view) override { to.take(view); }
+    void feed_forward(const decode::LayerView& view) override { to.take_gate(view); }
+  } keep(activations);
+  decode::Decoder decoder(model, cache, decode::full_policy(model.info().n_layers), {&keep});
+  decode::replay(decoder, ids, 40, [](int, int) {});
+  std::vector<int32_t> steps;
+  for (int t = 60; t < n; t += 37) steps.push_back(t);
+  std::vector<std::vector<float>> found(size_t(model.info().n_layers));
+  output_gradients(model, activations, cache, ids, 40, steps, {}, [&](int layer, std::span<const float> g) {
+    found[size_t(layer)].assign(g.begin(), g.end());
+  });
+  return found;
+}
+
+TEST_CASE(
+    "sensitivity, CUDA: gradients are autograd's, also those of activations that are computed again, of long "
+    "sequences and of such as are no whole thousand") {
+  if (model::choose_device("auto") != model::Device::cuda) SKIP("no CUDA device");
+  for (const char* architecture : {"llama", "qwen2"}) {
+    test::TinyModel tiny;
+    tiny.architecture = architecture;
+    tiny.head_dim = 64;
+    tiny.logit_deviation = 1.5;
+    tiny.max_context = 8192;
+    const test::Scratch scratch;
+    test::write_tiny_model(tiny, scratch / "m.gguf");
+    for (const int n : {300, 4096, 4200}) {
+      const std::vector<int32_t> ids = random_ids(n);
+      constexpr size_t nothing_fits = size_t{1} << 62;
+      const auto cpu = gradients_on(model::Device::cpu, scratch / "m.gguf", ids, 0),
+                 kept = gradients_on(model::Device::cuda, scratch / "m.gguf", ids, 0),
+                 again = gradients_on(model::Device::cuda, scratch / "m.gguf", ids, nothing_fits);
+      for (size_t layer = 0; layer < cpu.size(); ++layer) {
+        CAPTURE(architecture, n, layer);
+        CHECK(cosine(kept[layer], again[layer]) > 0.9995);
+        CHECK(cosine(cpu[layer], kept[layer]) > 0.995);
+      }
     }
   }
 }

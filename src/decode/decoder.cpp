@@ -316,13 +316,13 @@ const at::Tensor& gate_up_of(const LayerView& view) {
   return view.tensors->gate_up;
 }
 
-std::vector<float> rows_of_q(const LayerView& view, std::span<const int> rows) {
-  if (rows.empty()) return {};
+TakeRows begin_rows_of_q(const LayerView& view, std::span<const int> rows) {
   const c10::InferenceMode inference;
-  const at::Tensor& q = view.tensors->q;  // [n_rows, H d]
-  const at::Tensor index = view_of(rows.data(), {std::ssize(rows)}, at::kInt).to(q.device());
-  const at::Tensor chosen = q.index_select(0, index).to(at::kCPU, at::kFloat).contiguous();
-  return {chosen.const_data_ptr<float>(), chosen.const_data_ptr<float>() + chosen.numel()};
+  return view.tensors->engine->take_rows(view.tensors->q, rows);
+}
+TakeRows begin_rows_of_log_sum_exp(const LayerView& view, std::span<const int> rows) {
+  const c10::InferenceMode inference;
+  return view.tensors->engine->take_rows(log_sum_exp_of(view), rows);
 }
 
 Logits Decoder::logits(int first_row, int n_rows) {

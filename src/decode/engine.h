@@ -14,6 +14,7 @@
 
 #include "decode/decoder.h"
 #include "decode/scored_rows.h"
+#include "decode/view_tensors.h"
 
 namespace deltacal::decode {
 
@@ -67,6 +68,8 @@ class Engine {
   // [n_rows, H] f32, undefined where attend() does not find it: on the CPU, and of few rows.
   virtual at::Tensor log_sum_exp(int /*layer*/) const { return {}; }
 
+  // Begins to bring some rows [n_all, width] to the host. rows [n]: their indices.
+  virtual TakeRows take_rows(const at::Tensor& all, std::span<const int> rows) = 0;
   // Begins to compute them; what is returned waits for them, once, and may be called when later passes have
   // begun.
   virtual TakeScores score(int layer, const ScoreRows&) = 0;

@@ -124,6 +124,16 @@ class CpuEngine : public Engine {
     return [scored](ScoredRows& out) { out = std::move(*scored); };
   }
 
+  TakeRows take_rows(const at::Tensor& all, std::span<const int> rows) override {
+    const int64_t width = all.size(1);
+    std::vector<float> taken;
+    for (const int row : rows) {
+      const float* from = all.const_data_ptr<float>() + row * width;
+      taken.insert(taken.end(), from, from + width);
+    }
+    return [taken = std::move(taken)]() mutable { return std::move(taken); };
+  }
+
   WaitForValues value(int layer, const ValueRows& rows) override {
     kernels::page_value::Params p;
     p.n_rows = static_cast<int>(rows.length.size());

@@ -179,6 +179,18 @@ class CudaEngine : public Engine {
     return taken(static_cast<int>(n_pages), {score, mass, of_groups});
   }
 
+  TakeRows take_rows(const at::Tensor& all, std::span<const int> rows) override {
+    const at::Tensor chosen = all.index_select(0, upload(Rows(rows.data(), rows.size()))).to(at::kFloat);
+    const at::Tensor host = begin_copy_to_host(chosen);
+    auto copied = std::make_shared<gpu::Event>();
+    copied->record(nullptr);
+    return [host, copied] {
+      copied->wait();
+      const float* numbers = host.const_data_ptr<float>();
+      return std::vector<float>(numbers, numbers + host.numel());
+    };
+  }
+
   WaitForValues value(int layer, const ValueRows& rows) override {
     const int n_rows = static_cast<int>(rows.length.size()), n_keys = longest(rows.length);
     page_table_ = upload(cache_.page_table());
@@ -363,12 +375,17 @@ class CudaEngine : public Engine {
     for (int64_t g = 0; g < n_gradients; ++g) copy(gradient[g], rows.gradient + (g * n_all + first) * row);
     const at::Tensor q = all_q.to(at::kBFloat16);
     values_->let_go();
-    at::Tensor out = at::empty_like(q), lse = made({n, H});
+    at::Tensor lse = made({n, H});
     at::Tensor &mass = values_->mass = made({n, H, n_pages}),
                &value = values_->value = made({n_gradients, n, H, n_pages});
-    gpu::paged_attention::Params attended = attention(layer, q, of, 0, n, out);
-    attended.lse = floats(lse);
-    gpu::paged_attention::run(attended, {});
+    if (rows.log_sum_exp) {
+      copy(lse, rows.log_sum_exp + first * H);
+    } else {
+      at::Tensor out = at::empty_like(q);
+      gpu::paged_attention::Params attended = attention(layer, q, of, 0, n, out);
+      attended.lse = floats(lse);
+      gpu::paged_attention::run(attended, {});
+    }
 
     gpu::record_values::Params p;
     p.n_rows = n;
@@ -402,12 +419,15 @@ class CudaEngine : public Engine {
     values_->copied.record(values_->stream.get());
   }
 
+  static at::Tensor begin_copy_to_host(const at::Tensor& t) {
+    return at::empty(t.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true))
+        .copy_(t, /*non_blocking=*/true);
+  }
+
   // Copies begin, in the order of the stream; the host waits for them when it asks.
   static TakeScores taken(int n_pages, std::vector<at::Tensor> on_the_device) {
     std::vector<at::Tensor> host;
-    for (const at::Tensor& t : on_the_device)
-      host.push_back(at::empty(t.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true))
-                         .copy_(t, /*non_blocking=*/true));
+    for (const at::Tensor& t : on_the_device) host.push_back(begin_copy_to_host(t));
     auto copied = std::make_shared<gpu::Event>();
     copied->record(nullptr);
     return [n_pages, host = std::move(host), copied](ScoredRows& out) {

@@ -29,12 +29,14 @@ struct ValueRows {
   std::span<const int32_t> length;  // [n_rows] keys each row sees
   const float* q = nullptr;         // [n_rows, n_heads, head_dim] after rotary embedding
   const float* gradient = nullptr;  // [n_gradients, n_rows, n_heads, head_dim]
+  // [n_rows, n_heads] natural log of the softmax's denominator; null: not known. A CUDA device reads it.
+  const float* log_sum_exp = nullptr;
   int out_pages = 0;                // row length of the outputs, >= pages of the longest row
   float* mass = nullptr;            // [n_rows, n_heads, out_pages]
   float* value = nullptr;           // [n_gradients, n_rows, n_heads, out_pages]
 };
 
-// Until it returns, what q, gradient, mass and value point to is in use. By any thread.
+// Until it returns, what the pointers point to is in use. By any thread.
 using WaitForValues = std::function<void()>;
 // Begins to find them, layer by layer, from the keys and values that a pass left in the cache; outlives what
 // waits for them.

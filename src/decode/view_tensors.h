@@ -2,6 +2,7 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -17,7 +18,11 @@ at::Tensor log_sum_exp_of(const LayerView&);       // [n_rows, H] as Engine's lo
 // Of Observer::feed_forward(); stays as it is.
 const at::Tensor& gate_up_of(const LayerView&);  // [n_rows, 2 F] what the gate is given
 
-// Some rows' queries after rotary embedding in host memory, [n, H, d] f32. rows [n]: indices into the view.
-std::vector<float> rows_of_q(const LayerView&, std::span<const int> rows);
+// Rows on their way to host memory, [n, width] f32: waits for them. To be called once.
+using TakeRows = std::function<std::vector<float>()>;
+// Begins to bring some rows of q_of(), or of log_sum_exp_of() where that is defined. rows [n]: indices into
+// the view. On a CUDA device the host goes on meanwhile.
+TakeRows begin_rows_of_q(const LayerView&, std::span<const int> rows);
+TakeRows begin_rows_of_log_sum_exp(const LayerView&, std::span<const int> rows);
 
 }  // namespace deltacal::decode

@@ -25,7 +25,8 @@ class Backward {
 
 // By LibTorch's autograd, in f32 but for products with weights of bf16: for the CPU, and what the other must
 // equal.
-std::unique_ptr<Backward> autograd_backward(const model::Model&, const Activations::Impl&, const LossOptions&);
+std::unique_ptr<Backward> autograd_backward(const model::Model&, const Activations::Impl&,
+                                            const LossOptions&);
 // By kernels of our own, cuDNN's or FlashAttention's, and products in bf16. `cache` holds the keys and values
 // of the forward pass as sequence 0. What a layer has kept is given back once it is used.
 std::unique_ptr<Backward> cuda_backward(const model::Model&, Activations::Impl&, decode::KvCache& cache,

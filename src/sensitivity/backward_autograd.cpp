@@ -74,8 +74,7 @@ class AutogradBackward : public Backward {
     const Qkv qkv = qkv_of(layer, goes_on);
     const at::Tensor o = attention(qkv);  // [T, H d]
     Tensors of_output(n_), of_input(n_);
-    for (int i = 0; i < n_; ++i)
-      of_output[i] = at::empty_like(o), of_input[i] = at::empty({T_, d_.n_embd});
+    for (int i = 0; i < n_; ++i) of_output[i] = at::empty_like(o), of_input[i] = at::empty({T_, d_.n_embd});
     for (int64_t first = 0; first < T_; first += rows_of_chunk) {
       const int64_t rows = std::min(rows_of_chunk, T_ - first);
       const at::Tensor x = leaf(input(layer, first, rows)), part = leaf(o.narrow(0, first, rows));
@@ -212,9 +211,7 @@ class AutogradBackward : public Backward {
     }
     for (int i = 0; i < n_; ++i) {
       const at::Tensor sum = -log_p.narrow(0, 0, rows).gather(1, labels.narrow(1, i, 1)).sum();
-      gradient_[i]
-          .narrow(0, first, x.size(0))
-          .copy_(gradient_of({sum}, {x}, {at::ones({})})[0]);
+      gradient_[i].narrow(0, first, x.size(0)).copy_(gradient_of({sum}, {x}, {at::ones({})})[0]);
     }
   }
 

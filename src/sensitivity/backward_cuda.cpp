@@ -238,9 +238,8 @@ class CudaBackward : public Backward {
     at::Tensor x = at::empty({rows, d_.n_embd}, on_device(at::kFloat));
     x.copy_(activations_.hidden[size_t(layer)].narrow(0, first, rows));
     return before_gate(layer, x, attended(layer).out.narrow(0, first, rows).flatten(1),
-                       activations_.keeps_gate_up[size_t(layer)]
-                           ? activations_.gate_up_of(layer, first, rows)
-                           : at::Tensor());
+                       activations_.keeps_gate_up[size_t(layer)] ? activations_.gate_up_of(layer, first, rows)
+                                                                 : at::Tensor());
   }
 
   // The gradient of the layer's output becomes that of `at.middle`; of_output [rows, H d] that of the
@@ -294,13 +293,12 @@ class CudaBackward : public Backward {
     const at::Tensor no_dropout = at::zeros({}, on_device(at::kLong));
     const double scale = decode::attention_scale(d_.info);
     const int64_t n = rows_of_attention_;
-    const auto [dq, dk, dv] =
-        by_cudnn() ? at::_scaled_dot_product_cudnn_attention_backward(dy, q, k, v, out, lse.unsqueeze(-1),
-                                                                      no_dropout, no_dropout, {}, {}, {}, n,
-                                                                      n, 0.0, /*is_causal=*/true, scale)
-                   : at::_scaled_dot_product_flash_attention_backward(dy, q, k, v, out, lse, {}, {}, n, n,
-                                                                      0.0, /*is_causal=*/true, no_dropout,
-                                                                      no_dropout, scale);
+    const auto [dq, dk, dv] = by_cudnn() ? at::_scaled_dot_product_cudnn_attention_backward(
+                                               dy, q, k, v, out, lse.unsqueeze(-1), no_dropout, no_dropout,
+                                               {}, {}, {}, n, n, 0.0, /*is_causal=*/true, scale)
+                                         : at::_scaled_dot_product_flash_attention_backward(
+                                               dy, q, k, v, out, lse, {}, {}, n, n, 0.0, /*is_causal=*/true,
+                                               no_dropout, no_dropout, scale);
     at::Tensor joined = at::empty({T_, q_size() + 2 * kv_size()}, on_device(at::kBFloat16));
     const auto turn_back = [&](int n_heads, const at::Tensor& of_heads, int64_t first) {
       const at::Tensor x = as_rows(of_heads);
@@ -337,8 +335,8 @@ class CudaBackward : public Backward {
     const int64_t rows =
         loss.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
     if (rows <= 0) return;
-    at::Tensor p = at::log_softmax(at::linear(normed.narrow(0, 0, rows), weight), -1, at::kFloat);
-    p.exp_();  // [rows, V]
+    const at::Tensor p =
+        at::softmax(at::mm(normed.narrow(0, 0, rows), weight.t(), at::kFloat), -1);  // [rows, V]
     const at::Tensor labels =
         loss.draws > 0 ? draws(p, loss.draws, generator)
                        : at::from_blob(const_cast<int32_t*>(ids.data()) + first + 1, {rows, 1}, at::kInt)
@@ -377,10 +375,10 @@ class CudaBackward : public Backward {
   Activations::Impl& activations_;
   decode::KvCache& cache_;
   const int64_t T_, rows_of_attention_;
-  at::Tensor inverse_frequency_;     // [rotary_dim / 2]
-  at::Tensor page_table_;            // [n_sequences max_pages] int32
-  std::vector<Gradient> gradient_;   // [n] of all rows
-  at::Tensor of_output_;             // in host memory, when copied_ has passed
+  at::Tensor inverse_frequency_;    // [rotary_dim / 2]
+  at::Tensor page_table_;           // [n_sequences max_pages] int32
+  std::vector<Gradient> gradient_;  // [n] of all rows
+  at::Tensor of_output_;            // in host memory, when copied_ has passed
   gpu::Event copied_;
 };
 

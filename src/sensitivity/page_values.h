@@ -3,6 +3,7 @@
 // edge").
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <span>
 #include <vector>
@@ -29,10 +30,20 @@ class PageValues : public decode::Observer {
               const Use& use);
 
  private:
+  void keep_oldest();
+
+  // Some of the steps' rows of a layer on their way to the host.
+  struct Pending {
+    int layer;
+    size_t first_step;
+    std::function<std::vector<float>()> q, log_sum_exp;  // the latter empty where it is not known
+  };
   const model::Model& model_;
   std::vector<int32_t> steps_;  // [S]
   Activations activations_;
-  std::vector<std::vector<float>> q_;  // [N] of [S, H, d] after rotary embedding
+  std::deque<Pending> pending_;
+  std::vector<std::vector<float>> q_;            // [N] of [S, H, d] after rotary embedding
+  std::vector<std::vector<float>> log_sum_exp_;  // [N] of [S, H]; empty where some step's is not known
 };
 
 }  // namespace deltacal::sensitivity

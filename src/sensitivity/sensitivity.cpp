@@ -83,7 +83,7 @@ void Sensitivity::rank(const decode::LayerView& view, int ranking) {
   last.t0 = plan.made_at(view.n_rows - 1);
   if (last.t0 >= chunk && lists.ranking.keeps_lists()) {  // otherwise every step makes its own
     const int row[] = {last.t0 - chunk};
-    last.q = decode::rows_of_q(view, row);
+    last.q = decode::begin_rows_of_q(view, row)();
   }
   plan.keep(view.query());
 }
@@ -91,8 +91,19 @@ void Sensitivity::rank(const decode::LayerView& view, int ranking) {
 void Sensitivity::score(const decode::LayerView& view, int ranking, std::span<const MadeList> lists) {
   std::vector<int> rows;  // of the view
   for (const MadeList& list : lists) rows.push_back(list.t0 - view.position.front());
-  decode::score_rows(view, rows, false, scored_, lists_[size_t(ranking)].ranking.page);
-  edges_.rank(ranking, view.layer, lists, scored_.n_pages, scored_.score);
+  constexpr size_t most_pending = 4;
+  pending_.push_back({ranking,
+                      view.layer,
+                      {lists.begin(), lists.end()},
+                      decode::begin_scores(view, rows, false, lists_[size_t(ranking)].ranking.page)});
+  while (pending_.size() > most_pending) rank_oldest();
+}
+
+void Sensitivity::rank_oldest() {
+  const Pending oldest = std::move(pending_.front());
+  pending_.pop_front();
+  oldest.take(scored_);
+  edges_.rank(oldest.ranking, oldest.layer, oldest.lists, scored_.n_pages, scored_.score);
 }
 
 // A list of an earlier chunk, whose keys the cache still has.
@@ -105,6 +116,7 @@ void Sensitivity::score_last(const decode::LayerView& view, int ranking, const M
 }
 
 void Sensitivity::finish(std::span<const int32_t> ids, int n_prompt_tokens, decode::KvCache& cache) {
+  while (!pending_.empty()) rank_oldest();
   pass_.finish(ids, n_prompt_tokens, options_.loss, cache,
                [&](int layer, int n_pages, std::span<const float> mass, std::span<const float> value) {
                  edges_.add(layer, n_pages, mass, value);

@@ -2,6 +2,7 @@
 // this observer watches and one backward pass of the full model for each set of labels.
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <span>
 #include <vector>
 
@@ -63,7 +64,14 @@ class Sensitivity : public decode::Observer {
   static void add_need(decode::PrefillNeed&, const model::Description&, const LossOptions&);
 
  private:
+  // Lists whose scores are on their way from the device, which has gone on to later layers.
+  struct Pending {
+    int ranking, layer;
+    std::vector<MadeList> lists;
+    decode::TakeScores take;
+  };
   void rank(const decode::LayerView&, int ranking);
+  void rank_oldest();
   void score(const decode::LayerView&, int ranking, std::span<const MadeList>);
   void score_last(const decode::LayerView&, int ranking, const MadeList&);
 
@@ -73,6 +81,7 @@ class Sensitivity : public decode::Observer {
   std::vector<RankedLists> lists_;  // [1 + rankings]
   PageValues pass_;
   EdgeDeltas edges_;
+  std::deque<Pending> pending_;
   decode::ScoredRows scored_;  // of a chunk; kept for its memory
 };
 

@@ -85,6 +85,27 @@ void write_edge_kl(hid_t group, int n_layers, const std::vector<PageBudget>& bud
   h5::write_attribute(dataset.get(), "l_pages", l_pages);
 }
 
+// [n_gradients, n_budgets, n_edges, n_steps] in chunks of some edges, compressed by several threads.
+void write_edge_delta(hid_t group, const h5::Shape& shape, std::span<const uint16_t> delta,
+                      const FilterThreads& threads) {
+  const size_t n_budgets = shape[1], n_edges = shape[2], n_steps = shape[3];
+  const size_t in_chunk = size_t(edges_in_chunk(n_budgets * n_steps, static_cast<int>(n_edges)));
+  h5::Dataset dataset =
+      h5::Dataset::create(group, "edge_delta", h5::Type::f16, shape, {1, n_budgets, in_chunk, n_steps});
+  ChunkQueue queue(threads);
+  for (size_t gradient = 0; gradient < shape[0]; ++gradient)
+    for (size_t first = 0; first < n_edges; first += in_chunk) {
+      const size_t row = n_steps * sizeof(uint16_t), n = std::min(in_chunk, n_edges - first);
+      // A chunk is written whole: edges that are not there are 0, as HDF5 fills them.
+      std::vector<std::byte> bytes(n_budgets * in_chunk * row);
+      for (size_t budget = 0; budget < n_budgets; ++budget)
+        std::memcpy(&bytes[budget * in_chunk * row],
+                    &delta[((gradient * n_budgets + budget) * n_edges + first) * n_steps], n * row);
+      queue.write(dataset, {gradient, 0, first, 0}, std::move(bytes), sizeof(uint16_t));
+    }
+  queue.finish(dataset);
+}
+
 void write_rankings(hid_t sample, int n_layers, const EdgeSensitivity& edges) {
   if (edges.rankings.empty()) return;
   const h5::Id all = h5::create_group(sample, "rankings");
@@ -104,13 +125,14 @@ void write_rankings(hid_t sample, int n_layers, const EdgeSensitivity& edges) {
 
 SampleWriter::Impl::Impl(std::string path_, std::string temporary_, const SamplePlan& plan_,
                          const ModelInfo& model, const Provenance& provenance, const std::string& options,
-                         const FilterThreads& threads)
+                         const FilterThreads& filter_threads)
     : path(std::move(path_)),
       temporary(std::move(temporary_)),
       plan(plan_),
       n_layers(model.n_layers),
       n_kv_heads(model.n_kv_heads),
       max_pages(pages_for(plan_.max_tokens)),
+      threads(filter_threads),
       file(temporary) {
   require_use(plan.max_tokens >= 1 && plan.max_steps >= 1, plan.info,
               "it was planned without tokens or steps");
@@ -209,11 +231,8 @@ void SampleWriter::write_sensitivity(const EdgeSensitivity& edges, std::span<con
   writing(to.path, [&] {
     write_edge_kl(to.group.get(), to.n_layers, edges.budgets, edges.kl);
     write_rankings(to.group.get(), to.n_layers, edges);
-    const h5::Shape all{extent(edges.n_gradients), n_budgets, n_edges, steps};
-    const h5::Shape chunk{1, n_budgets, extent(edges_in_chunk(n_budgets * steps, static_cast<int>(n_edges))),
-                          steps};
-    h5::Dataset::create(to.group.get(), "edge_delta", h5::Type::f16, all, chunk)
-        .write({0, 0, 0, 0}, all, halves.data());
+    write_edge_delta(to.group.get(), {extent(edges.n_gradients), n_budgets, n_edges, steps}, halves,
+                     to.threads);
     to.file.check();
   });
 }

@@ -22,6 +22,7 @@ struct SampleWriter::Impl {
   int sensitivity_steps = -1;  // -1: none were written
   std::vector<int> list_steps = {};  // of each ranking whose lists a signal decides
   bool finished = false;
+  FilterThreads threads;
   h5::Output file;
   h5::Id group;
   LayerRows<float> score;          // [n_layers, S, U]

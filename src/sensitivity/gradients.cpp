@@ -209,8 +209,7 @@ class Backward {
   void head(const at::Tensor& x, std::span<const int32_t> ids, int64_t first, const LossOptions& loss,
             at::Generator& generator) {
     const at::Tensor normed = norm(x, model_.weights().output_norm);
-    const at::Tensor& weight = device_.is_cuda() ? model_.weights().output_16() : model_.weights().output;
-    const at::Tensor log_p = at::log_softmax(project(normed, weight), -1);  // [rows, V]
+    const at::Tensor log_p = at::log_softmax(project(normed, model_.weights().output), -1);  // [rows, V]
     const int64_t rows =
         loss.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
     if (rows <= 0) return;

@@ -137,10 +137,10 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
 void Sensitivity::add_need(decode::PrefillNeed& need, const model::Description& d, const LossOptions& loss) {
   const size_t row = size_t(d.info.n_heads) * size_t(d.info.head_dim), n = size_t(loss.n_gradients()),
                E = size_t(d.n_embd), F = size_t(d.n_ff), V = size_t(d.n_vocab);
-  // The output layer in bf16; 4,096 rows of the feed-forward part and 1,024 of the logits, each several times
+  // 4,096 rows of the feed-forward part and 1,024 of the logits, each several times
   // over. A position: q, k, v and o for every query head and their gradients in bf16, and in f32 while they
   // are joined; the residual stream's gradients. Page values come in blocks of steps, however many there are.
-  need.others += 2 * V * E + 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6 + decode::value_block_bytes;
+  need.others += 4096 * (16 * F + 40 * E) + 1024 * V * 4 * 6 + decode::value_block_bytes;
   need.others_per_position += row * 2 * (14 + n) + 4 * E * (2 * n + 1);
 }
 

@@ -81,11 +81,10 @@ struct Decoder::Impl {
     return at::linear(x.to(weight.scalar_type()), weight);
   }
 
-  // Of rows first_row.. of the pass, [n, V] f32: also where the weights are bf16, as far as the device can.
+  // Of rows first_row.. of the pass, [n, V] f32.
   at::Tensor logits(int64_t first_row, int64_t n) const {
     const at::Tensor x = hidden.narrow(0, first_row, n), &weight = model.weights().output;
-    if (weight.is_cuda() && weight.scalar_type() == at::kBFloat16)
-      return at::mm(x.to(at::kBFloat16), weight.t(), at::kFloat);
+    if (weight.is_cuda()) return at::mm(x.to(at::kBFloat16), weight.t(), at::kFloat);
     return linear(x, weight).to(at::kFloat);
   }
 

@@ -288,13 +288,12 @@ struct StepGraph::Impl {
       in_phase(layer, "linear", others, [&] { linear(b.down, b.gated, w.down); });
     }
     in_phase(-1, "norm", others, [&] { norm(&b.down, weights().output_norm); });
-    in_phase(-1, "output layer", others, [&] { linear(b.logits, b.normed, weights().output_16()); });
+    in_phase(-1, "output layer", others, [&] { linear(b.logits, b.normed, weights().output); });
   }
 
   // Once for real with all rows idle, which changes nothing of the cache: it makes cuBLAS and the runtime
   // take the memory and load the code that they take at a first call, which a capture must not.
   void capture() {
-    weights().output_16();
     frequencies = frequencies_on_device(description());
     inputs = std::make_unique<StepInputs>(cache, n_rows, description().n_vocab);
     allocate();

@@ -106,14 +106,6 @@ void settle_vector_math() {
 
 }  // namespace
 
-const at::Tensor& Weights::output_16() const {
-  const c10::NoGradGuard no_grad;
-  // Whoever asks first may be in inference mode, and what is made there cannot be differentiated through.
-  const c10::InferenceMode off(false);
-  if (!output_16_.defined()) output_16_ = output.to(at::kBFloat16);
-  return output_16_;
-}
-
 Model::Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model::~Model() = default;
@@ -145,12 +137,12 @@ void Model::move_to_cuda() {
   };
   try {
     Weights& w = *weights_;
+    w.output = w.output.to(at::kBFloat16);
     move(w.embedding), move(w.output_norm);
     for (LayerWeights& l : w.layers)
       for (at::Tensor* t :
            {&l.attention_norm, &l.qkv, &l.qkv_bias, &l.attention_out, &l.feed_norm, &l.gate_up, &l.down})
         move(*t);
-    if (description_.tied_output) w.output = w.embedding;
     move(w.output);
   } catch (const c10::OutOfMemoryError&) {
     throw failure("no device memory for the weights of {}: they take {:.1f} GB", info().name,
@@ -160,7 +152,7 @@ void Model::move_to_cuda() {
 
 size_t Model::weight_bytes() const {
   size_t bytes = weights_->embedding.nbytes() + weights_->output_norm.nbytes();
-  if (!description_.tied_output) bytes += weights_->output.nbytes();
+  if (!weights_->output.is_alias_of(weights_->embedding)) bytes += weights_->output.nbytes();
   for (const auto& w : weights_->layers) {
     for (const at::Tensor* t : {&w.attention_norm, &w.qkv, &w.attention_out, &w.feed_norm, &w.gate_up, &w.down})
       bytes += t->nbytes();

@@ -39,11 +39,12 @@ class Model {
   static Model load(const std::string& path, Dtype dtype, Device device = Device::cpu) {
     return load(path, dtype, read_header(path), device);
   }
-  // Random weights of a shape (shape.h), made on the device. Without a tokenizer: for timings alone. On a
-  // device the output layer's own weights are of `dtype`, not f32. failure where there is no memory for them.
+  // Random weights of a shape (shape.h), made on the device. Without a tokenizer: for timings alone.
+  // failure where there is no memory for them.
   static Model random(const Description&, Dtype, Device, uint64_t seed);
-  // Of its weights, the output layer's for steps (Weights::output_16) included.
-  static size_t random_bytes(const Description&, Dtype);
+  static size_t random_bytes(const Description&, Dtype);  // of its weights
+  // Of the weights of any model of the shape on a CUDA device.
+  static size_t device_bytes(const Description& d) { return random_bytes(d, Dtype::bf16); }
   Model(Model&&) noexcept;
   ~Model();
 

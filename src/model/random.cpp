@@ -72,7 +72,9 @@ Model Model::random(const Description& description, Dtype dtype, Device device, 
       l.down = make.matrix(E, F);
     }
     w.output_norm = make.ones(E);
-    w.output = description.tied_output ? w.embedding : make.matrix(V, E);
+    w.output = !description.tied_output ? make.matrix(V, E)
+               : device == Device::cuda ? w.embedding.to(make.type())
+                                        : w.embedding;
   } catch (const c10::OutOfMemoryError&) {
     throw failure("no device memory for random weights of {}: they take {:.1f} GB", m.name,
                   1e-9 * double(random_bytes(description, dtype)));

@@ -22,14 +22,10 @@ struct Weights {
   at::Tensor embedding;             // [V, E] f32
   std::vector<LayerWeights> layers; // [N]
   at::Tensor output_norm;           // [E]
-  // [V, E] f32 (logits in bf16 would drown a small KL), in the compute dtype where random; `embedding` itself
-  // where tied
+  // [V, E]. On the CPU f32 (a product in bf16 would round the logits to bf16 too, and drown a small KL),
+  // where random in the compute dtype, where tied `embedding` itself. On a CUDA device bf16 in any case:
+  // products there leave their sums in f32, and a step reads all of it.
   at::Tensor output;
-  // The same in bf16, for steps on a CUDA device, which read all of it each time: made when first asked for.
-  const at::Tensor& output_16() const;
-
- private:
-  mutable at::Tensor output_16_;
 };
 
 }  // namespace deltacal::model

@@ -331,7 +331,7 @@ class CudaBackward : public Backward {
   // is a row of the weights, W[top] - W[label], often of the same token.
   void head(const at::Tensor& x, const at::Tensor& normed, std::span<const int32_t> ids, int64_t first,
             const LossOptions& loss, at::Generator& generator) {
-    const at::Tensor& weight = model_.weights().output_16();
+    const at::Tensor& weight = model_.weights().output;
     const int64_t rows =
         loss.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
     if (rows <= 0) return;

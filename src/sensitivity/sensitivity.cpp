@@ -154,11 +154,9 @@ void Sensitivity::add_need(decode::PrefillNeed& need, const model::Description& 
   // outputs and log-sum-exp of attention, with keys and values; gradients of all three, joined ones, and what
   // the backward's kernels sum in f32; what the joined ones become before the norm.
   const size_t attention = row * (2 * n + 4 + 2 + 12 + 2) + 12 * kv_row + 8 * size_t(d.info.n_heads);
-  // The output layer in bf16; 4,096 rows of the feed-forward part and 1,024 of the logits, each several times
-  // over; rows of attention up to the next thousand. Page values come in blocks of steps, however many there
-  // are.
-  need.others +=
-      2 * V * E + 4096 * (10 * F + 12 * E) + 1024 * V * 10 + 1023 * attention + decode::value_block_bytes;
+  // 4,096 rows of the feed-forward part and 1,024 of the logits, each several times over; rows of attention up
+  // to the next thousand. Page values come in blocks of steps, however many there are.
+  need.others += 4096 * (10 * F + 12 * E) + 1024 * V * 10 + 1023 * attention + decode::value_block_bytes;
   need.others_per_position += attention + E * (6 * n + 2);
 }
 

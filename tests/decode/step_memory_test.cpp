@@ -15,7 +15,7 @@ using Catch::Matchers::ContainsSubstring;
 
 TEST_CASE("step memory: what a batch needs, and the batch that fits where it does not") {
   const model::Description d = model::read_shape("qwen2.5-7b").description;
-  const size_t weights = model::Model::random_bytes(d, model::Dtype::bf16), gb = 1'000'000'000;
+  const size_t weights = model::Model::device_bytes(d), gb = 1'000'000'000;
   const StepMemory need = step_memory(d, weights, 32, 32768);
   CHECK(1e-9 * double(need.cache) == Catch::Approx(28 * 4 * 128 * 4 * 32768e-9 * 32));
   CHECK(need.buffers < need.cache / 50);
@@ -34,7 +34,7 @@ TEST_CASE("step memory: what a batch needs, and the batch that fits where it doe
 
 TEST_CASE("step memory: prompts and recorded maps count, and as many rows as fit are found") {
   const model::Description d = model::read_shape("qwen2.5-7b").description;
-  const size_t weights = model::Model::random_bytes(d, model::Dtype::bf16), gb = 1'000'000'000;
+  const size_t weights = model::Model::device_bytes(d), gb = 1'000'000'000;
   const auto buffers = [&](const StepUse& use) { return step_memory(d, weights, 32, 32768, use).buffers; };
   // Score and mass of 28 layers, 32 rows and 2048 pages; with heads four masses more.
   CHECK(buffers({false, true, false, 0}) - buffers({}) == size_t{28} * 32 * 2048 * 8);
@@ -54,7 +54,7 @@ TEST_CASE("step memory: prompts and recorded maps count, and as many rows as fit
 
 TEST_CASE("prefill memory: what a sequence needs, and the length that fits where it does not") {
   const model::Description d = model::read_shape("qwen2.5-7b").description;
-  const size_t weights = model::Model::random_bytes(d, model::Dtype::bf16), gb = 1'000'000'000;
+  const size_t weights = model::Model::device_bytes(d), gb = 1'000'000'000;
   const StepMemory need = prefill_memory(d, {weights, 32768});
   CHECK(1e-9 * double(need.cache) == Catch::Approx(28 * 4 * 128 * 4 * 32768e-9));
   CHECK(need.weights == weights);

@@ -187,7 +187,7 @@ class Bench {
   // Of matrices and biases; of the embedding a step reads a row a sequence.
   double weight_bytes() const {
     const model::Description& d = model_.description();
-    return double(model::Model::random_bytes(d, model::Dtype::bf16)) - 4.0 * d.n_vocab * d.n_embd;
+    return double(model::Model::device_bytes(d)) - 4.0 * d.n_vocab * d.n_embd;
   }
   // Keys and values of one layer.
   double layer_bytes(const Batch& batch, const decode::LayerPolicy& policy) const {
@@ -215,14 +215,11 @@ model::Model made_or_loaded(const BenchOptions& o, const Inputs& in) {
   return o.shape.empty() ? load_model(o, in) : random_model(in, o.made.seed);
 }
 
-size_t weight_bytes_of(const BenchOptions& o, const model::Description& d) {
-  return o.shape.empty() ? device_weight_bytes(d) : model::Model::random_bytes(d, model::Dtype::bf16);
-}
-
 int bench_cost_table(const BenchOptions& o, const Inputs& in) {
   const auto& d = in.header.description;
   decode::check_memory(fmt::format("--rows {} --contexts {}", o.rows, o.contexts.back()), d,
-                       weight_bytes_of(o, d), o.rows, o.contexts.back(), decode::device_info().free_bytes);
+                       model::Model::device_bytes(d), o.rows, o.contexts.back(),
+                       decode::device_info().free_bytes);
   const model::Model model = made_or_loaded(o, in);
   return write_cost_table(o, measure_costs_on_device(model, o.rows, o.contexts, o.k_pages, o.repeats));
 }
@@ -258,10 +255,10 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
   const auto policies = policies_of(o, config, d.info.n_layers);
   const decode::DeviceInfo device = decode::device_info();
   for (const Batch& b : batches)
-    decode::check_memory(fmt::format("--batch {}x{}", b.rows, b.context), d, weight_bytes_of(o, d), b.rows,
-                         b.context, device.free_bytes, {false, true, false, 0});
+    decode::check_memory(fmt::format("--batch {}x{}", b.rows, b.context), d, model::Model::device_bytes(d),
+                         b.rows, b.context, device.free_bytes, {false, true, false, 0});
   decode::PrefillNeed prefill_need = need_of_prefill(o, d);
-  prefill_need.weight_bytes = weight_bytes_of(o, d);
+  prefill_need.weight_bytes = model::Model::device_bytes(d);
   decode::check_memory(
       fmt::format("--prefill-tokens {}{}", o.prefill_tokens, o.sensitivity ? " --sensitivity" : ""), d,
       prefill_need, device.free_bytes);

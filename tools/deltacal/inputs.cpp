@@ -173,18 +173,13 @@ model::Model random_model(const Inputs& in, uint64_t seed) {
   return model::Model::random(in.header.description, in.dtype, in.device, seed);
 }
 
-size_t device_weight_bytes(const model::Description& d) {
-  return model::Model::random_bytes(d, model::Dtype::bf16) +
-         (d.tied_output ? 0 : size_t{4} * size_t(d.n_vocab) * size_t(d.n_embd));
-}
-
 int settle_batch(int given, const Inputs& in, int n_sequences, int longest, const decode::StepUse& use) {
   constexpr int usual = 32;
   const model::Description& d = in.header.description;
   const bool on_device = in.device == model::Device::cuda;
   int n = std::max(1, std::min(n_sequences, given > 0 ? given : on_device ? usual : 1));
   if (on_device) {
-    const size_t weights = device_weight_bytes(d), free = decode::device_info().free_bytes;
+    const size_t weights = model::Model::device_bytes(d), free = decode::device_info().free_bytes;
     if (given == 0) n = std::max(1, decode::rows_that_fit(n, d, weights, longest, free, use));
     decode::check_memory(fmt::format("--batch {} with {} positions each", n, longest), d, weights, n, longest,
                          free, use);
@@ -215,7 +210,7 @@ double weight_gigabytes(const model::Description& d, model::Dtype dtype) {
 
 void check_device_memory(const std::string& command, const Inputs& in, decode::PrefillNeed need) {
   if (in.device != model::Device::cuda) return;
-  need.weight_bytes = device_weight_bytes(in.header.description);
+  need.weight_bytes = model::Model::device_bytes(in.header.description);
   decode::check_memory(command, in.header.description, need, decode::device_info().free_bytes);
 }
 

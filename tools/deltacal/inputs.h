@@ -41,9 +41,6 @@ model::Model load_model(const ModelOptions&, const Inputs&);
 model::Model load_model(const ModelOptions&);
 model::Model random_model(const Inputs&, uint64_t seed);
 
-// Bytes that a model file's weights take on a device. An output layer of its own is there in f32 as well.
-size_t device_weight_bytes(const model::Description&);
-
 // How many of `n_sequences`, of `longest` positions at most, are decoded at once (decode/batch.h): `given`;
 // where that is 0 one on the CPU, on a CUDA device up to 32 as far as they fit. Says it on stderr. bad_input,
 // before weights are read, where what was given does not fit.

@@ -151,7 +151,7 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
              sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
   if (in.device == model::Device::cuda) {
     decode::PrefillNeed need = need_of(o, in, samples, sensitivity);
-    need.weight_bytes = device_weight_bytes(d);
+    need.weight_bytes = model::Model::device_bytes(d);
     const decode::StepMemory most =
         o.mode == "decode"
             ? decode::step_memory(d, need.weight_bytes, n_rows, longest, use_of(o, in, samples, options))

@@ -1,7 +1,7 @@
-// Up to eight rows: a block an SM, all share the weight's bytes evenly (cuda_plan.h), warps multiply what
-// they copy themselves (cuda_pipeline.cuh). More rows, on sm_90: box copies and wgmma (cuda_boxes.cuh). Of
-// either nothing of the weight waits for the kernel before: rings are filled while that one ends. Reads 2
-// bytes a weight: bound by memory.
+// A weight read once, 2 bytes a number: bound by memory. Rings of copies are filled while the kernel before
+// ends, for nothing of the weight waits for it. Up to eight rows a block an SM, all with an even share of the
+// bytes (cuda_plan.h), multiplies by mma.sync (cuda_pipeline.cuh). On sm_90 more rows, and large weights, go
+// by box copies and wgmma (cuda_boxes.cuh).
 #include <map>
 #include <mutex>
 
@@ -118,18 +118,25 @@ const Clusters& clusters() {
   return found != known.end() ? found->second : known.emplace(id, read_clusters()).first->second;
 }
 
+BoxPlan box_plan(const Params& p) {
+  return plan_boxes(p.gated ? 2 * p.n : p.n, p.k, clusters());
+}
 template <class T, int x_rows>
 void start_boxes(const Params& p, const Launch& launch) {
-  const BoxPlan plan = plan_boxes(p.gated ? 2 * p.n : p.n, p.k, clusters());
+  const BoxPlan plan = box_plan(p);
   launch_clusters("linear", multiply_boxes<T, x_rows>, dim3(unsigned(plan.cluster * plan.n_clusters)),
                   plan.cluster, 128 * plan.warpgroups(),
                   size_t(BoxRing(plan.tile_rows, x_rows).shared_bytes()), launch, p, plan,
                   weight_map(p, plan.tile_rows), x_map(p, x_rows));
 }
 
+// More rows than eight, or tiles that are tall without being shared: then nothing is to be added up.
+bool by_boxes(const Params& p) {
+  return p.n_rows > 8 || (current_device().capability >= 90 && box_plan(p).tall_alone());
+}
 template <class T>
 void start_with_type(const Params& p, const Launch& launch) {
-  if (p.n_rows <= 8)
+  if (!by_boxes(p))
     start_with_few_rows<T>(p, launch);
   else if (p.n_rows <= 16)
     start_boxes<T, 16>(p, launch);

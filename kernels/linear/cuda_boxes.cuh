@@ -1,4 +1,4 @@
-// Linear layers of more rows than mma.sync keeps up with, on sm_90: out^T = weight x^T by wgmma, with rows of
+// Linear layers of many rows of x, or of large weights, on sm_90: out^T = weight x^T by wgmma, with rows of
 // the weight as its 64 rows and rows of x as its columns.
 //
 // A ring of stages in shared memory, of 64 columns of a tile of the weight and of all rows of x; each comes

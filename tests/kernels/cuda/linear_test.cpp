@@ -78,12 +78,26 @@ TEST_CASE(
     "without a gate, and both types") {
   NEEDS_DEVICE;
   const Case cases[] = {
-      {1, 8, 8, false, false},       {1, 64, 1536, false, false},   {7, 72, 264, false, false},
-      {8, 3080, 136, false, false},  {1, 12296, 72, false, true},   {13, 200, 520, false, false},
-      {16, 264, 1160, false, true},  {16, 3136, 200, false, false}, {9, 40, 4000, false, true},
-      {1, 8, 64, true, false},       {8, 136, 392, true, false},    {10, 1608, 136, true, false},
-      {13, 72, 1000, true, false},   {16, 6152, 64, true, false},   {16, 1544, 328, true, true},
-      {10, 12296, 24, false, false}, {10, 512, 2056, false, false},
+      {1, 8, 8, false, false},
+      {1, 64, 1536, false, false},
+      {7, 72, 264, false, false},
+      {8, 3080, 136, false, false},
+      {1, 12296, 72, false, true},
+      {13, 200, 520, false, false},
+      {16, 264, 1160, false, true},
+      {16, 3136, 200, false, false},
+      {9, 40, 4000, false, true},
+      {1, 8, 64, true, false},
+      {8, 136, 392, true, false},
+      {10, 1608, 136, true, false},
+      {13, 72, 1000, true, false},
+      {16, 6152, 64, true, false},
+      {16, 1544, 328, true, true},
+      {10, 12296, 24, false, false},
+      {10, 512, 2056, false, false},
+      // Large enough for box copies with few rows.
+      {1, 13000, 72, false, true},
+      {8, 6664, 136, true, false},
   };
   for (const Type type : both_types) {
     for (const Case& c : cases) {

@@ -2,6 +2,7 @@
 // and cp.async (sm_80).
 #pragma once
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace deltacal::kernels::cuda {
 
@@ -62,6 +63,28 @@ __device__ __forceinline__ void copy_bulk_once(uint32_t to, const void* from, in
       : "memory");
 }
 
+// One thread copies the box (tensor_map.h) that begins at `column` of group `group` to a multiple of 1024
+// bytes; counted by `barrier` with all its bytes, zeros included.
+__device__ __forceinline__ void copy_box(uint32_t to, const TensorMap& matrix, int column, int group,
+                                         uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %4, "
+      "%4, %3}], [%5];" ::"r"(to),
+      "l"(&matrix), "r"(column), "r"(group), "r"(0), "r"(barrier)
+      : "memory");
+}
+// The same, and what it reads is the first to leave the second-level cache.
+__device__ __forceinline__ void copy_box_once(uint32_t to, const TensorMap& matrix, int column, int group,
+                                              uint32_t barrier) {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1, {%2, %4, %4, %3}], [%5], %6;" ::"r"(to),
+      "l"(&matrix), "r"(column), "r"(group), "r"(0), "r"(barrier), "l"(policy)
+      : "memory");
+}
+
 #endif
 
 // By every thread that wrote to shared memory, before a barrier after which bulk copies go to the same place.
@@ -91,19 +114,6 @@ __device__ __forceinline__ void commit_copies() {
 template <int pending>
 __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
-}
-
-// 16 bytes into registers, where `there`; else `to` stays. Without a branch.
-__device__ __forceinline__ void load_chunk_if(bool there, uint4& to, const void* from) {
-  asm volatile(
-      "{\n"
-      ".reg .pred there;\n"
-      "setp.ne.b32 there, %5, 0;\n"
-      "@there ld.global.v4.b32 {%0, %1, %2, %3}, [%4];\n"
-      "}\n"
-      : "+r"(to.x), "+r"(to.y), "+r"(to.z), "+r"(to.w)
-      : "l"(__cvta_generic_to_global(from)), "r"(int(there))
-      : "memory");
 }
 
 }  // namespace deltacal::kernels::cuda

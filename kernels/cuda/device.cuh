@@ -7,8 +7,8 @@
 
 #include "kernels/cuda/paged.h"
 
-// The block's dynamic shared memory as an array of `type`.
-#define DELTACAL_DYNAMIC_SHARED(type, name) extern __shared__ __align__(128) type name[]
+// The block's dynamic shared memory as an array of `type`; boxes of a copy begin at multiples of 1024 bytes.
+#define DELTACAL_DYNAMIC_SHARED(type, name) extern __shared__ __align__(1024) type name[]
 
 namespace deltacal::kernels::cuda {
 

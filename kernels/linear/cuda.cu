@@ -1,8 +1,12 @@
-// A block an SM; all share the weight's bytes evenly (cuda_plan.h). Nothing of the weight waits for the
-// kernel before: the ring is filled while that one ends. Up to eight rows inputs pass through shared memory
-// too (cuda_pipeline.cuh), of more rows they do not (cuda_ring.cuh). Reads 2 bytes a weight: bound by memory.
+// A weight read once, 2 bytes a number: bound by memory. Rings of copies are filled while the kernel before
+// ends, for nothing of the weight waits for it. Up to eight rows a block an SM, all with an even share of the
+// bytes (cuda_plan.h), multiplies by mma.sync (cuda_pipeline.cuh). On sm_90 more rows, and large weights, go
+// by box copies and wgmma (cuda_boxes.cuh).
+#include <map>
+#include <mutex>
+
+#include "kernels/linear/cuda_boxes.cuh"
 #include "kernels/linear/cuda_pipeline.cuh"
-#include "kernels/linear/cuda_ring.cuh"
 #include "kernels/linear/cuda_sums.cuh"
 
 namespace deltacal::kernels::cuda::linear {
@@ -46,50 +50,8 @@ __global__ void __launch_bounds__(n_threads, 1)
   }
 }
 
-template <class T, class S>
-__global__ void __launch_bounds__(n_threads, 1)
-    multiply_many_rows(const __grid_constant__ Params p, const __grid_constant__ Plan plan,
-                       const Workspace workspace) {
-  DELTACAL_DYNAMIC_SHARED(char, shared);
-  const int begin = plan.begin(int(blockIdx.x)), n_units = plan.begin(int(blockIdx.x) + 1) - begin;
-  WeightRing<S> ring(p, plan, begin, n_units, shared);
-  int* flag = reinterpret_cast<int*>(shared + WeightRing<S>::bytes);
-  ring.start();
-  let_next_start();
-  wait_for_previous();
-
-  const int warp = int(threadIdx.x) / 32, column_warp = warp / S::row_warps;
-  int tile = begin / plan.tile_units, unit = begin % plan.tile_units;
-  Columns columns(p, plan, unit, column_warp);
-  Inputs<S> inputs(p);
-  inputs.load(columns);
-  Fragment sum[S::fragments] = {};
-#pragma unroll 1
-  for (int s = 0; s < n_units; ++s) {
-    const bool last = s == n_units - 1;
-    if (++unit == plan.tile_units) unit = 0;
-    Columns next(p, plan, unit, column_warp);
-    if (last) next.n = 0;
-    ring.wait();
-    const char* weight = ring.stage() + warp * S::warp_bytes;
-    if (columns.n == S::segment)
-      multiply<T, S, true>(weight, columns.n, inputs, next, sum);
-    else
-      multiply<T, S, false>(weight, columns.n, inputs, next, sum);
-    if (unit == 0 || last) {
-      finish_tile<T, S>(p, plan, workspace, tile, sum, ring.stage(), flag);
-#pragma unroll
-      for (int f = 0; f < S::fragments; ++f) sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
-      ++tile;
-    }
-    ring.next();
-    columns = next;
-  }
-}
-
 void check(const Params& p) {
   constexpr const char* kernel = "linear";
-  require(p.n_rows <= max_rows, kernel, "n_rows", p.n_rows, "at most " + std::to_string(max_rows));
   require(p.n >= 8 && p.n % 8 == 0 && p.n <= (1 << 24), kernel, "n", p.n, "a multiple of 8, 8 to 2^24");
   require(p.k >= 8 && p.k % 8 == 0 && p.k <= (1 << 24), kernel, "k", p.k, "a multiple of 8, 8 to 2^24");
   require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
@@ -97,6 +59,7 @@ void check(const Params& p) {
   require_aligned(kernel, "weight", p.weight, 16);
   require_aligned(kernel, "out", p.out, 16);
   require_aligned(kernel, "workspace", p.workspace, 256);
+  require(p.n_rows <= max_rows(), kernel, "n_rows", p.n_rows, "at most " + std::to_string(max_rows()));
 }
 
 int blocks() {
@@ -117,14 +80,8 @@ void start(const Params& p, const Launch& launch) {
                               S::segment, blocks(), whole);
   require(plan.units() < (1LL << 31), "linear", "n", p.n, "less: n * k is too large");
   const int capability = current_device().capability;
-  const auto launch_it = [&](auto kernel, int shared_bytes) {
-    launch_kernel("linear", kernel, dim3(unsigned(plan.n_blocks)), n_threads, size_t(shared_bytes), launch, p,
-                  plan, lay_out(p.workspace));
-  };
-  if constexpr (S::n_tiles == 1)
-    launch_it(multiply_few_rows<T, S>, Depth<S>::shared_bytes(capability));
-  else
-    launch_it(multiply_many_rows<T, S>, WeightRing<S>::shared_bytes(capability));
+  launch_kernel("linear", multiply_few_rows<T, S>, dim3(unsigned(plan.n_blocks)), n_threads,
+                size_t(Depth<S>::shared_bytes(capability)), launch, p, plan, lay_out(p.workspace));
 }
 
 // The inputs are few enough that every block reads all of them: of a small weight a block has a tile, whole,
@@ -133,41 +90,70 @@ template <class T>
 void start_with_few_rows(const Params& p, const Launch& launch) {
   const int rows = p.gated ? 2 * p.n : p.n, n = blocks();
   if (rows <= 16 * n && p.k > 4096)
-    start<T, Stage<1, 1, 1, 128>, true>(p, launch);
+    start<T, Stage<1, 1, 128>, true>(p, launch);
   else if (rows <= 32 * n)
-    start<T, Stage<1, 2, 1, 128>, true>(p, launch);
+    start<T, Stage<2, 1, 128>, true>(p, launch);
   else if (rows <= 64 * n)
-    start<T, Stage<1, 2, 2, 128>, true>(p, launch);
+    start<T, Stage<2, 2, 128>, true>(p, launch);
   else if (rows <= 256 * n)
-    start<T, Stage<1, 2, 4, 128>>(p, launch);
+    start<T, Stage<2, 4, 128>>(p, launch);
   else
-    start<T, Stage<1, 2, 8, 128>>(p, launch);
+    start<T, Stage<2, 8, 128>>(p, launch);
 }
-// The taller the tiles, the fewer times the inputs are read; the more tiles, the fewer parts to add up.
-template <class T>
-void start_with_many_rows(const Params& p, const Launch& launch) {
-  const int rows = p.gated ? 2 * p.n : p.n;
-  if (rows >= 48 * 256)
-    start<T, Stage<2, 2, 8, 128>>(p, launch);
-  else if (rows >= 24 * 128)
-    start<T, Stage<2, 2, 4, 128>>(p, launch);
-  else
-    start<T, Stage<2, 2, 2, 128>>(p, launch);
+Clusters read_clusters() {
+  Clusters c;
+  for (int i = 0; i < Clusters::n_sizes; ++i)
+    c.at_a_time[i] =
+        clusters_at_a_time("linear", multiply_boxes<bf16, 64>, 1 << i, 2 * BoxPlan::max_tile_rows,
+                           size_t(BoxRing(BoxPlan::max_tile_rows, 64).shared_bytes()));
+  return c;
+}
+// Of the current device; asked of the runtime once a device.
+const Clusters& clusters() {
+  static std::mutex mutex;
+  static std::map<int, Clusters> known;
+  const std::lock_guard lock(mutex);
+  const int id = current_device().id;
+  const auto found = known.find(id);
+  return found != known.end() ? found->second : known.emplace(id, read_clusters()).first->second;
 }
 
+BoxPlan box_plan(const Params& p) {
+  return plan_boxes(p.gated ? 2 * p.n : p.n, p.k, clusters());
+}
+template <class T, int x_rows>
+void start_boxes(const Params& p, const Launch& launch) {
+  const BoxPlan plan = box_plan(p);
+  launch_clusters("linear", multiply_boxes<T, x_rows>, dim3(unsigned(plan.cluster * plan.n_clusters)),
+                  plan.cluster, 128 * plan.warpgroups(),
+                  size_t(BoxRing(plan.tile_rows, x_rows).shared_bytes()), launch, p, plan,
+                  weight_map(p, plan.tile_rows), x_map(p, x_rows));
+}
+
+// More rows than eight, or tiles that are tall without being shared: then nothing is to be added up.
+bool by_boxes(const Params& p) {
+  return p.n_rows > 8 || (current_device().capability >= 90 && box_plan(p).tall_alone());
+}
 template <class T>
 void start_with_type(const Params& p, const Launch& launch) {
-  if (p.n_rows <= 8)
+  if (!by_boxes(p))
     start_with_few_rows<T>(p, launch);
+  else if (p.n_rows <= 16)
+    start_boxes<T, 16>(p, launch);
+  else if (p.n_rows <= 32)
+    start_boxes<T, 32>(p, launch);
   else
-    start_with_many_rows<T>(p, launch);
+    start_boxes<T, 64>(p, launch);
 }
 
 }  // namespace
 
-size_t workspace_bytes(int n_rows) {
-  const size_t tiles = n_rows <= 8 ? 1 : 2;
-  return max_blocks * sizeof(int) + 2 * size_t(blocks()) * 256 * 8 * tiles * sizeof(float);
+int max_rows() {
+  return current_device().capability >= 90 ? 64 : 8;
+}
+
+size_t workspace_bytes() {
+  return max_blocks * sizeof(int) + 2 * size_t(blocks()) * 256 * 8 * sizeof(float);
 }
 
 void run(const Params& p, const Launch& launch) {

@@ -221,12 +221,10 @@ __device__ __forceinline__ void multiply(const char* weight, const char* input, 
 #pragma unroll
   for (int q = 0; q < S::segment / 32; ++q) {
     if (!whole && 32 * q >= n_columns) break;
-    uint4 w[2 * S::m_tiles], x[S::n_tiles];
+    uint4 w[2 * S::m_tiles];
 #pragma unroll
     for (int i = 0; i < 2 * S::m_tiles; ++i) w[i] = chunk(weight + 4 * i * S::weight_row, q);
-#pragma unroll
-    for (int n = 0; n < S::n_tiles; ++n) x[n] = chunk(input + 4 * n * S::input_row, q);
-    add_products<T, S>(w, x, sum);
+    add_products<T, S>(w, chunk(input, q), sum);
   }
 }
 

@@ -15,22 +15,22 @@ namespace deltacal::kernels::cuda::linear {
 constexpr int n_warps = 8, n_threads = 32 * n_warps;
 constexpr int n_misc = 1024;  // bytes of shared memory for barriers and a flag
 
-// n_tiles: input rows in eights. m_tiles: weight rows of a warp in sixteens. row_warps: warps side by side
-// over the rows of a tile; the others are side by side over its columns, and their sums are added up in
-// shared memory. segment: columns of a warp in a stage, at most.
-template <int n_tiles_, int m_tiles_, int row_warps_, int segment_>
+// m_tiles: weight rows of a warp in sixteens. row_warps: warps side by side over the rows of a tile; the
+// others are side by side over its columns, and their sums are added up in shared memory. segment: columns of
+// a warp in a stage, at most.
+template <int m_tiles_, int row_warps_, int segment_>
 struct Stage {
-  static constexpr int n_tiles = n_tiles_, m_tiles = m_tiles_, row_warps = row_warps_, segment = segment_;
+  static constexpr int m_tiles = m_tiles_, row_warps = row_warps_, segment = segment_;
   static constexpr int warp_rows = 16 * m_tiles;
   static constexpr int column_warps = n_warps / row_warps;
   static constexpr int rows = warp_rows * row_warps;   // of a tile of the weight
-  static constexpr int fragments = m_tiles * n_tiles;  // sums of a warp, in mma's C fragments
+  static constexpr int fragments = m_tiles;            // sums of a warp, in mma's C fragments
   static constexpr int owned = (fragments + column_warps - 1) / column_warps;  // that it has in the end
   static constexpr int weight_row = segment * 2, input_row = column_warps * segment * 2;  // bytes
   static constexpr int weight_odd = warp_rows / 2 * weight_row + 64;  // where odd rows begin
-  static constexpr int input_odd = 4 * n_tiles * input_row + 64;
+  static constexpr int input_odd = 4 * input_row + 64;
   static constexpr int warp_bytes = warp_rows * weight_row + 64, weight_bytes = n_warps * warp_bytes,
-                       input_bytes = 8 * n_tiles * input_row + 64;
+                       input_bytes = 8 * input_row + 64;
   // Bytes of shared memory for stages.
   static constexpr DELTACAL_HOST_DEVICE int room(int capability) {
     return (capability >= 90 ? 227 : 163) * 1024 - n_misc;
@@ -72,23 +72,17 @@ __device__ __forceinline__ int weight_row(const Params& p, int tile, int row_war
 // Adds the products of a chunk of 32 columns: all first halves, then all second ones, for one waits for the
 // sum of the other.
 template <class T, class S>
-__device__ __forceinline__ void add_products(const uint4 (&w)[2 * S::m_tiles], const uint4 (&x)[S::n_tiles],
+__device__ __forceinline__ void add_products(const uint4 (&w)[2 * S::m_tiles], uint4 x,
                                              Fragment (&sum)[S::fragments]) {
 #pragma unroll
-  for (int n = 0; n < S::n_tiles; ++n) {
-#pragma unroll
-    for (int m = 0; m < S::m_tiles; ++m) {
-      const uint32_t a[4] = {w[2 * m].x, w[2 * m + 1].x, w[2 * m].y, w[2 * m + 1].y};
-      mma<T>(sum[n * S::m_tiles + m], a, x[n].x, x[n].y);
-    }
+  for (int m = 0; m < S::m_tiles; ++m) {
+    const uint32_t a[4] = {w[2 * m].x, w[2 * m + 1].x, w[2 * m].y, w[2 * m + 1].y};
+    mma<T>(sum[m], a, x.x, x.y);
   }
 #pragma unroll
-  for (int n = 0; n < S::n_tiles; ++n) {
-#pragma unroll
-    for (int m = 0; m < S::m_tiles; ++m) {
-      const uint32_t a[4] = {w[2 * m].z, w[2 * m + 1].z, w[2 * m].w, w[2 * m + 1].w};
-      mma<T>(sum[n * S::m_tiles + m], a, x[n].z, x[n].w);
-    }
+  for (int m = 0; m < S::m_tiles; ++m) {
+    const uint32_t a[4] = {w[2 * m].z, w[2 * m + 1].z, w[2 * m].w, w[2 * m + 1].w};
+    mma<T>(sum[m], a, x.z, x.w);
   }
 }
 

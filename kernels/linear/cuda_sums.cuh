@@ -101,14 +101,13 @@ __device__ __forceinline__ void write_pair(const Params& p, int row, int i, floa
 }
 
 // Two lanes of neighbouring features exchange numbers, so that each has both of one row: `x` of row 2 t, `y`
-// of row 2 t + 1, feature `i` + g.
+// of row 2 t + 1 of the input rows' number `eight`, feature `i` + g.
 template <class T>
-__device__ __forceinline__ void write_features(const Params& p, int n_tile, int i, float x, float y) {
+__device__ __forceinline__ void write_features(const Params& p, int eight, int i, float x, float y) {
   const int lane = int(threadIdx.x) % 32, g = lane / 4;
   const bool odd = g % 2 != 0;
   const float other = __shfl_xor_sync(all_lanes, odd ? x : y, 4);
-  write_pair<T>(p, 8 * n_tile + 2 * (lane % 4) + int(odd), i + g - int(odd), odd ? other : x,
-                odd ? y : other);
+  write_pair<T>(p, 8 * eight + 2 * (lane % 4) + int(odd), i + g - int(odd), odd ? other : x, odd ? y : other);
 }
 
 template <class T, class S>
@@ -119,13 +118,13 @@ __device__ void write_outputs(const Params& p, int tile, const Owned<S>& own) {
   for (int i = 0; i < S::owned; ++i) {
     const int f = i * S::column_warps + column_place(S::row_warps);
     if (f >= S::fragments) continue;
-    const int m_tile = first + f % S::m_tiles, n_tile = f / S::m_tiles;
+    const int m_tile = first + f;
     const Fragment& s = own[i];
     if (p.gated) {
-      write_features<T>(p, n_tile, 8 * m_tile, swiglu::gated(s[0], s[2]), swiglu::gated(s[1], s[3]));
+      write_features<T>(p, 0, 8 * m_tile, swiglu::gated(s[0], s[2]), swiglu::gated(s[1], s[3]));
     } else {
-      write_features<T>(p, n_tile, 16 * m_tile, s[0], s[1]);
-      write_features<T>(p, n_tile, 16 * m_tile + 8, s[2], s[3]);
+      write_features<T>(p, 0, 16 * m_tile, s[0], s[1]);
+      write_features<T>(p, 0, 16 * m_tile + 8, s[2], s[3]);
     }
   }
 }

@@ -1,7 +1,7 @@
 // One decoding step of many sequences on a CUDA device as one CUDA graph, page lists included: captured once,
 // then launched for every step with the tokens and positions of its rows. Nothing is read back within a step
 // and nothing allocated. By kernels/, each of which may begin while the one before it ends; of more than
-// kernels::cuda::linear::max_rows rows, linear layers by cuBLAS in bf16 through LibTorch.
+// kernels::cuda::linear::max_rows() rows, linear layers by cuBLAS in bf16 through LibTorch.
 //
 // It differs from the Decoder on the same device by what rounds where: activations between kernels are bf16,
 // the output layer has bf16 weights (with sums and logits in f32).

@@ -137,7 +137,7 @@ struct StepGraph::Impl {
     at::Tensor(b.q).fill_(0.01);
     b.attention_workspace =
         zero_bytes(gpu::paged_attention::workspace_bytes(n_rows, info().n_heads, pages(0)));
-    b.linear_workspace = zero_bytes(gpu::linear::workspace_bytes(n_rows));
+    b.linear_workspace = zero_bytes(gpu::linear::workspace_bytes());
   }
 
   // ---- what is captured ----
@@ -155,7 +155,7 @@ struct StepGraph::Impl {
   }
   // Few rows: a kernel bound by reading the weight. Many, or of odd size (a vocabulary): cuBLAS.
   bool own_linear(int64_t out_size) const {
-    return n_rows <= gpu::linear::max_rows && out_size % gpu::chunk_elements == 0;
+    return n_rows <= gpu::linear::max_rows() && out_size % gpu::chunk_elements == 0;
   }
 
   // out [R, out] bf16 or f32, x [R, in], weight [out, in].

@@ -1,11 +1,13 @@
 #include "kernels/linear/linear.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <set>
 
 #include "device.h"
 #include "kernels/linear/cuda.h"
+#include "kernels/linear/cuda_box_plan.h"
 #include "kernels/linear/cuda_plan.h"
 #include "kernels/tolerance.h"
 
@@ -32,7 +34,7 @@ class Layer {
     Array<uint16_t> in(to_bits(type_, x)), w(to_bits(type_, weight));
     Array<uint16_t> out(case_.out_f32 ? 0 : size());
     Array<float> out_f32(case_.out_f32 ? size() : 0);
-    Array<char> own(workspace_bytes(case_.rows), 0);
+    Array<char> own(workspace_bytes(), 0);
     Params p;
     p.n_rows = case_.rows, p.n = case_.n, p.k = case_.k, p.gated = case_.gated, p.type = type_;
     p.x = in.get(), p.weight = w.get(), p.out_f32 = case_.out_f32;
@@ -76,15 +78,30 @@ TEST_CASE(
     "without a gate, and both types") {
   NEEDS_DEVICE;
   const Case cases[] = {
-      {1, 8, 8, false, false},       {1, 64, 1536, false, false},   {7, 72, 264, false, false},
-      {8, 3080, 136, false, false},  {1, 12296, 72, false, true},   {13, 200, 520, false, false},
-      {16, 264, 1160, false, true},  {16, 3136, 200, false, false}, {9, 40, 4000, false, true},
-      {1, 8, 64, true, false},       {8, 136, 392, true, false},    {10, 1608, 136, true, false},
-      {13, 72, 1000, true, false},   {16, 6152, 64, true, false},   {16, 1544, 328, true, true},
-      {10, 12296, 24, false, false}, {10, 512, 2056, false, false},
+      {1, 8, 8, false, false},
+      {1, 64, 1536, false, false},
+      {7, 72, 264, false, false},
+      {8, 3080, 136, false, false},
+      {1, 12296, 72, false, true},
+      {13, 200, 520, false, false},
+      {16, 264, 1160, false, true},
+      {16, 3136, 200, false, false},
+      {9, 40, 4000, false, true},
+      {1, 8, 64, true, false},
+      {8, 136, 392, true, false},
+      {10, 1608, 136, true, false},
+      {13, 72, 1000, true, false},
+      {16, 6152, 64, true, false},
+      {16, 1544, 328, true, true},
+      {10, 12296, 24, false, false},
+      {10, 512, 2056, false, false},
+      // Large enough for box copies with few rows.
+      {1, 13000, 72, false, true},
+      {8, 6664, 136, true, false},
   };
   for (const Type type : both_types) {
     for (const Case& c : cases) {
+      if (c.rows > max_rows()) continue;
       CAPTURE(int(type), c.rows, c.n, c.k, c.gated, c.out_f32);
       const Layer layer(type, c, 5);
       layer.require_near(layer.on_device());
@@ -96,6 +113,7 @@ TEST_CASE("cuda linear: equals the reference for 9 to 16 rows of weights of ever
   NEEDS_DEVICE;
   // A weight of few, more and many rows; columns that fill no chunk, no segment, and several units.
   for (const int rows : {9, 15, 16}) {
+    if (rows > max_rows()) continue;
     for (const Case& c : {Case{rows, 200, 1096, false, false}, Case{rows, 120, 520, true, true},
                           Case{rows, 3080, 136, false, true}, Case{rows, 1544, 456, true, false},
                           Case{rows, 12296, 40, false, false}, Case{rows, 6152, 168, true, false}}) {
@@ -106,12 +124,31 @@ TEST_CASE("cuda linear: equals the reference for 9 to 16 rows of weights of ever
   }
 }
 
+TEST_CASE("cuda linear: equals the reference for 17 to 64 rows, sizes that fill no box and no tile") {
+  NEEDS_DEVICE;
+  if (max_rows() < 64) SKIP("no kernel for more than 8 rows");
+  for (const Type type : both_types) {
+    // Tiles that are whole, shared by blocks, and past the last row; columns of one box and of many.
+    for (const Case& c :
+         {Case{17, 8, 8, false, false}, Case{24, 72, 264, true, false}, Case{32, 136, 1096, false, true},
+          Case{33, 200, 520, false, false}, Case{47, 328, 392, true, true}, Case{64, 520, 136, false, false},
+          Case{64, 264, 1160, true, false}, Case{40, 3080, 72, false, true}, Case{20, 12296, 40, true, false},
+          Case{64, 16392, 72, false, false}, Case{29, 64, 4000, false, false}}) {
+      CAPTURE(int(type), c.rows, c.n, c.k, c.gated, c.out_f32);
+      const Layer layer(type, c, 13);
+      layer.require_near(layer.on_device());
+    }
+  }
+}
+
 TEST_CASE("cuda linear: calls of all shapes share a workspace, and repeat to the last bit") {
   NEEDS_DEVICE;
-  Array<char> workspace(workspace_bytes(max_rows), 0);
+  Array<char> workspace(workspace_bytes(), 0);
   for (const Case& c :
-       {Case{16, 264, 1160, false, false}, Case{8, 64, 2048, true, false}, Case{1, 3080, 520, false, true},
-        Case{13, 200, 520, true, false}, Case{16, 3136, 392, false, false}}) {
+       {Case{16, 264, 1160, false, false}, Case{64, 392, 776, true, false}, Case{8, 64, 2048, true, false},
+        Case{30, 136, 2056, false, true}, Case{1, 3080, 520, false, true}, Case{13, 200, 520, true, false},
+        Case{48, 584, 392, false, false}, Case{16, 3136, 392, false, false}}) {
+    if (c.rows > max_rows()) continue;
     CAPTURE(c.rows, c.n, c.k, c.gated, c.out_f32);
     const Layer layer(Type::bf16, c, 9);
     const std::vector<float> first = layer.on_device(&workspace);
@@ -122,7 +159,8 @@ TEST_CASE("cuda linear: calls of all shapes share a workspace, and repeat to the
 
 TEST_CASE("cuda linear: NaN and infinity of an input row reach its outputs, and no other row") {
   NEEDS_DEVICE;
-  for (const int rows : {3, 9, 16}) {
+  for (const int rows : {3, 9, 16, 31, 64}) {
+    if (rows > max_rows()) continue;
     for (const bool gated : {false, true}) {
       CAPTURE(rows, gated);
       Layer layer(Type::bf16, {rows, 64, 264, gated, false}, 11);
@@ -145,12 +183,13 @@ TEST_CASE("cuda linear: parameters are refused by name") {
   p.n_rows = 1, p.n = p.k = 64;
   p.x = p.weight = p.out = p.workspace = reinterpret_cast<void*>(place);
   const auto refused = [&](const char* text, auto change) { return refused_with(text, p, change); };
-  CHECK(refused("n_rows is 17, expected at most 16", [](Params& q) { q.n_rows = 17; }));
   CHECK(refused("n is 12, expected a multiple of 8", [](Params& q) { q.n = 12; }));
   CHECK(refused("k is 4, expected a multiple of 8", [](Params& q) { q.k = 4; }));
   CHECK(refused("weight is null", [](Params& q) { q.weight = nullptr; }));
   CHECK(refused("workspace is not aligned",
                 [](Params& q) { q.workspace = reinterpret_cast<void*>(uintptr_t(16)); }));
+  NEEDS_DEVICE;
+  CHECK(refused("n_rows is 65, expected at most ", [](Params& q) { q.n_rows = 65; }));
 }
 
 TEST_CASE("cuda linear: every unit has one block, blocks share evenly, and no two parts share a place") {
@@ -175,6 +214,56 @@ TEST_CASE("cuda linear: every unit has one block, blocks share evenly, and no tw
       }
     }
   }
+}
+
+// Every row of the weight in one tile, every tile in one cluster's turn, every unit of a tile in one block.
+void require_whole(const BoxPlan& plan, int weight_rows, int k) {
+  REQUIRE(plan.tile_rows % BoxPlan::row_step == 0);
+  REQUIRE(plan.tile_rows <= BoxPlan::max_tile_rows);
+  REQUIRE((plan.n_tiles - 1) * plan.tile_rows < weight_rows);
+  REQUIRE(plan.n_tiles * plan.tile_rows >= weight_rows);
+  REQUIRE((plan.tile_units - 1) * 64 < k);
+  REQUIRE(plan.tile_units * 64 >= k);
+  REQUIRE(plan.n_clusters >= 1);
+  REQUIRE(plan.n_clusters <= plan.n_tiles);
+  REQUIRE(plan.begin(0) == 0);
+  REQUIRE(plan.begin(plan.cluster) == plan.tile_units);
+  for (int rank = 0; rank < plan.cluster; ++rank) {
+    const int n = plan.begin(rank + 1) - plan.begin(rank);
+    REQUIRE(n >= 1);
+    REQUIRE((n == plan.tile_units / plan.cluster || n == plan.tile_units / plan.cluster + 1));
+  }
+  // The blocks of a cluster add up in the memory that copies of a next tile would go to.
+  if (plan.cluster > 1) REQUIRE(plan.n_clusters == plan.n_tiles);
+}
+
+TEST_CASE("cuda linear: boxes cover every weight once, on devices of every kind") {
+  // An H100 of whole and of smaller groups of multiprocessors, one that has no clusters of eight, three
+  // blocks.
+  for (const Clusters& c : {Clusters{{132, 66, 33, 16}}, Clusters{{132, 66, 28, 14}},
+                            Clusters{{114, 57, 26, 0}}, Clusters{{3, 3, 2, 1}}})
+    for (const int rows :
+         {8, 16, 24, 272, 1536, 2048, 3584, 4608, 17920, 37888, 42240, 42248, 152064, 151936})
+      for (const int k : {8, 64, 72, 520, 1536, 3584, 18944}) {
+        CAPTURE(c.at_a_time[0], c.at_a_time[2], c.at_a_time[3], rows, k);
+        require_whole(plan_boxes(rows, k, c), rows, k);
+      }
+}
+
+TEST_CASE(
+    "cuda linear: a weight has one tile a cluster where tiles are not too tall, and as many as fit at a "
+    "time") {
+  const Clusters h100{{132, 66, 32, 16}};
+  const auto shape = [&](int rows, int k) {
+    const BoxPlan p = plan_boxes(rows, k, h100);
+    return std::array{p.cluster, p.n_clusters, p.n_tiles, p.tile_rows};
+  };
+  CHECK(shape(37888, 3584) == std::array{1, 132, 132, 288});    // 7B gate and up
+  CHECK(shape(4608, 3584) == std::array{4, 32, 32, 144});       // 7B qkv
+  CHECK(shape(3584, 18944) == std::array{4, 32, 32, 112});      // 7B down
+  CHECK(shape(1536, 1536) == std::array{8, 16, 16, 96});        // 1.5B attention output
+  CHECK(shape(152064, 3584) == std::array{1, 132, 1056, 144});  // 7B output layer: in eight rounds
+  CHECK(shape(64, 72) == std::array{2, 4, 4, 16});              // two units: two blocks share
 }
 
 }  // namespace

@@ -38,22 +38,30 @@ namespace {
 
 constexpr size_t stack_bytes = 128 << 10;
 constexpr size_t guard_bytes = 1024;
-alignas(1024) char dynamic[max_dynamic_shared + guard_bytes];
+alignas(1024) char dynamic[max_cluster][max_dynamic_shared + guard_bytes];
 
 }  // namespace
 
 char* dynamic_shared() {
-  return dynamic;
+  return dynamic[Block::now().rank()];
 }
 uint32_t shared_address(const void* p) {
-  return uint32_t(int64_t(static_cast<const char*>(p) - dynamic) + (int64_t(1) << 31));
+  return uint32_t(int64_t(static_cast<const char*>(p) - dynamic_shared()) + (int64_t(1) << 31));
+}
+void* shared_pointer_of(int rank, uint32_t address) {
+  return dynamic[rank] + (int64_t(address) - (int64_t(1) << 31));
 }
 void* shared_pointer(uint32_t address) {
-  return dynamic + (int64_t(address) - (int64_t(1) << 31));
+  return shared_pointer_of(Block::now().rank(), address);
 }
 
-Block::Block(int n_threads, const std::function<void()>& body)
-    : body_(body), fibers_(size_t(n_threads)), warps_(size_t(n_threads / 32)), left_(n_threads) {
+Block::Block(int n_threads, int cluster, const std::function<void()>& body)
+    : body_(body),
+      fibers_(size_t(n_threads * cluster)),
+      warps_(fibers_.size() / 32),
+      n_threads_(n_threads),
+      blocks_(size_t(cluster), Threads{0, n_threads, 0}),
+      left_(n_threads * cluster) {
   for (Fiber& f : fibers_) {
     f.stack = std::make_unique_for_overwrite<char[]>(stack_bytes);
     const auto top = (reinterpret_cast<uintptr_t>(f.stack.get()) + stack_bytes) & ~uintptr_t(15);
@@ -74,7 +82,9 @@ void Block::enter() {
   block.fibers_[size_t(block.current_)].done = true;
   block.moved_ = true;
   // Threads that have ended count as present.
-  if (--block.left_ > 0 && block.at_barrier_ == block.left_) block.at_barrier_ = 0, ++block.block_generation_;
+  --block.left_;
+  Threads& own = block.blocks_[size_t(block.rank())];
+  if (--own.left > 0 && own.at_barrier == own.left) own.at_barrier = 0, ++own.generation;
   block.yield();  // for good
 }
 
@@ -92,10 +102,11 @@ void Block::one_round() {
   }
 }
 
-void Block::run(int n_threads, size_t shared, const std::function<void()>& body) {
+void Block::run(int n_threads, int cluster, size_t shared, const std::function<void()>& body) {
   if (n_threads % 32 != 0) throw std::logic_error("emulator: whole warps only");
-  std::memset(dynamic, 0xff, shared + guard_bytes);
-  Block block(n_threads, body);
+  if (cluster < 1 || cluster > max_cluster) throw std::logic_error("emulator: a cluster of too many blocks");
+  for (int rank = 0; rank < cluster; ++rank) std::memset(dynamic[rank], 0xff, shared + guard_bytes);
+  Block block(n_threads, cluster, body);
   running_ = &block;
   while (block.left_ > 0 && !block.failed_) {
     block.one_round();
@@ -105,8 +116,10 @@ void Block::run(int n_threads, size_t shared, const std::function<void()>& body)
   running_ = nullptr;
   if (block.failed_) std::rethrow_exception(block.failed_);
   block.require_copies_done();
-  if (std::any_of(dynamic + shared, dynamic + shared + guard_bytes, [](char c) { return c != char(0xff); }))
-    throw std::logic_error("emulator: a block wrote past its shared memory");
+  for (int rank = 0; rank < cluster; ++rank)
+    if (std::any_of(dynamic[rank] + shared, dynamic[rank] + shared + guard_bytes,
+                    [](char c) { return c != char(0xff); }))
+      throw std::logic_error("emulator: a block wrote past its shared memory");
 }
 
 // A block must not end while something is copied into its memory.
@@ -120,12 +133,23 @@ void Block::require_copies_done() const {
 
 void Block::sync_block() {
   moved_ = true;
-  const unsigned generation = block_generation_;
-  if (++at_barrier_ == left_) {
-    at_barrier_ = 0, ++block_generation_;
+  Threads& own = blocks_[size_t(rank())];
+  const unsigned generation = own.generation;
+  if (++own.at_barrier == own.left) {
+    own.at_barrier = 0, ++own.generation;
     return;
   }
-  while (block_generation_ == generation) yield();
+  while (own.generation == generation) yield();
+}
+
+void Block::arrive_in_cluster() {
+  moved_ = true;
+  fibers_[size_t(current_)].cluster_phase = cluster_phase_;
+  if (++in_cluster_ == int(fibers_.size())) in_cluster_ = 0, ++cluster_phase_;
+}
+void Block::wait_for_cluster() {
+  while (fibers_[size_t(current_)].cluster_phase == cluster_phase_) yield();
+  moved_ = true;
 }
 
 Lanes& Block::meet(uint32_t mask, const uint32_t* in, int n_in, void (*compute)(Lanes&, uint32_t)) {
@@ -180,16 +204,16 @@ void Block::Barrier::check_phase() {
 }
 void Block::init_barrier(uint32_t address, int arrivals) {
   if (address % 8 != 0) throw std::logic_error("emulator: a misaligned mbarrier");
-  barriers_[address] = {arrivals, arrivals, 0, 0, {}};
+  barriers_[{rank(), address}] = {arrivals, arrivals, 0, 0, {}};
 }
 void Block::arrive(uint32_t address, int bytes) {
-  Barrier& b = barriers_.at(address);
+  Barrier& b = barrier(address);
   if (b.missing == 0) throw std::logic_error("emulator: more arrivals than a phase has");
   b.bytes += bytes, --b.missing;
   b.check_phase();
 }
 void Block::copy_at(uint32_t address, int bytes, std::function<void()> f) {
-  Barrier& b = barriers_.at(address);
+  Barrier& b = barrier(address);
   if (order.early_copies) {
     f();
     b.bytes -= bytes;
@@ -199,7 +223,7 @@ void Block::copy_at(uint32_t address, int bytes, std::function<void()> f) {
   }
 }
 void Block::wait_barrier(uint32_t address, uint32_t parity) {
-  Barrier& b = barriers_.at(address);
+  Barrier& b = barrier(address);
   while ((b.phase & 1) == parity) {
     if (b.copies.empty()) {
       yield();
@@ -211,6 +235,7 @@ void Block::wait_barrier(uint32_t address, uint32_t parity) {
     b.copies.pop_front();
     b.check_phase();
   }
+  moved_ = true;
 }
 
 }  // namespace emulator

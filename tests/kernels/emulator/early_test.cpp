@@ -2,6 +2,7 @@
 // writes exactly when it is waited for.
 #include "../cuda/attention.h"
 #include "block.h"
+#include "kernels/linear/cuda.h"
 
 namespace deltacal::kernels::cuda::paged_attention {
 namespace {
@@ -50,3 +51,30 @@ TEST_CASE("cuda paged attention: a call of idle rows alone waits for the kernel 
 
 }  // namespace
 }  // namespace deltacal::kernels::cuda::paged_attention
+
+namespace deltacal::kernels::cuda::linear {
+namespace {
+
+TEST_CASE("cuda linear: inputs are read only when the kernel before has ended, for few rows and for many") {
+  constexpr int n = 136, k = 1096;
+  for (const int rows : {1, 20, 64}) {
+    CAPTURE(rows);
+    const std::vector<uint16_t> bits = to_bits(Type::bf16, normals(size_t(rows) * k, 3));
+    Array<uint16_t> x(bits), out(size_t(rows) * n),
+        weight(to_bits(Type::bf16, normals(size_t(n) * k, 4, 1 / std::sqrt(float(k)))));
+    Array<char> workspace(workspace_bytes(), 0);
+    Params p;
+    p.n_rows = rows, p.n = n, p.k = k, p.x = x.get(), p.weight = weight.get(), p.out = out.get();
+    p.workspace = workspace.get();
+    run(p, {});
+    const std::vector<uint16_t> expected = out.read();
+    std::memset(x.get(), 0xff, bits.size() * sizeof(uint16_t));
+    emulator::previous_kernel = [&] { std::memcpy(x.get(), bits.data(), bits.size() * sizeof(uint16_t)); };
+    run(p, {nullptr, true});
+    CHECK(!emulator::previous_kernel);
+    CHECK(out.read() == expected);
+  }
+}
+
+}  // namespace
+}  // namespace deltacal::kernels::cuda::linear

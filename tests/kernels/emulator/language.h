@@ -34,9 +34,15 @@ struct Language {
   dim3 grid, block, block_index;
 };
 inline Language language;
+// Blocks of a cluster are neighbours in x.
+inline dim3 block_index() {
+  dim3 index = language.block_index;
+  index.x += unsigned(Block::now().rank());
+  return index;
+}
 }  // namespace emulator
 #define threadIdx dim3(unsigned(emulator::Block::now().thread()), 0, 0)
-#define blockIdx emulator::language.block_index
+#define blockIdx emulator::block_index()
 #define gridDim emulator::language.grid
 #define blockDim emulator::language.block
 

@@ -26,13 +26,14 @@ void submit(std::function<void()> work) {
   }
 }
 
-void run_grid(dim3 grid, int n_threads, size_t shared, const std::function<void()>& kernel) {
+void run_grid(dim3 grid, int n_threads, int cluster, size_t shared, const std::function<void()>& kernel) {
   language.grid = grid, language.block = dim3(unsigned(n_threads));
-  const unsigned n_blocks = grid.x * grid.y * grid.z;
-  for (unsigned i = 0; i < n_blocks; ++i) {
-    const unsigned block = order.reversed ? n_blocks - 1 - i : i;
+  const unsigned n_blocks = grid.x * grid.y * grid.z, size = unsigned(cluster);
+  if (grid.x % size != 0) throw std::logic_error("emulator: a grid that is no multiple of its clusters");
+  for (unsigned i = 0; i < n_blocks; i += size) {
+    const unsigned block = order.reversed ? n_blocks - size - i : i;
     language.block_index = dim3(block % grid.x, block / grid.x % grid.y, block / grid.x / grid.y);
-    Block::run(n_threads, shared, kernel);
+    Block::run(n_threads, cluster, shared, kernel);
   }
 }
 

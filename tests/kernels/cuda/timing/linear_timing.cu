@@ -32,11 +32,11 @@ struct Program {
   Program()
       : pool(size_t(1) << 30),
         second(size_t(1) << 29),
-        x(size_t(16) * 18944),
-        residual(size_t(16) * 8192),
+        x(size_t(64) * 18944),
+        residual(size_t(64) * 8192),
         norm_weight(8192),
-        out(size_t(16) * 152064),
-        workspace(linear::workspace_bytes(linear::max_rows)) {
+        out(size_t(64) * 152064),
+        workspace(linear::workspace_bytes()) {
     fill_random(pool, 1), fill_random(second, 2), fill_random(x, 3);
     bandwidth = read_bandwidth(timer, pool.data, second.data, second.size * 2);
     std::printf(
@@ -78,7 +78,7 @@ void run_all() {
   current_device();  // says what is wrong where there is none
   Program program;
   for (const auto& layers : {qwen_7b, qwen_1_5b})
-    for (const int rows : {1, 8, 16})
+    for (const int rows : {1, 8, 16, 32, 64})
       for (int i = 0; i < 5; ++i) program.layer(layers[i], rows);
 }
 

@@ -1,6 +1,7 @@
 // kernels/cuda/copy.cuh for the emulator.
 #pragma once
 #include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/tensor_map.h"
 
 namespace deltacal::kernels::cuda {
 
@@ -33,6 +34,31 @@ inline void copy_bulk_once(uint32_t to, const void* from, int bytes, uint32_t ba
   copy_bulk(to, from, bytes, barrier);
 }
 
+inline void copy_box(uint32_t to, const TensorMap& map, int column, int group, uint32_t barrier) {
+  BoxedMatrix m;
+  std::memcpy(static_cast<void*>(&m), &map, sizeof m);
+  char* target = static_cast<char*>(emulator::shared_pointer(to));
+  if (to % 1024 != 0) throw std::logic_error("emulator: a box at a place that is no multiple of 1024");
+  const int n_rows = m.box_groups * m.parts * m.rows;
+  emulator::Block::now().copy_at(barrier, n_rows * box_columns * 2, [=] {
+    for (int r = 0; r < n_rows; ++r) {
+      const int g = group + r / m.rows / m.parts;
+      const char* from = static_cast<const char*>(m.data) + size_t(g) * m.group_stride +
+                         size_t(r / m.rows % m.parts) * m.part_stride + size_t(r % m.rows) * m.row_stride;
+      for (int c = 0; c < box_columns; ++c) {
+        char* number = target + r * 128 + (((c / 8) ^ (r % 8)) * 8 + c % 8) * 2;
+        if (g < m.groups && column + c < m.columns)
+          std::memcpy(number, from + size_t(column + c) * 2, 2);
+        else
+          std::memset(number, 0, 2);
+      }
+    }
+  });
+}
+inline void copy_box_once(uint32_t to, const TensorMap& map, int column, int group, uint32_t barrier) {
+  copy_box(to, map, column, group, barrier);
+}
+
 inline void copy_chunk(uint32_t to, const void* from) {
   void* target = emulator::shared_pointer(to);
   require_aligned_copy(target, from);
@@ -47,10 +73,6 @@ inline void commit_copies() {
 template <int pending>
 void wait_copies() {
   emulator::Block::now().wait_groups(pending);
-}
-
-inline void load_chunk_if(bool there, uint4& to, const void* from) {
-  if (there) to = emulated_load(static_cast<const uint4*>(from));
 }
 
 }  // namespace deltacal::kernels::cuda

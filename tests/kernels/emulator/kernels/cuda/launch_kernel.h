@@ -5,13 +5,24 @@
 namespace deltacal::kernels::cuda {
 
 template <class... Parameters, class... Arguments>
-void launch_kernel(const char* name, void (*kernel)(Parameters...), dim3 grid, int block, size_t shared,
-                   const Launch&, const Arguments&... arguments) {
+void launch_clusters(const char* name, void (*kernel)(Parameters...), dim3 grid, int cluster, int block,
+                     size_t shared, const Launch&, const Arguments&... arguments) {
   if (shared > current_device().shared_a_block) refuse(std::string(name) + ": too much shared memory");
   const auto start = [&](Parameters... values) {
-    emulator::submit([=] { emulator::run_grid(grid, block, shared, [=] { kernel(values...); }); });
+    emulator::submit([=] { emulator::run_grid(grid, block, cluster, shared, [=] { kernel(values...); }); });
   };
   start(arguments...);
+}
+template <class... Parameters, class... Arguments>
+void launch_kernel(const char* name, void (*kernel)(Parameters...), dim3 grid, int block, size_t shared,
+                   const Launch& launch, const Arguments&... arguments) {
+  launch_clusters(name, kernel, grid, 1, block, shared, launch, arguments...);
+}
+
+// One of eight blocks, two of four, three of two or of one: small cases have all of them.
+template <class... Parameters>
+int clusters_at_a_time(const char*, void (*)(Parameters...), int cluster, int, size_t) {
+  return cluster == 8 ? 1 : cluster == 4 ? 2 : 3;
 }
 
 }  // namespace deltacal::kernels::cuda

@@ -1,0 +1,66 @@
+// How a linear layer of many rows is spread over clusters of blocks: arithmetic alone, the same in the kernel
+// and in its tests.
+//
+// The rows of the weight are cut into tiles, a tile's columns into units of 64. A cluster has a tile at a
+// time, its blocks share the tile's units, evenly or one more. Tiles are tall, for x crosses the second-level
+// cache once a tile; and there are as many as clusters run at a time, or a multiple where one tile a cluster
+// would be too tall.
+#pragma once
+#include "kernels/cuda/paged.h"
+#include "kernels/cuda/tensor_map.h"
+
+namespace deltacal::kernels::cuda::linear {
+
+struct BoxPlan {
+  static constexpr int row_step = 16;
+  static constexpr int max_tile_rows = 320;  // of one tile a cluster: five warpgroups
+  static constexpr int max_round_rows =
+      160;  // of several: while a tile is written, more of the next is asked for
+  static constexpr int min_tile_rows = 96;  // less is worth sharing tiles
+  static constexpr int max_cluster = 8;
+
+  int tile_rows = 0, n_tiles = 0, tile_units = 0;
+  int cluster = 1, n_clusters = 0;
+
+  // Units of block `rank` of a cluster: [begin(rank), begin(rank + 1)).
+  constexpr DELTACAL_HOST_DEVICE int begin(int rank) const {
+    return int((long long)(rank)*tile_units / cluster);
+  }
+  constexpr bool tall_alone() const { return cluster == 1 && tile_rows >= min_tile_rows; }
+  constexpr int warpgroups() const { return (tile_rows + 63) / 64; }
+};
+
+// For clusters of `cluster` blocks, `at_a_time` of which run at a time.
+constexpr BoxPlan plan_boxes(int weight_rows, int k, int cluster, int at_a_time) {
+  const auto up = [](int a, int b) { return (a + b - 1) / b; };
+  BoxPlan plan;
+  const int rounds = up(weight_rows, at_a_time) <= BoxPlan::max_tile_rows
+                         ? 1
+                         : up(weight_rows, at_a_time * BoxPlan::max_round_rows);
+  plan.tile_rows = up(up(weight_rows, at_a_time * rounds), BoxPlan::row_step) * BoxPlan::row_step;
+  plan.n_tiles = up(weight_rows, plan.tile_rows);
+  plan.tile_units = up(k, box_columns);
+  plan.cluster = cluster;
+  plan.n_clusters = plan.n_tiles < at_a_time ? plan.n_tiles : at_a_time;
+  return plan;
+}
+
+// How many clusters of 1, 2, 4 and 8 blocks a device runs at a time, a block a multiprocessor.
+struct Clusters {
+  static constexpr int n_sizes = 4;
+  int at_a_time[n_sizes] = {};
+};
+
+// The smallest clusters whose tiles are tall enough: the more blocks share a tile, the more there is to add
+// up. A cluster that shares has one tile.
+constexpr BoxPlan plan_boxes(int weight_rows, int k, const Clusters& clusters) {
+  BoxPlan plan = plan_boxes(weight_rows, k, 1, clusters.at_a_time[0]);
+  for (int i = 1; i < Clusters::n_sizes && plan.tile_rows < BoxPlan::min_tile_rows; ++i) {
+    const int n = clusters.at_a_time[i];
+    if (n == 0 || weight_rows > n * BoxPlan::max_tile_rows || (1 << i) > plan.tile_units) break;
+    plan = plan_boxes(weight_rows, k, 1 << i, n);
+  }
+  return plan;
+}
+
+}  // namespace deltacal::kernels::cuda::linear

@@ -188,7 +188,8 @@ __global__ void __launch_bounds__(max_warps * 32, blocks_an_sm)
   }
 }
 
-// As many warps and stages as leave room for two blocks an SM; fewer where there are very many heads.
+// As many warps and stages as leave room for two blocks an SM; fewer where there are very many heads, and
+// fewer warps where there would not be a block for every SM.
 Plan plan_of(const Params& p, bool masses) {
   const Device& device = current_device();
   Plan plan;
@@ -200,6 +201,7 @@ Plan plan_of(const Params& p, bool masses) {
     --(plan.stages > 2 || plan.n_warps == 1 ? plan.stages : plan.n_warps);
   plan.tiles_a_row = (p.out_pages + tile_pages - 1) / tile_pages;
   plan.n_tiles = p.n_rows * plan.tiles_a_row;
+  plan.n_warps = std::min(plan.n_warps, (plan.n_tiles + device.n_sms - 1) / device.n_sms);
   plan.n_blocks = std::min((plan.n_tiles + plan.n_warps - 1) / plan.n_warps, device.n_sms * blocks_an_sm);
   return plan;
 }

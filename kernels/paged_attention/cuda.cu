@@ -42,7 +42,8 @@ struct QueryCopy {
 template <int D>
 constexpr int registers = D <= 128 ? 192 : 255;
 
-template <class T, int D>
+// keeps: with Params::logits.
+template <class T, int D, bool keeps>
 __global__ void __maxnreg__(registers<D>) attend(const __grid_constant__ Params p, const Workspace workspace,
                                                  const Bursts bursts, const int n_blocks) {
   using S = Shared<D>;
@@ -63,18 +64,18 @@ __global__ void __maxnreg__(registers<D>) attend(const __grid_constant__ Params 
   Places<S::n_warps> places(work, range);
   Cursor cursor = range.at;
   Item item = Item::at(work, cursor, range.begin);
-  // Queries before most of the pages: behind a full ring of every block they would take as long as all of
-  // that, 5 us, and no page can be used without them.
+  // Queries are asked for behind half a ring of pages: behind a full one of every block they would take as
+  // long as all of that, 5 us, and no page can be used without them.
   QueryCopy<D> query_copy;
-  const unsigned early = p.early ? ~places.last_pages() & ((1u << S::stages / 2) - 1) : 0u;
+  const unsigned first = ~places.last_pages() & ((1u << S::stages / 2) - 1);
 #pragma unroll 1
   for (int j = 0; j < S::stages; ++j)
-    if (early >> j & 1) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+    if (first >> j & 1) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
   if (p.early) start();
   query_copy.load(p, item);
 #pragma unroll 1
   for (int j = 0; j < S::stages; ++j)
-    if (!(early >> j & 1)) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+    if (!(first >> j & 1)) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
 
   const float scale = p.scale * log2_e;
   const int group = p.n_heads / p.kv.n_kv_heads;
@@ -100,10 +101,12 @@ __global__ void __maxnreg__(registers<D>) attend(const __grid_constant__ Params 
     for (; range.begin + warp + S::n_warps * j < end; ++j) {
       const int page = places.page(j);
       ring.wait(stage, parity);
-      attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
-                        min(page_size, item.length - page * page_size), records, page, item.n_heads, state);
+      attend_page<T, D, keeps>(queries, ring.keys(stage), ring.values(stage), scale,
+                               min(page_size, item.length - page * page_size), records, page, item.n_heads,
+                               state);
       __syncwarp();
-      ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages), !plan.drains(j));
+      ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages),
+                 !keeps || !plan.drains(j));
       places.done(j);
       if (++stage == S::stages) stage = 0, parity ^= 1;
     }
@@ -154,12 +157,19 @@ void check(const Params& p) {
   require(p.logits.max_pages >= 1, kernel, "logits.max_pages", p.logits.max_pages, "at least 1");
 }
 
-template <class T>
+template <class T, bool keeps>
 auto kernel_of(int head_dim) {
-  return head_dim == 64    ? attend<T, 64>
-         : head_dim == 96  ? attend<T, 96>
-         : head_dim == 128 ? attend<T, 128>
-                           : attend<T, 256>;
+  return head_dim == 64    ? attend<T, 64, keeps>
+         : head_dim == 96  ? attend<T, 96, keeps>
+         : head_dim == 128 ? attend<T, 128, keeps>
+                           : attend<T, 256, keeps>;
+}
+
+auto kernel_of(const Params& p) {
+  const int d = p.kv.head_dim;
+  const bool keeps = p.logits.records != nullptr;
+  if (p.kv.type == Type::bf16) return keeps ? kernel_of<bf16, true>(d) : kernel_of<bf16, false>(d);
+  return keeps ? kernel_of<f16, true>(d) : kernel_of<f16, false>(d);
 }
 
 Bursts bursts_of_call(const Params& p, int n_blocks, int n_warps) {
@@ -197,9 +207,9 @@ void run(const Params& params, const Launch& launch) {
   const int n_blocks = current_device().n_sms;
   if (p.q_stride == 0) p.q_stride = long(p.n_heads) * d;
   p.early = p.early && launch.overlap && current_device().capability >= 90;
-  launch_kernel("paged_attention", p.kv.type == Type::bf16 ? kernel_of<bf16>(d) : kernel_of<f16>(d),
-                dim3(unsigned(n_blocks)), 32 * warps_of(d), size_t(shared_of(d)), launch, p,
-                lay_out(p.workspace, n_blocks, d), bursts_of_call(p, n_blocks, warps_of(d)), n_blocks);
+  launch_kernel("paged_attention", kernel_of(p), dim3(unsigned(n_blocks)), 32 * warps_of(d),
+                size_t(shared_of(d)), launch, p, lay_out(p.workspace, n_blocks, d),
+                bursts_of_call(p, n_blocks, warps_of(d)), n_blocks);
 }
 
 }  // namespace deltacal::kernels::cuda::paged_attention

@@ -62,16 +62,16 @@ __global__ void __maxnreg__(registers<D>) attend(const __grid_constant__ Params 
     return;
   }
   Places<S::n_warps> places(work, range);
-  Cursor cursor = range.at;
-  Item item = Item::at(work, cursor, range.begin);
   // Queries are asked for behind half a ring of pages: behind a full one of every block they would take as
   // long as all of that, 5 us, and no page can be used without them.
-  QueryCopy<D> query_copy;
   const unsigned first = ~places.last_pages() & ((1u << S::stages / 2) - 1);
 #pragma unroll 1
   for (int j = 0; j < S::stages; ++j)
     if (first >> j & 1) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  Cursor cursor = range.at;
+  Item item = Item::at(work, cursor, range.begin);
   if (p.early) start();
+  QueryCopy<D> query_copy;
   query_copy.load(p, item);
 #pragma unroll 1
   for (int j = 0; j < S::stages; ++j)

@@ -116,4 +116,23 @@ __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
+// A line of 128 bytes leaves the second-level cache without going to memory: what it holds is anything, until
+// it is written again.
+__device__ __forceinline__ void discard_line(void* line) {
+  asm volatile("discard.global.L2 [%0], 128;" ::"l"(__cvta_generic_to_global(line)) : "memory");
+}
+
+// 16 bytes into registers, where `there`; else `to` stays. Without a branch.
+__device__ __forceinline__ void load_chunk_if(bool there, uint4& to, const void* from) {
+  asm volatile(
+      "{\n"
+      ".reg .pred there;\n"
+      "setp.ne.b32 there, %5, 0;\n"
+      "@there ld.global.v4.b32 {%0, %1, %2, %3}, [%4];\n"
+      "}\n"
+      : "+r"(to.x), "+r"(to.y), "+r"(to.z), "+r"(to.w)
+      : "l"(__cvta_generic_to_global(from)), "r"(int(there))
+      : "memory");
+}
+
 }  // namespace deltacal::kernels::cuda

@@ -23,6 +23,7 @@ Device read_device(int id) {
   d.n_sms = attribute(cudaDevAttrMultiProcessorCount, id);
   d.capability = 10 * attribute(cudaDevAttrComputeCapabilityMajor, id) +
                  attribute(cudaDevAttrComputeCapabilityMinor, id);
+  d.l2_bytes = attribute(cudaDevAttrL2CacheSize, id);
   d.shared_a_block = size_t(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, id));
   return d;
 }

@@ -22,6 +22,7 @@ struct Device {
   int n_sms = 0;
   int capability = 0;         // 90 is 9.0
   size_t shared_a_block = 0;  // bytes of shared memory that one block can have
+  int l2_bytes = 0;           // of the second-level cache
 };
 
 // The current device; asked of the runtime once a device. Throws where there is none (status bad_input), or

@@ -1,15 +1,17 @@
 // Each warp streams the records of its own pages through its own ring by bulk copies (cuda_ring.cuh): no
-// barrier in the loop, and what is under way does not depend on how fast it is used. Two pages at a time,
-// half a warp each: lane 4 i + c of it has four of the 16 keys of heads i, i + 4, ... 2^x is monotone, so the
-// largest probability over the heads is taken among the exponents, and one power a position is enough; masses
-// need one for each head too. Reads 36 bytes a page and head: bound by memory, or by the second-level cache
-// where the records still lie there.
+// barrier in the loop, and what is under way does not depend on how fast it is used. Four pages at a time,
+// eight lanes each: lane 2 i + o of them has eight of the 16 keys of heads i, i + 4, ... 2^x is monotone, so
+// the largest probability over the heads is taken among the exponents, and one power a position is enough;
+// masses need one for each head too. Reads 36 bytes a page and head: bound by memory, or by the second-level
+// cache where the records still lie there.
+#include <algorithm>
+
 #include "kernels/page_score/cuda_ring.cuh"
 
 namespace deltacal::kernels::cuda::page_score {
 namespace {
 
-constexpr int max_warps = 8, max_stages = 4, blocks_an_sm = 3;
+constexpr int max_warps = 8, max_stages = 3, blocks_an_sm = 2;
 
 // Shared memory of a block, in bytes from its start.
 struct Layout {
@@ -27,7 +29,7 @@ struct Layout {
 
 // What a warp needs of each head, in shared memory.
 struct Heads {
-  const int2* place;  // offsets of its logits and of its maximum, from the tile's first record
+  const int2* place;  // offsets of its logits and of its maximum, from the tile's first record of all
   float* shift;       // -log2 of the softmax's denominator, of the warp's row
   float* mass;        // [tile_pages, n_heads] the pages' sums
 };
@@ -41,50 +43,63 @@ __device__ void fill_heads(const Params& p, const Plan& plan, int2* place) {
   }
 }
 
-// Four keys of one head, as exponents of 2. Records: those of the lane's page.
-__device__ __forceinline__ float4 exponents(const char* records, const Heads& heads, int h) {
+// Eight keys of one head, as exponents of 2. records: those of the lane's page.
+__device__ __forceinline__ void exponents(const char* records, const Heads& heads, int h, float (&x)[8]) {
   const int2 place = heads.place[h];
-  const uint2 packed = reinterpret_cast<const uint2*>(records + place.x)[threadIdx.x % 4];
+  const uint4 packed = reinterpret_cast<const uint4*>(records + place.x)[threadIdx.x % 2];
   const float offset = *reinterpret_cast<const float*>(records + place.y) + heads.shift[h];
-  const float2 first = unpack<f16>(packed.x), second = unpack<f16>(packed.y);
-  return make_float4(first.x + offset, first.y + offset, second.x + offset, second.y + offset);
+  const uint32_t pairs[4] = {packed.x, packed.y, packed.z, packed.w};
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const float2 pair = unpack<f16>(pairs[k]);
+    x[2 * k] = pair.x + offset, x[2 * k + 1] = pair.y + offset;
+  }
 }
 
-// Score of the lane's page, by the 16 lanes that share it. All lanes of the warp are there.
+// The larger of each number and that of the lane `offset` away: of the first half in the lanes without that
+// bit, of the second half in the others.
+template <int n>
+__device__ __forceinline__ void halve(float (&best)[8], int offset) {
+  const bool second = threadIdx.x & unsigned(offset);
+#pragma unroll
+  for (int k = 0; k < n / 2; ++k) {
+    const float own = second ? best[k + n / 2] : best[k], other = second ? best[k] : best[k + n / 2];
+    best[k] = max_nan(own, __shfl_xor_sync(all_lanes, other, offset));
+  }
+}
+
+// Score of the lane's page, by the eight lanes that share it. All lanes of the warp are there.
 template <bool masses>
 __device__ __forceinline__ float score_page(const Params& p, const char* records, const Heads& heads) {
-  constexpr int at_once = 4, unrolled = 8;
-  const int lane = int(threadIdx.x) % 32, c = lane % 4, page = lane / 16;
-  float4 best = make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
-  for (int base = 0; base < p.n_heads; base += at_once * unrolled) {
+  constexpr int at_once = 4;
+  const int lane = int(threadIdx.x) % 32, page = lane / 8;
+  float best[8];
 #pragma unroll
-    for (int i = 0; i < unrolled; ++i) {
-      const int h = base + at_once * i + lane / 4 % at_once;
-      float sum = 0;
-      if (h < p.n_heads) {
-        const float4 x = exponents(records, heads, h);
-        best.x = max_nan(best.x, x.x), best.y = max_nan(best.y, x.y);
-        best.z = max_nan(best.z, x.z), best.w = max_nan(best.w, x.w);
-        if (masses) sum = exp2_fast(x.x) + exp2_fast(x.y) + (exp2_fast(x.z) + exp2_fast(x.w));
-      }
-      if (masses) {
-        sum = lanes_sum<4>(sum);
-        if (h < p.n_heads && c == 0) heads.mass[page * p.n_heads + h] = sum;
+  for (int k = 0; k < 8; ++k) best[k] = -INFINITY;
+#pragma unroll 7
+  for (int base = 0; base < p.n_heads; base += at_once) {
+    const int h = base + lane / 2 % at_once;
+    float sum = 0;
+    if (h < p.n_heads) {
+      float x[8];
+      exponents(records, heads, h, x);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        best[k] = max_nan(best[k], x[k]);
+        if (masses) sum += exp2_fast(x[k]);
       }
     }
+    if (masses) {
+      sum = lanes_sum<2>(sum);
+      if (h < p.n_heads && lane % 2 == 0) heads.mass[page * p.n_heads + h] = sum;
+    }
   }
+  halve<8>(best, 2), halve<4>(best, 4);  // two keys a lane are left
+  if (p.page == Page::sum) return lanes_sum<8>(exp2_fast(best[0]) + exp2_fast(best[1]));
+  float largest = max_nan(best[0], best[1]);
 #pragma unroll
-  for (int offset = 4; offset < 16; offset *= 2) {
-    best.x = max_nan(best.x, __shfl_xor_sync(all_lanes, best.x, offset));
-    best.y = max_nan(best.y, __shfl_xor_sync(all_lanes, best.y, offset));
-    best.z = max_nan(best.z, __shfl_xor_sync(all_lanes, best.z, offset));
-    best.w = max_nan(best.w, __shfl_xor_sync(all_lanes, best.w, offset));
-  }
-  if (p.page == Page::sum)
-    return lanes_sum<4>(exp2_fast(best.x) + exp2_fast(best.y) + (exp2_fast(best.z) + exp2_fast(best.w)));
-  float largest = max_nan(max_nan(best.x, best.y), max_nan(best.z, best.w));
-  largest = max_nan(largest, __shfl_xor_sync(all_lanes, largest, 1));
-  largest = max_nan(largest, __shfl_xor_sync(all_lanes, largest, 2));
+  for (int offset = 1; offset < 8; offset *= 2)
+    largest = max_nan(largest, __shfl_xor_sync(all_lanes, largest, offset));
   return exp2_fast(largest);
 }
 
@@ -116,9 +131,9 @@ __device__ void write_no_masses(const Params& p, int r, int page) {
 template <bool masses>
 __device__ void score_tile(const Params& p, const Tile& tile, const char* stage, int record,
                            const Heads& heads) {
-  const int half = int(threadIdx.x) % 32 / 16, page = tile.page + half;
-  const float score = score_page<masses>(p, stage + half * record, heads);
-  if (threadIdx.x % 16 == 0 && page < p.out_pages)
+  const int of_tile = int(threadIdx.x) % 32 / 8, page = tile.page + of_tile;
+  const float score = score_page<masses>(p, stage + of_tile * record, heads);
+  if (threadIdx.x % 8 == 0 && page < p.out_pages)
     p.score[size_t(tile.row) * size_t(p.out_pages) + size_t(page)] = page < tile.pages ? score : 0.0f;
   if (!masses) return;
   __syncwarp();
@@ -143,8 +158,8 @@ __global__ void __launch_bounds__(max_warps * 32, blocks_an_sm)
   wait_for_previous();
   let_next_start();
 
-  const int begin = (int(blockIdx.x) * plan.n_warps + warp) * plan.tiles_a_warp,
-            end = min(plan.n_tiles, begin + plan.tiles_a_warp);
+  const int of_grid = int(blockIdx.x) * plan.n_warps + warp, begin = plan.first_tile(of_grid),
+            end = plan.first_tile(of_grid + 1);
   Tile next(p, plan, begin), tile = next;
   for (int s = 0; s < plan.stages && begin + s < end; ++s, next.advance(p, plan)) ring.issue(p, next, s);
   int2* place = reinterpret_cast<int2*>(memory + layout.places);
@@ -164,6 +179,7 @@ __global__ void __launch_bounds__(max_warps * 32, blocks_an_sm)
     ring.wait(stage, parity);
     if (tile.pages > 0) score_tile<masses>(p, tile, ring.stage(stage), record, heads);
     __syncwarp();
+    if (p.last_use) Span(p, tile, record).discard(p.n_kv_heads);
     if (i + plan.stages < end) {
       ring.issue(p, next, stage);
       next.advance(p, plan);
@@ -172,8 +188,9 @@ __global__ void __launch_bounds__(max_warps * 32, blocks_an_sm)
   }
 }
 
-// As many warps and stages as leave room for three blocks an SM; fewer where there are very many heads.
-Plan plan_of(const Params& p, bool masses, int* n_blocks) {
+// As many warps and stages as leave room for two blocks an SM; fewer where there are very many heads, and
+// fewer warps where there would not be a block for every SM.
+Plan plan_of(const Params& p, bool masses) {
   const Device& device = current_device();
   Plan plan;
   plan.n_warps = max_warps, plan.stages = max_stages;
@@ -184,10 +201,8 @@ Plan plan_of(const Params& p, bool masses, int* n_blocks) {
     --(plan.stages > 2 || plan.n_warps == 1 ? plan.stages : plan.n_warps);
   plan.tiles_a_row = (p.out_pages + tile_pages - 1) / tile_pages;
   plan.n_tiles = p.n_rows * plan.tiles_a_row;
-  const int warps = device.n_sms * blocks_an_sm * plan.n_warps;
-  plan.tiles_a_warp = (plan.n_tiles + warps - 1) / warps;
-  const int a_block = plan.n_warps * plan.tiles_a_warp;
-  *n_blocks = (plan.n_tiles + a_block - 1) / a_block;
+  plan.n_warps = std::min(plan.n_warps, (plan.n_tiles + device.n_sms - 1) / device.n_sms);
+  plan.n_blocks = std::min((plan.n_tiles + plan.n_warps - 1) / plan.n_warps, device.n_sms * blocks_an_sm);
   return plan;
 }
 
@@ -208,9 +223,8 @@ void run(const Params& p, const Launch& launch) {
   require(long(p.n_rows) * p.out_pages < (1L << 30), kernel, "n_rows", p.n_rows,
           "fewer: n_rows * out_pages must be below 2^30");
   const bool masses = p.mass != nullptr || p.group_mass != nullptr;
-  int n_blocks = 0;
-  const Plan plan = plan_of(p, masses, &n_blocks);
-  launch_kernel(kernel, masses ? score<true> : score<false>, dim3(unsigned(n_blocks)), plan.n_warps * 32,
+  const Plan plan = plan_of(p, masses);
+  launch_kernel(kernel, masses ? score<true> : score<false>, dim3(unsigned(plan.n_blocks)), plan.n_warps * 32,
                 size_t(Layout(plan, p.n_heads, masses).bytes), launch, p, plan);
 }
 

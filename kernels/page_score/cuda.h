@@ -16,6 +16,9 @@ struct Params {
   // [n_rows] keys each row sees; 0: the row is idle, nothing of it is written
   const int32_t* length = nullptr;
   Page page = Page::sum;
+  // Nothing reads the records after this call. They need not go to memory then, so far as they have not, and
+  // hold anything afterwards.
+  bool last_use = false;
   int out_pages = 0;            // row length of the outputs, >= pages of the longest row
   float* score = nullptr;       // [n_rows, out_pages]  pages past the row's own are 0
   float* mass = nullptr;        // [n_rows, out_pages]  optional

@@ -1,4 +1,4 @@
-// The records of paged attention on their way into shared memory: each warp streams its own tiles of two
+// The records of paged attention on their way into shared memory: each warp streams its own tiles of four
 // pages through its own ring.
 #pragma once
 #include "kernels/cuda/copy.cuh"
@@ -6,14 +6,18 @@
 
 namespace deltacal::kernels::cuda::page_score {
 
-constexpr int tile_pages = 2;
+constexpr int tile_pages = 4;
 
-// How a call is spread: tiles are counted through, rows in order; warp w of the grid takes the tiles
-// [w tiles_a_warp, (w + 1) tiles_a_warp).
+// How a call is spread: tiles are counted through, rows in order; the warps of the grid share them evenly.
 struct Plan {
-  int n_warps = 0, stages = 0;  // warps of a block, stages of a warp's ring
-  int stage_bytes = 0;          // [n_kv_heads, tile_pages] records
-  int n_tiles = 0, tiles_a_row = 0, tiles_a_warp = 0;
+  int n_blocks = 0, n_warps = 0, stages = 0;  // warps of a block, stages of a warp's ring
+  int stage_bytes = 0;                        // [n_kv_heads, tile_pages] records
+  int n_tiles = 0, tiles_a_row = 0;
+
+  // First tile of a warp, counted over the grid.
+  DELTACAL_HOST_DEVICE int first_tile(int warp) const {
+    return int(long(warp) * n_tiles / (n_blocks * n_warps));
+  }
 };
 
 // A tile: its row and its first page.
@@ -42,6 +46,29 @@ struct Tile {
   }
 };
 
+// Where a tile's records lie: `bytes` of each key/value head.
+struct Span {
+  char* first;   // of the first key/value head
+  size_t pitch;  // from one key/value head to the next
+  int bytes;
+
+  __device__ Span(const Params& p, const Tile& tile, int record)
+      : pitch(size_t(p.logits.max_pages) * size_t(record)), bytes(tile.seen() * record) {
+    first = static_cast<char*>(p.logits.records) + size_t(tile.row) * size_t(p.n_kv_heads) * pitch +
+            size_t(tile.page) * size_t(record);
+  }
+  // By the warp: the lines of the second-level cache that the tile has for itself go.
+  __device__ void discard(int n_kv_heads) const {
+    for (int g = 0; g < n_kv_heads; ++g) {
+      const uintptr_t from = reinterpret_cast<uintptr_t>(first) + size_t(g) * pitch,
+                      end = from + uintptr_t(bytes);
+      for (uintptr_t line = (from + 127) / 128 * 128 + threadIdx.x % 32 * 128; line + 128 <= end;
+           line += 32 * 128)
+        discard_line(reinterpret_cast<void*>(line));
+    }
+  }
+};
+
 // Tile number i of the warp goes to stage i % stages; nobody but this warp touches it.
 class Ring {
  public:
@@ -65,22 +92,19 @@ class Ring {
   // By every lane, once for each tile in order. The lanes have read what the stage held before (they have met
   // at a __syncwarp since).
   __device__ void issue(const Params& p, const Tile& tile, int s) {
-    const int record = plan_.stage_bytes / (p.n_kv_heads * tile_pages), bytes = tile.seen() * record;
-    const size_t head_bytes = size_t(p.logits.max_pages) * size_t(record);
-    const char* from = static_cast<const char*>(p.logits.records) +
-                       size_t(tile.row) * size_t(p.n_kv_heads) * head_bytes +
-                       size_t(tile.page) * size_t(record);
-    const uint32_t to = shared_address(stage(s));
+    const Span span(p, tile, plan_.stage_bytes / (p.n_kv_heads * tile_pages));
+    const uint32_t to = shared_address(stage(s)), pitch = uint32_t(plan_.stage_bytes / p.n_kv_heads);
     const int lane = int(threadIdx.x) % 32;
 #if __CUDA_ARCH__ >= 900
-    if (lane == 0) arrive_expecting(barriers_ + s * 8, bytes * p.n_kv_heads);
+    if (lane == 0) arrive_expecting(barriers_ + s * 8, span.bytes * p.n_kv_heads);
     __syncwarp();
-    for (int g = lane; bytes > 0 && g < p.n_kv_heads; g += 32)
-      copy_bulk(to + g * tile_pages * record, from + size_t(g) * head_bytes, bytes, barriers_ + s * 8);
+    for (int g = lane; span.bytes > 0 && g < p.n_kv_heads; g += 32)
+      copy_bulk_once(to + uint32_t(g) * pitch, span.first + size_t(g) * span.pitch, span.bytes,
+                     barriers_ + s * 8);
 #else
     for (int g = 0; g < p.n_kv_heads; ++g)
-      for (int i = lane * 16; i < bytes; i += 32 * 16)
-        copy_chunk(to + g * tile_pages * record + i, from + size_t(g) * head_bytes + i);
+      for (int i = lane * 16; i < span.bytes; i += 32 * 16)
+        copy_chunk(to + uint32_t(g) * pitch + uint32_t(i), span.first + size_t(g) * span.pitch + i);
     commit_copies();
 #endif
   }

@@ -9,26 +9,43 @@
 namespace deltacal::kernels::cuda::paged_attention {
 namespace {
 
-// The tile's queries into shared memory, swizzled like keys; zeros for rows past its heads.
+// A tile's queries on their way to shared memory: what a thread takes of them.
 template <int D>
-__device__ void load_queries(const Params& p, const Item& item, char* buffer) {
-  const char* q = static_cast<const char*>(p.q) + (long(item.row) * p.q_stride + long(item.head) * D) * 2;
-  for (int i = int(threadIdx.x); i < tile_heads * (D / chunk_elements); i += Shared<D>::n_warps * 32) {
-    const int h = i / (D / chunk_elements), chunk = i % (D / chunk_elements);
-    uint4 x = make_uint4(0, 0, 0, 0);
-    if (h < item.n_heads) x = *reinterpret_cast<const uint4*>(q + h * D * 2 + chunk * 16);
-    *reinterpret_cast<uint4*>(buffer + h * D * 2 + (chunk ^ swizzle(D, h)) * 16) = x;
+struct QueryCopy {
+  static constexpr int n_threads = Shared<D>::n_warps * 32, chunks = D / chunk_elements,
+                       n = divide_up(tile_heads * chunks, n_threads);
+  uint4 x[n];
+
+  // Zeros for rows past the tile's heads.
+  __device__ void load(const Params& p, const Item& item) {
+    const char* q = static_cast<const char*>(p.q) + (long(item.row) * p.q_stride + long(item.head) * D) * 2;
+#pragma unroll
+    for (int k = 0; k < n; ++k) {
+      const int i = int(threadIdx.x) + n_threads * k, h = i / chunks;
+      x[k] = make_uint4(0, 0, 0, 0);
+      if (h < item.n_heads) x[k] = *reinterpret_cast<const uint4*>(q + h * D * 2 + i % chunks * 16);
+    }
   }
-}
+  // Swizzled like keys.
+  __device__ void store(char* buffer) const {
+#pragma unroll
+    for (int k = 0; k < n; ++k) {
+      const int i = int(threadIdx.x) + n_threads * k, h = i / chunks;
+      if (h < tile_heads)
+        *reinterpret_cast<uint4*>(buffer + h * D * 2 + (i % chunks ^ swizzle(D, h)) * 16) = x[k];
+    }
+  }
+};
 
 // So many registers a thread that a small block of the next kernel, which waits for this one to end, fits
 // beside one of these.
 template <int D>
 constexpr int registers = D <= 128 ? 192 : 255;
 
-template <class T, int D>
-__global__ void __maxnreg__(registers<D>)
-    attend(const __grid_constant__ Params p, const Workspace workspace, const int n_blocks) {
+// keeps: with Params::logits.
+template <class T, int D, bool keeps>
+__global__ void __maxnreg__(registers<D>) attend(const __grid_constant__ Params p, const Workspace workspace,
+                                                 const Bursts bursts, const int n_blocks) {
   using S = Shared<D>;
   DELTACAL_DYNAMIC_SHARED(char, shared);
   const int warp = int(threadIdx.x) / 32, block = int(blockIdx.x);
@@ -45,29 +62,36 @@ __global__ void __maxnreg__(registers<D>)
     return;
   }
   Places<S::n_warps> places(work, range);
-  const unsigned late = p.early ? places.last_pages() : 0u;
+  // Queries are asked for behind half a ring of pages: behind a full one of every block they would take as
+  // long as all of that, 5 us, and no page can be used without them.
+  const unsigned first = ~places.last_pages() & ((1u << S::stages / 2) - 1);
 #pragma unroll 1
   for (int j = 0; j < S::stages; ++j)
-    if (!(late >> j & 1)) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
-  if (p.early) {
-    start();
+    if (first >> j & 1) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
+  Cursor cursor = range.at;
+  Item item = Item::at(work, cursor, range.begin);
+  if (p.early) start();
+  QueryCopy<D> query_copy;
+  query_copy.load(p, item);
 #pragma unroll 1
-    for (int j = 0; j < S::stages; ++j)
-      if (late >> j & 1) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
-  }
+  for (int j = 0; j < S::stages; ++j)
+    if (!(first >> j & 1)) ring.issue(p.kv, j, places.block(j, 0), places.exists(j));
 
   const float scale = p.scale * log2_e;
   const int group = p.n_heads / p.kv.n_kv_heads;
-  Cursor cursor = range.at;
+  const BurstPlan plan(bursts, divide_up(range.end - range.begin, S::n_warps));
   TileQueries<T, D> queries;
   State<D> state;
   int j = 0, stage = 0;
   uint32_t parity = 0;
   for (int unit = range.begin; unit < range.end;) {
-    work.advance(cursor, unit);
-    const Item item = Item::at(work, cursor, unit);
+    if (unit != range.begin) {
+      work.advance(cursor, unit);
+      item = Item::at(work, cursor, unit);
+      query_copy.load(p, item);
+    }
     const int end = min(item.end, range.end);
-    load_queries<D>(p, item, shared + S::buffer);
+    query_copy.store(shared + S::buffer);
     __syncthreads();
     queries.load(shared_address(shared) + S::buffer);
     state.clear();
@@ -77,10 +101,12 @@ __global__ void __maxnreg__(registers<D>)
     for (; range.begin + warp + S::n_warps * j < end; ++j) {
       const int page = places.page(j);
       ring.wait(stage, parity);
-      attend_page<T, D>(queries, ring.keys(stage), ring.values(stage), scale,
-                        min(page_size, item.length - page * page_size), records, page, item.n_heads, state);
+      attend_page<T, D, keeps>(queries, ring.keys(stage), ring.values(stage), scale,
+                               min(page_size, item.length - page * page_size), records, page, item.n_heads,
+                               state);
       __syncwarp();
-      ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages));
+      ring.issue(p.kv, stage, places.block(j + S::stages, j), places.exists(j + S::stages),
+                 !keeps || !plan.drains(j));
       places.done(j);
       if (++stage == S::stages) stage = 0, parity ^= 1;
     }
@@ -131,12 +157,26 @@ void check(const Params& p) {
   require(p.logits.max_pages >= 1, kernel, "logits.max_pages", p.logits.max_pages, "at least 1");
 }
 
-template <class T>
+template <class T, bool keeps>
 auto kernel_of(int head_dim) {
-  return head_dim == 64    ? attend<T, 64>
-         : head_dim == 96  ? attend<T, 96>
-         : head_dim == 128 ? attend<T, 128>
-                           : attend<T, 256>;
+  return head_dim == 64    ? attend<T, 64, keeps>
+         : head_dim == 96  ? attend<T, 96, keeps>
+         : head_dim == 128 ? attend<T, 128, keeps>
+                           : attend<T, 256, keeps>;
+}
+
+auto kernel_of(const Params& p) {
+  const int d = p.kv.head_dim;
+  const bool keeps = p.logits.records != nullptr;
+  if (p.kv.type == Type::bf16) return keeps ? kernel_of<bf16, true>(d) : kernel_of<bf16, false>(d);
+  return keeps ? kernel_of<f16, true>(d) : kernel_of<f16, false>(d);
+}
+
+Bursts bursts_of_call(const Params& p, int n_blocks, int n_warps) {
+  if (p.logits.records == nullptr) return {};
+  const int group = p.n_heads / p.kv.n_kv_heads, tiles = divide_up(group, tile_heads);
+  return bursts_of(current_device().l2_bytes, n_blocks * n_warps, record_bytes(group) / tiles,
+                   page_size * p.kv.head_dim * 4);
 }
 
 int warps_of(int head_dim) {
@@ -167,9 +207,9 @@ void run(const Params& params, const Launch& launch) {
   const int n_blocks = current_device().n_sms;
   if (p.q_stride == 0) p.q_stride = long(p.n_heads) * d;
   p.early = p.early && launch.overlap && current_device().capability >= 90;
-  launch_kernel("paged_attention", p.kv.type == Type::bf16 ? kernel_of<bf16>(d) : kernel_of<f16>(d),
-                dim3(unsigned(n_blocks)), 32 * warps_of(d), size_t(shared_of(d)), launch, p,
-                lay_out(p.workspace, n_blocks, d), n_blocks);
+  launch_kernel("paged_attention", kernel_of(p), dim3(unsigned(n_blocks)), 32 * warps_of(d),
+                size_t(shared_of(d)), launch, p, lay_out(p.workspace, n_blocks, d),
+                bursts_of_call(p, n_blocks, warps_of(d)), n_blocks);
 }
 
 }  // namespace deltacal::kernels::cuda::paged_attention

@@ -71,8 +71,9 @@ struct Range {
 
 __device__ inline Range range_of_block(const Work& work, int block, int n_blocks, int n_warps) {
   const int lane = int(threadIdx.x) % 32, n_rows = work.p.n_rows;
-  int total = 0, longest = 0;
-  for (int r = lane; r < n_rows; r += 32) {
+  const int own = lane < n_rows ? work.pages_of(lane) : 0;  // of the first 32 rows
+  int total = own * work.tiles, longest = own;
+  for (int r = lane + 32; r < n_rows; r += 32) {
     const int pages = work.pages_of(r);
     total += pages * work.tiles;
     longest = max(longest, pages);
@@ -87,7 +88,7 @@ __device__ inline Range range_of_block(const Work& work, int block, int n_blocks
 
   int before = 0;  // units of the rows before this turn's 32
   for (int base = 0;; base += 32) {
-    const int row = base + lane, pages = row < n_rows ? work.pages_of(row) : 0;
+    const int row = base + lane, pages = base == 0 ? own : row < n_rows ? work.pages_of(row) : 0;
     int sum = pages * work.tiles;  // inclusive, over the lanes up to this one
 #pragma unroll
     for (int offset = 1; offset < 32; offset *= 2) {
@@ -114,14 +115,16 @@ class Places {
   __device__ Places(const Work& work, const Range& range)
       : work_(work), cursor_(range.at), first_(range.begin + int(threadIdx.x) / 32), end_(range.end) {
     look_up(0, block_, page_);
-    const bool last =
-        unit(int(threadIdx.x) % 32) < end_ && page_ == pages_for(work.p.length[cursor_.row]) - 1;
-    last_pages_ = __ballot_sync(all_lanes, last);
+    if (work.p.early) {
+      const bool last =
+          unit(int(threadIdx.x) % 32) < end_ && page_ == pages_for(work.p.length[cursor_.row]) - 1;
+      last_pages_ = __ballot_sync(all_lanes, last);
+    }
     look_up(1, next_block_, next_page_);
   }
   __device__ bool exists(int j) const { return unit(j) < end_; }
   __device__ int unit(int j) const { return first_ + n_warps * j; }
-  // Bit j: page j, of the first 32, is the last one that its row sees.
+  // Bit j: page j, of the first 32, is the last one that its row sees. Of calls that ask for pages early.
   __device__ unsigned last_pages() const { return last_pages_; }
   // Physical page * n_kv_heads + key/value head of page j, which is less than 32 pages after `now`. By the
   // whole warp.
@@ -155,7 +158,7 @@ class Places {
   Cursor cursor_;
   int first_, end_;
   int block_, page_, next_block_, next_page_;
-  unsigned last_pages_;
+  unsigned last_pages_ = 0;
 };
 
 // A warp's ring of pages. Page j goes to stage j % stages; nobody but this warp touches it.
@@ -184,8 +187,9 @@ class Ring {
   }
 
   // By every lane, once for each page in order, and beyond the last with exists = false. The lanes have read
-  // what the stage held before (they have met at a __syncwarp since).
-  __device__ void issue(const PagedKv& kv, int stage, int block, bool exists) {
+  // what the stage held before (they have met at a __syncwarp since). once: it is the first to leave the
+  // second-level cache.
+  __device__ void issue(const PagedKv& kv, int stage, int block, bool exists, bool once = true) {
     const size_t offset = block_offset(D, block) * 2;
     const char* key = static_cast<const char*>(kv.keys) + offset;
     const char* value = static_cast<const char*>(kv.values) + offset;
@@ -193,8 +197,13 @@ class Ring {
     if (exists && threadIdx.x % 32 == 0) {
       const uint32_t barrier = barriers_ + stage * 8;
       arrive_expecting(barrier, 2 * S::page_bytes);
-      copy_bulk_once(keys(stage), key, S::page_bytes, barrier);
-      copy_bulk_once(values(stage), value, S::page_bytes, barrier);
+      if (once) {
+        copy_bulk_once(keys(stage), key, S::page_bytes, barrier);
+        copy_bulk_once(values(stage), value, S::page_bytes, barrier);
+      } else {
+        copy_bulk(keys(stage), key, S::page_bytes, barrier);
+        copy_bulk(values(stage), value, S::page_bytes, barrier);
+      }
     }
 #else
     if (exists) {

@@ -32,8 +32,10 @@ constexpr DELTACAL_HOST_DEVICE int attended_pages(int length, int prefix) {
 constexpr DELTACAL_HOST_DEVICE int chunk_units(int total, int longest, int n_blocks, int n_warps) {
   const int even = divide_up(total, n_blocks), parts = divide_up(longest, max_parts - 1);
   int least = even > parts ? even : parts;
-  const int items = longest > 0 ? divide_up(total, longest) : 0;
-  if (longest <= 128 && items <= n_blocks && 16 * items >= 15 * n_blocks) least = longest;
+  if (longest > 0 && longest <= 128) {
+    const int items = divide_up(total, longest);
+    if (items <= n_blocks && 16 * items >= 15 * n_blocks) least = longest;
+  }
   return divide_up(least > 1 ? least : 1, n_warps) * n_warps;
 }
 
@@ -50,6 +52,38 @@ constexpr DELTACAL_HOST_DEVICE Blocks blocks_of(int first, int end, int chunk) {
 constexpr DELTACAL_HOST_DEVICE int part_slot(int block, int first, int chunk) {
   return 2 * block + (first > block * chunk ? 1 : 0);
 }
+
+// When the logits that a call keeps (PageLogits) go to memory. A few writes among many reads cost memory
+// three times what as many reads do: it turns around for every few of them. Hence they go in bursts. Keys and
+// values are the first to leave the second-level cache, so the logits stay there; when the cache holds as
+// many as it can, keys and values are for a while not the first to leave, and drive the logits out. Those of
+// the last period stay for page_score. Counted in pages of one warp; all warps of the device are about as
+// far.
+struct Bursts {
+  int hold = 0;   // pages whose logits the cache holds
+  int drain = 0;  // pages that drive them out
+};
+
+// n_warps: of the device. record: bytes of a page's logits; page: of its keys and values.
+constexpr DELTACAL_HOST_DEVICE Bursts bursts_of(int l2_bytes, int n_warps, int record, int page) {
+  const int hold = l2_bytes / 3 / (n_warps * record), drain = 2 * (l2_bytes / (n_warps * page));
+  return {hold > 1 ? hold : 1, drain};
+}
+
+// The bursts of a warp's n pages: periods of equal length, at the end of each but the last a burst.
+struct BurstPlan {
+  int period = 1, last = 0;  // pages of a period; first page of the last
+  int quiet = 0;             // pages of a period before its burst
+
+  constexpr DELTACAL_HOST_DEVICE BurstPlan(Bursts bursts, int n) {
+    if (bursts.hold == 0 || n <= bursts.hold) return;
+    const int periods = divide_up(n, bursts.hold);
+    period = divide_up(n, periods);
+    last = period * (periods - 1);
+    quiet = period - bursts.drain;
+  }
+  constexpr DELTACAL_HOST_DEVICE bool drains(int page) const { return page < last && page % period >= quiet; }
+};
 
 // Place of the pair of dimensions 2x, 2x + 1 in row r of a warp's outputs in shared memory, in pairs.
 // Permuted so that the lanes of four rows, which hold the same four pairs, meet different banks.

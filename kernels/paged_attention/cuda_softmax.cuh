@@ -127,21 +127,45 @@ __device__ __forceinline__ void page_values(const float (&p)[2][4], uint32_t val
   }
 }
 
-// Where a warp keeps the logits of the pages of an item (PageLogits); nowhere where `first` is null.
+// Where a warp keeps the logits of the pages of an item (PageLogits).
 struct Records {
-  char* first = nullptr;  // of the row's first page
-  int group = 0;          // heads of a record
-  int bytes = 0;          // of a record
-  int maxima = 0;         // offset within it
-  int head = 0;           // first head of the tile within the group
+  char* first;  // of the row's first page
+  int group;    // heads of a record
+  int bytes;    // of a record
+  int maxima;   // offset within it
+  int head;     // first head of the tile within the group
 
   __device__ Records(const PageLogits& to, size_t kv_row, int heads, int in_group)
       : group(heads), bytes(record_bytes(heads)), maxima(heads * page_size * 2), head(in_group) {
-    if (to.records) first = static_cast<char*>(to.records) + kv_row * size_t(to.max_pages) * size_t(bytes);
+    first = static_cast<char*>(to.records) + kv_row * size_t(to.max_pages) * size_t(bytes);
+  }
+  // A page; n_heads of the tile.
+  __device__ __forceinline__ void keep(int page, int n_heads, const float (&s)[2][4],
+                                       const float (&page_max)[2]) const {
+    if (group < 8) return keep_whole(page, s, page_max[0]);
+    const int r = int(threadIdx.x) % 32 / 4;
+    const float first_half[4] = {s[0][0], s[0][1], s[1][0], s[1][1]},
+                second_half[4] = {s[0][2], s[0][3], s[1][2], s[1][3]};
+    if (r < n_heads) keep_head(page, r, first_half, page_max[0]);
+    if (r + 8 < n_heads) keep_head(page, r + 8, second_half, page_max[1]);
+    fill(page, n_heads);
+  }
+
+ private:
+  // Of up to seven heads, by one store of whole sectors. The lanes after those of the last head have the
+  // maxima, two each.
+  __device__ __forceinline__ void keep_whole(int page, const float (&s)[2][4], float page_max) const {
+    const int lane = int(threadIdx.x) % 32, r = lane / 4, c = lane % 4;
+    const float base = finite_max(page_max), even = __shfl_sync(all_lanes, page_max, 8 * c),
+                odd = __shfl_sync(all_lanes, page_max, 8 * c + 4);  // of heads 2c, 2c + 1
+    uint2 x =
+        make_uint2(pack<f16>(s[0][0] - base, s[0][1] - base), pack<f16>(s[1][0] - base, s[1][1] - base));
+    if (r == group) x = make_uint2(__float_as_uint(even), __float_as_uint(odd));
+    if (r <= group) reinterpret_cast<uint2*>(first + size_t(page) * size_t(bytes))[lane] = x;
   }
   // One head: four of the page's 16 keys, lanes c = 0 .. 3 side by side.
-  __device__ __forceinline__ void keep(int page, int head_of_tile, const float (&s)[4],
-                                       float page_max) const {
+  __device__ __forceinline__ void keep_head(int page, int head_of_tile, const float (&s)[4],
+                                            float page_max) const {
     const int c = int(threadIdx.x) % 4, h = head + head_of_tile;
     const float base = finite_max(page_max);
     char* record = first + size_t(page) * size_t(bytes);
@@ -158,8 +182,8 @@ struct Records {
   }
 };
 
-// One page, number `page` of its row; n_heads of the tile.
-template <class T, int D>
+// One page, number `page` of its row; n_heads of the tile. keeps: its logits too.
+template <class T, int D, bool keeps>
 __device__ __forceinline__ void attend_page(const TileQueries<T, D>& queries, uint32_t keys, uint32_t values,
                                             float scale, int valid, const Records& records, int page,
                                             int n_heads, State<D>& state) {
@@ -169,14 +193,7 @@ __device__ __forceinline__ void attend_page(const TileQueries<T, D>& queries, ui
       lanes_max<4>(fmaxf(fmaxf(s[0][0], s[0][1]), fmaxf(s[1][0], s[1][1]))),
       lanes_max<4>(fmaxf(fmaxf(s[0][2], s[0][3]), fmaxf(s[1][2], s[1][3]))),
   };
-  if (records.first != nullptr) {
-    const int r = int(threadIdx.x) % 32 / 4;
-    const float first[4] = {s[0][0], s[0][1], s[1][0], s[1][1]},
-                second[4] = {s[0][2], s[0][3], s[1][2], s[1][3]};
-    if (r < n_heads) records.keep(page, r, first, page_max[0]);
-    if (r + 8 < n_heads) records.keep(page, r + 8, second, page_max[1]);
-    records.fill(page, n_heads);
-  }
+  if (keeps) records.keep(page, n_heads, s, page_max);
   page_softmax<D>(s, page_max, state);
   if (valid < page_size) {
     page_values<T, D, true>(s, values, valid, state);

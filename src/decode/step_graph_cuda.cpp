@@ -231,6 +231,7 @@ struct StepGraph::Impl {
     p.logits = records();
     p.length = length();
     p.page = kernel_page(policy.page_score);
+    p.last_use = true;  // recording comes before
     p.out_pages = cache.max_pages();
     p.score = floats(b.score);
     gpu::page_score::run(p, on);

@@ -1,4 +1,5 @@
 // What needs no device: the layout of pages, the fragments of matrix products, the plan of paged attention.
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <map>
 #include <random>
@@ -111,6 +112,29 @@ TEST_CASE("cuda paged attention: the warps' outputs have one place each, without
       }
     }
   }
+}
+
+TEST_CASE("cuda paged attention: bursts come before the cache is full of logits, none in the last period") {
+  // 132 multiprocessors of eight warps; seven heads of 128, pages of 4 KB of keys and as much of values.
+  const pa::Bursts bursts = pa::bursts_of(50 << 20, 132 * 8, 256, 8192);
+  for (const int n : {0, 1, bursts.hold, bursts.hold + 1, 249, 1000}) {
+    CAPTURE(n);
+    const pa::BurstPlan plan(bursts, n);
+    int held = 0, drained = 0, longest = 0;  // pages since the last burst, within it
+    for (int page = 0; page < n; ++page) {
+      if (plan.drains(page)) {
+        ++drained, held = 0;
+      } else {
+        REQUIRE((drained == 0 || drained == bursts.drain));
+        drained = 0, longest = std::max(longest, ++held);
+      }
+    }
+    CHECK(drained == 0);
+    CHECK(longest <= bursts.hold);
+    CHECK((longest == n) == (n <= bursts.hold));
+  }
+  const pa::BurstPlan none({}, 1000);
+  for (int page = 0; page < 1000; ++page) REQUIRE(!none.drains(page));
 }
 
 TEST_CASE("cuda paged attention: a list that holds all pages, or none, is the row's pages in order") {

@@ -13,7 +13,7 @@ struct Scores {
   std::vector<float> score, mass, group_mass;
 };
 
-Scores on_device(Call& call, Page page, int out_pages, bool masses = true) {
+Scores on_device(Call& call, Page page, int out_pages, bool masses = true, bool last_use = false) {
   const size_t rows = call.length.size(), kv_heads = size_t(call.cache.host().n_kv_heads);
   const int max_pages = out_pages + 1;
   Array<char> records(records_bytes(int(rows), call.n_heads, int(kv_heads), max_pages));
@@ -27,7 +27,7 @@ Scores on_device(Call& call, Page page, int out_pages, bool masses = true) {
   Params p;
   p.n_rows = int(rows), p.n_heads = call.n_heads, p.n_kv_heads = int(kv_heads), p.logits = logits,
   p.length = length.get();
-  p.page = page, p.out_pages = out_pages;
+  p.page = page, p.out_pages = out_pages, p.last_use = last_use;
   p.score = score.get();
   if (masses) p.mass = mass.get(), p.group_mass = group.get();
   run(p, {});
@@ -166,6 +166,20 @@ TEST_CASE("cuda page score: an infinite logit makes every page of the row NaN") 
   for (float& x : call.q) x = rounded(Type::bf16, x);
   const Scores found = on_device(call, Page::sum, 7);
   for (size_t u = 0; u < 7; ++u) CHECK(std::isnan(found.score[u]));
+}
+
+TEST_CASE("cuda page score: the last use of the records gives the same scores") {
+  NEEDS_DEVICE;
+  for (const int group : {3, 6, 7}) {
+    CAPTURE(group);
+    DeviceCache cache(Type::bf16, 2, 64, {1000}, 17);
+    Call call(cache, group, {}, {1000, 77, 500}, 18);
+    const int out_pages = out_pages_of(call);
+    const Scores kept = on_device(call, Page::sum, out_pages),
+                 last = on_device(call, Page::sum, out_pages, true, true);
+    REQUIRE(kept.score == last.score);
+    REQUIRE(kept.mass == last.mass);
+  }
 }
 
 TEST_CASE("cuda page score: masses sum to 1") {

@@ -179,10 +179,11 @@ class Batch {
     p.early = early;
     paged_attention::run(p, on);
   }
+  template <bool last_use>
   void scores(int, const Launch& on) const {
     page_score::Params p;
     p.n_rows = rows_, p.n_heads = shape_.n_heads, p.n_kv_heads = shape_.n_kv_heads, p.logits = logits();
-    p.length = length_.get(), p.out_pages = max_pages_, p.score = score_.get();
+    p.length = length_.get(), p.out_pages = max_pages_, p.score = score_.get(), p.last_use = last_use;
     page_score::run(p, on);
   }
   void select(int, const Launch& on) const {
@@ -192,7 +193,7 @@ class Batch {
     select_pages::run(p, on);
   }
   void delta(int call, const Launch& on) const {
-    full_with_logits(call, on), scores(call, on), select(call, on);
+    full_with_logits(call, on), scores<true>(call, on), select(call, on);
   }
   double logit_bytes() const { return double(records_.size); }
   int n_calls() const { return std::max(n_calls_, 4); }
@@ -303,7 +304,7 @@ void run_all() {
         t.row("paged attention, 32 rows of 32K", b.all_bytes(), "93%", b.n_calls(), call_of(b, &Batch::full));
     t.row("the same, logits kept", b.all_bytes(), "", b.n_calls(), call_of(b, &Batch::full_with_logits));
     t.row("page scores from logits, 32 rows of 32K", b.logit_bytes(), "", b.n_calls(),
-          call_of(b, &Batch::scores));
+          call_of(b, &Batch::scores<false>));
     t.row("selection, 2,048 pages, K = 64, 32 rows", 0, "8", 16, call_of(b, &Batch::select));
     const double delta = t.row("delta layer, 32 rows of 32K", b.all_bytes(), "1.10 times", b.n_calls(),
                                call_of(b, &Batch::delta));

@@ -62,6 +62,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr what, int) {
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = int(emulator::max_dynamic_shared);
       break;
+    case cudaDevAttrL2CacheSize:
+      *value = 400 * 1024;
+      break;
   }
   return cudaSuccess;
 }

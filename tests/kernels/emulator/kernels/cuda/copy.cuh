@@ -75,4 +75,13 @@ void wait_copies() {
   emulator::Block::now().wait_groups(pending);
 }
 
+inline void discard_line(void* line) {
+  if (reinterpret_cast<uintptr_t>(line) % 128 != 0) throw std::logic_error("emulator: a misaligned line");
+  std::memset(line, 0xff, 128);  // NaN
+}
+
+inline void load_chunk_if(bool there, uint4& to, const void* from) {
+  if (there) to = emulated_load(static_cast<const uint4*>(from));
+}
+
 }  // namespace deltacal::kernels::cuda

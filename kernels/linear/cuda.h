@@ -9,6 +9,15 @@ namespace deltacal::kernels::cuda::linear {
 // with one row, 6% with eight, 3% with sixteen. With 32 the same kernel took 3% more.
 constexpr int max_rows = 16;
 
+// What a later call will read first: `bytes` of the `size` at `data`, spread evenly over them, which the call
+// asks into the second-level cache at its end. Until the next kernels' own reads memory would have nothing to
+// do; asked earlier they would only take the place of the call's own. Written by no kernel that may still
+// run. Ignored before compute capability 9.0.
+struct Ahead {
+  const void* data = nullptr;  // 16-byte aligned; null: nothing
+  size_t size = 0, bytes = 0;  // multiples of 16
+};
+
 // Arrays in device memory, aligned to 16 bytes, rows without gaps.
 struct Params {
   int n_rows = 0;           // at most max_rows
@@ -24,6 +33,7 @@ struct Params {
   // workspace_bytes(); 256-byte aligned; zero before its first use. Calls of one stream may share it: each
   // leaves it ready for the next
   void* workspace = nullptr;
+  Ahead ahead;
 };
 
 // For calls of any shape of up to n_rows rows on the current device.

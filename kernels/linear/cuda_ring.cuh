@@ -1,8 +1,9 @@
-// Weights and inputs of 9 to 16 rows, ahead of need, and their product.
+// Weights and inputs, ahead of need, and their product.
 //
 // Each warp has a ring of weights of its own, filled by cp.async: no warp waits for another but at a tile's
-// end. Inputs are many, and shared memory is for weights: a lane loads what it multiplies into registers, a
-// unit ahead; warps with other rows of the weight load the same, from the first-level cache.
+// end. (Bulk copies of a row each, which the lanes of a warp issue one after the other, gave a multiprocessor
+// 40 GB/s at most.) Shared memory is for weights: of the inputs a lane loads what it multiplies into
+// registers, a unit ahead; warps with other rows of the weight load the same, from the first-level cache.
 #pragma once
 #include "kernels/linear/cuda_weights.cuh"
 
@@ -31,9 +32,14 @@ class WeightRing {
   __device__ WeightRing(const Params& p, const Plan& plan, int begin, int n_units, char* shared)
       : p_(p), plan_(plan), to_come_(n_units), shared_(shared), rows_(p, plan, begin) {}
 
+  // Before the kernel before has ended, each stage when the last one is there: that keeps memory busy, and
+  // what that kernel still reads has not all of the ring to wait for.
   __device__ void start() {
 #pragma unroll 1
-    for (int s = 0; s < n_stages; ++s) copy(s);
+    for (int s = 0; s < n_stages; ++s) {
+      copy(s);
+      if (own >= 90 && s < n_stages - 1) wait_copies<0>();
+    }
   }
   // The warp's weights of the unit are there.
   __device__ void wait() {

@@ -1,12 +1,13 @@
 // A weight read once, 2 bytes a number: bound by memory. Rings of copies are filled while the kernel before
 // ends, for nothing of the weight waits for it. Up to eight rows a block an SM, all with an even share of the
-// bytes (cuda_plan.h), multiplies by mma.sync (cuda_pipeline.cuh). On sm_90 more rows, and large weights, go
-// by box copies and wgmma (cuda_boxes.cuh).
+// bytes (cuda_plan.h), multiplies by mma.sync (cuda_ring.cuh). On sm_90 more rows, and large weights, go
+// by box copies and wgmma (cuda_boxes.cuh). At both ends instructions come from memory too, for the kernels
+// of a step do not fit the instruction cache together: what runs once is to be short.
 #include <map>
 #include <mutex>
 
 #include "kernels/linear/cuda_boxes.cuh"
-#include "kernels/linear/cuda_pipeline.cuh"
+#include "kernels/linear/cuda_ring.cuh"
 #include "kernels/linear/cuda_sums.cuh"
 
 namespace deltacal::kernels::cuda::linear {
@@ -18,47 +19,61 @@ __global__ void __launch_bounds__(n_threads, 1)
                       const Workspace workspace) {
   DELTACAL_DYNAMIC_SHARED(char, shared);
   const int begin = plan.begin(int(blockIdx.x)), n_units = plan.begin(int(blockIdx.x) + 1) - begin;
-  Pipeline<S> pipeline(p, plan, begin, n_units, shared);
-  int* flag = reinterpret_cast<int*>(shared + Pipeline<S>::bytes);
-  pipeline.start_weights();
+  WeightRing<S> ring(p, plan, begin, n_units, shared);
+  int* flag = reinterpret_cast<int*>(shared + WeightRing<S>::bytes);
+  ring.start();
   let_next_start();
   wait_for_previous();
-  pipeline.start_inputs();
 
   const int warp = int(threadIdx.x) / 32, column_warp = warp / S::row_warps;
   int tile = begin / plan.tile_units, unit = begin % plan.tile_units;
+  Columns columns(p, plan, unit, column_warp);
+  Inputs<S> inputs(p);
+  inputs.load(columns);
   Fragment sum[S::fragments] = {};
 #pragma unroll 1
   for (int s = 0; s < n_units; ++s) {
-    pipeline.wait();
-    const Columns columns(p, plan, unit, column_warp);
-    const char* weight = pipeline.weights() + warp * S::warp_bytes;
-    const char* input = pipeline.inputs() + column_warp * plan.segment * 2;
+    const bool last = s == n_units - 1;
+    if (++unit == plan.tile_units) unit = 0;
+    Columns next(p, plan, unit, column_warp);
+    if (last) next.n = 0;
+    ring.wait();
+    if (last) ask_ahead(p.ahead);
+    const char* weight = ring.stage() + warp * S::warp_bytes;
     if (columns.n == S::segment)
-      multiply<T, S, true>(weight, input, columns.n, sum);
+      multiply<T, S, true>(weight, columns.n, inputs, next, sum);
     else
-      multiply<T, S, false>(weight, input, columns.n, sum);
-    const bool ends = ++unit == plan.tile_units || s == n_units - 1;
-    if (ends) {
-      finish_tile<T, S>(p, plan, workspace, tile, sum, pipeline.weights(), flag);
+      multiply<T, S, false>(weight, columns.n, inputs, next, sum);
+    if (unit == 0 || last) {
+      finish_tile<T, S>(p, plan, workspace, begin, begin + n_units, tile, sum, ring.stage(), flag);
 #pragma unroll
       for (int f = 0; f < S::fragments; ++f) sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
-      unit = 0, ++tile;
+      ++tile;
     }
-    pipeline.weights_done();
-    pipeline.inputs_done();
+    ring.next();
+    columns = next;
   }
+}
+
+void check(const Ahead& a) {
+  constexpr const char* kernel = "linear";
+  require_aligned(kernel, "ahead.data", a.data, 16);
+  require(a.size % 16 == 0, kernel, "ahead.size", long(a.size), "a multiple of 16");
+  require(a.bytes % 16 == 0 && a.bytes <= a.size, kernel, "ahead.bytes", long(a.bytes),
+          "a multiple of 16, at most size");
 }
 
 void check(const Params& p) {
   constexpr const char* kernel = "linear";
   require(p.n >= 8 && p.n % 8 == 0 && p.n <= (1 << 24), kernel, "n", p.n, "a multiple of 8, 8 to 2^24");
   require(p.k >= 8 && p.k % 8 == 0 && p.k <= (1 << 24), kernel, "k", p.k, "a multiple of 8, 8 to 2^24");
+  require(long(p.n) * p.k <= (1L << 37), kernel, "n", p.n, "less: n * k is too large");
   require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
   require_aligned(kernel, "x", p.x, 16);
   require_aligned(kernel, "weight", p.weight, 16);
   require_aligned(kernel, "out", p.out, 16);
   require_aligned(kernel, "workspace", p.workspace, 256);
+  if (p.ahead.data) check(p.ahead);
   require(p.n_rows <= max_rows(), kernel, "n_rows", p.n_rows, "at most " + std::to_string(max_rows()));
 }
 
@@ -78,10 +93,9 @@ template <class T, class S, bool whole = false>
 void start(const Params& p, const Launch& launch) {
   const Plan plan = make_plan(divide_up(p.n, p.gated ? S::rows / 2 : S::rows), p.k, S::column_warps,
                               S::segment, blocks(), whole);
-  require(plan.units() < (1LL << 31), "linear", "n", p.n, "less: n * k is too large");
-  const int capability = current_device().capability;
   launch_kernel("linear", multiply_few_rows<T, S>, dim3(unsigned(plan.n_blocks)), n_threads,
-                size_t(Depth<S>::shared_bytes(capability)), launch, p, plan, lay_out(p.workspace));
+                size_t(WeightRing<S>::shared_bytes(current_device().capability)), launch, p, plan,
+                lay_out(p.workspace));
 }
 
 // The inputs are few enough that every block reads all of them: of a small weight a block has a tile, whole,

@@ -8,8 +8,8 @@
 #pragma once
 #include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/wgmma.cuh"
+#include "kernels/linear/cuda_ahead.cuh"
 #include "kernels/linear/cuda_box_plan.h"
-#include "kernels/linear/cuda_pipeline.cuh"
 #include "kernels/linear/cuda_sums.cuh"
 
 namespace deltacal::kernels::cuda::linear {
@@ -52,6 +52,15 @@ inline TensorMap x_map(const Params& p, int x_rows) {
 }
 
 #if __CUDA_ARCH__ >= 900
+
+// Stage and parity of the unit that a ring is at.
+struct RingPlace {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void next(int n_stages) {
+    if (++stage == n_stages) stage = 0, parity ^= 1;
+  }
+};
 
 // A block's way through its units, and the ring on the way.
 class BoxPipeline {
@@ -214,9 +223,11 @@ __global__ void __launch_bounds__(BoxPlan::max_tile_rows * 2, 1)
 #pragma unroll 1
   for (int tile = int(blockIdx.x) / plan.cluster; tile < plan.n_tiles; tile += plan.n_clusters) {
     Fragment sum[x_rows / 8] = {};
+    const bool last = tile + plan.n_clusters >= plan.n_tiles;
 #pragma unroll 1
     for (int i = 0; i < n_units; ++i) {
       pipeline.wait();
+      if (last && i == n_units - 1) ask_ahead(p.ahead);
       multiply_stage<T>(pipeline, i == 0, sum);
       pipeline.next();
       if (i > 0) {

@@ -18,11 +18,20 @@ struct Plan {
   int n_tiles = 0, tile_units = 0, n_blocks = 0;
   int segment = 0, column_warps = 0;
 
-  constexpr DELTACAL_HOST_DEVICE long long units() const { return (long long)(n_tiles)*tile_units; }
-  constexpr DELTACAL_HOST_DEVICE int begin(int block) const { return int(block * units() / n_blocks); }
+  // Fewer than 2^31. All in 32 bits: a division of 64 is a hundred instructions, which a device fetches
+  // before the first copy of a short kernel.
+  constexpr DELTACAL_HOST_DEVICE int units() const { return n_tiles * tile_units; }
+  // The first more() blocks have one unit more than the others, which have least().
+  constexpr DELTACAL_HOST_DEVICE int least() const { return int(unsigned(units()) / unsigned(n_blocks)); }
+  constexpr DELTACAL_HOST_DEVICE int more() const { return units() - least() * n_blocks; }
+  constexpr DELTACAL_HOST_DEVICE int begin(int block) const {
+    return block * least() + (block < more() ? block : more());
+  }
   // The block that has the unit.
   constexpr DELTACAL_HOST_DEVICE int block_of(int unit) const {
-    return int(((unit + 1LL) * n_blocks - 1) / units());
+    const int n = least(), of_longer = more() * (n + 1);
+    return unit < of_longer ? int(unsigned(unit) / unsigned(n + 1))
+                            : more() + int(unsigned(unit - of_longer) / unsigned(n));
   }
   // Where a block keeps its part of the tile that begins at unit `first`: a block cuts at most two tiles, the
   // one it begins within or with, and the one it ends within.
@@ -42,9 +51,9 @@ constexpr Plan make_plan(int n_tiles, int k, int column_warps, int longest, int 
     Plan plan;
     plan.n_tiles = n_tiles, plan.segment = segment, plan.column_warps = column_warps;
     plan.tile_units = divide_up(k, segment * column_warps);
-    plan.n_blocks = plan.units() < n_sms ? int(plan.units()) : n_sms;
+    plan.n_blocks = plan.units() < n_sms ? plan.units() : n_sms;
     if (whole) plan.n_blocks = n_tiles;
-    const long long most = (plan.units() + plan.n_blocks - 1) / plan.n_blocks;
+    const long long most = plan.least() + (plan.more() > 0 ? 1 : 0);
     const long long cost = most * segment * (segment < 96 ? 5 : 4);
     if (best.segment == 0 || cost * 10 < least * 9) best = plan, least = cost;
   }

@@ -13,7 +13,7 @@
 namespace deltacal::kernels::cuda::linear {
 
 constexpr int n_warps = 8, n_threads = 32 * n_warps;
-constexpr int n_misc = 1024;  // bytes of shared memory for barriers and a flag
+constexpr int n_misc = 16;  // bytes of shared memory for a flag
 
 // m_tiles: weight rows of a warp in sixteens. row_warps: warps side by side over the rows of a tile; the
 // others are side by side over its columns, and their sums are added up in shared memory. segment: columns of
@@ -26,25 +26,19 @@ struct Stage {
   static constexpr int rows = warp_rows * row_warps;   // of a tile of the weight
   static constexpr int fragments = m_tiles;            // sums of a warp, in mma's C fragments
   static constexpr int owned = (fragments + column_warps - 1) / column_warps;  // that it has in the end
-  static constexpr int weight_row = segment * 2, input_row = column_warps * segment * 2;  // bytes
+  static constexpr int weight_row = segment * 2;                               // bytes
   static constexpr int weight_odd = warp_rows / 2 * weight_row + 64;  // where odd rows begin
-  static constexpr int input_odd = 4 * input_row + 64;
-  static constexpr int warp_bytes = warp_rows * weight_row + 64, weight_bytes = n_warps * warp_bytes,
-                       input_bytes = 8 * input_row + 64;
+  static constexpr int warp_bytes = warp_rows * weight_row + 64, weight_bytes = n_warps * warp_bytes;
   // Bytes of shared memory for stages.
   static constexpr DELTACAL_HOST_DEVICE int room(int capability) {
     return (capability >= 90 ? 227 : 163) * 1024 - n_misc;
   }
 };
 
-// Offset of row `row` of a stage's weights of a warp, or of its inputs.
+// Offset of row `row` of a stage's weights of a warp.
 template <class S>
 __device__ __forceinline__ int weight_place(int row) {
   return row / 2 * S::weight_row + (row % 2) * S::weight_odd;
-}
-template <class S>
-__device__ __forceinline__ int input_place(int row) {
-  return row / 2 * S::input_row + (row % 2) * S::input_odd;
 }
 
 // Sum of a fragment: weight rows g (0, 1) and g + 8 (2, 3), input rows 2 t (0, 2) and 2 t + 1 (1, 3).

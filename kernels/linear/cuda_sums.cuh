@@ -129,11 +129,11 @@ __device__ void write_outputs(const Params& p, int tile, const Owned<S>& own) {
   }
 }
 
-// The block's sums of a tile, complete or a part of it, into out or the workspace. By all threads; `room` as
-// above, `flag` in shared memory too.
+// The block's sums of a tile, complete or a part of it, into out or the workspace. begin, end: the block's
+// units. By all threads; `room` as above, `flag` in shared memory too.
 template <class T, class S>
-__device__ void finish_tile(const Params& p, const Plan& plan, const Workspace& workspace, int tile,
-                            const Fragment (&sum)[S::fragments], char* room, int* flag) {
+__device__ void finish_tile(const Params& p, const Plan& plan, const Workspace& workspace, int begin, int end,
+                            int tile, const Fragment (&sum)[S::fragments], char* room, int* flag) {
   const int first_unit = tile * plan.tile_units;
   Owned<S> own;
   if constexpr (S::column_warps > 1) {
@@ -144,8 +144,8 @@ __device__ void finish_tile(const Params& p, const Plan& plan, const Workspace& 
 #pragma unroll
       for (int e = 0; e < 4; ++e) own[i][e] = sum[i][e];
   }
-  const int first = plan.block_of(first_unit), last = plan.block_of(first_unit + plan.tile_units - 1);
-  if (first < last) {
+  if (begin > first_unit || end < first_unit + plan.tile_units) {
+    const int first = plan.block_of(first_unit), last = plan.block_of(first_unit + plan.tile_units - 1);
     float4* part = part_of<S>(workspace, plan.part_slot(int(blockIdx.x), first_unit));
 #pragma unroll
     for (int i = 0; i < S::owned; ++i) part[i * n_threads] = as_quad(own[i]);

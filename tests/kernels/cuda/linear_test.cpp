@@ -188,6 +188,16 @@ TEST_CASE("cuda linear: parameters are refused by name") {
   CHECK(refused("weight is null", [](Params& q) { q.weight = nullptr; }));
   CHECK(refused("workspace is not aligned",
                 [](Params& q) { q.workspace = reinterpret_cast<void*>(uintptr_t(16)); }));
+  const Ahead ahead{reinterpret_cast<void*>(place), 64, 32};
+  const auto ahead_refused = [&](const char* text, auto change) {
+    return refused(text, [&](Params& q) { q.ahead = ahead, change(q.ahead); });
+  };
+  CHECK(ahead_refused("ahead.data is not aligned",
+                      [](Ahead& a) { a.data = reinterpret_cast<void*>(uintptr_t(8)); }));
+  CHECK(ahead_refused("ahead.size is 60, expected a multiple of 16", [](Ahead& a) { a.size = 60; }));
+  CHECK(ahead_refused("ahead.bytes is 80, expected a multiple of 16, at most size",
+                      [](Ahead& a) { a.bytes = 80; }));
+  CHECK(ahead_refused("ahead.bytes is 24", [](Ahead& a) { a.bytes = 24; }));
   NEEDS_DEVICE;
   CHECK(refused("n_rows is 65, expected at most ", [](Params& q) { q.n_rows = 65; }));
 }

@@ -1,11 +1,12 @@
 // A weight read once, 2 bytes a number: bound by memory. Rings of copies are filled while the kernel before
 // ends, for nothing of the weight waits for it. Up to eight rows a block an SM, all with an even share of the
-// bytes (cuda_plan.h), multiplies by mma.sync (cuda_ring.cuh). On sm_90 more rows, and large weights, go
-// by box copies and wgmma (cuda_boxes.cuh). At both ends instructions come from memory too, for the kernels
-// of a step do not fit the instruction cache together: what runs once is to be short.
+// bytes (cuda_plan.h), multiplies by mma.sync (cuda_ring.cuh). On sm_90 more rows go by box copies and wgmma
+// (cuda_boxes.cuh). At both ends instructions come from memory too, for the kernels of a step do not fit the
+// instruction cache together: what runs once is to be short.
 #include <map>
 #include <mutex>
 
+#include "kernels/linear/cuda_ahead.cuh"
 #include "kernels/linear/cuda_boxes.cuh"
 #include "kernels/linear/cuda_ring.cuh"
 #include "kernels/linear/cuda_sums.cuh"
@@ -144,13 +145,9 @@ void start_boxes(const Params& p, const Launch& launch) {
                   weight_map(p, plan.tile_rows), x_map(p, x_rows));
 }
 
-// More rows than eight, or tiles that are tall without being shared: then nothing is to be added up.
-bool by_boxes(const Params& p) {
-  return p.n_rows > 8 || (current_device().capability >= 90 && box_plan(p).tall_alone());
-}
 template <class T>
 void start_with_type(const Params& p, const Launch& launch) {
-  if (!by_boxes(p))
+  if (p.n_rows <= few_rows)
     start_with_few_rows<T>(p, launch);
   else if (p.n_rows <= 16)
     start_boxes<T, 16>(p, launch);
@@ -163,7 +160,7 @@ void start_with_type(const Params& p, const Launch& launch) {
 }  // namespace
 
 int max_rows() {
-  return current_device().capability >= 90 ? 64 : 8;
+  return current_device().capability >= 90 ? 64 : few_rows;
 }
 
 size_t workspace_bytes() {

@@ -26,7 +26,6 @@ struct BoxPlan {
   constexpr DELTACAL_HOST_DEVICE int begin(int rank) const {
     return int((long long)(rank)*tile_units / cluster);
   }
-  constexpr bool tall_alone() const { return cluster == 1 && tile_rows >= min_tile_rows; }
   constexpr int warpgroups() const { return (tile_rows + 63) / 64; }
 };
 

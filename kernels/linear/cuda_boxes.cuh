@@ -1,4 +1,4 @@
-// Linear layers of many rows of x, or of large weights, on sm_90: out^T = weight x^T by wgmma, with rows of
+// Linear layers of many rows of x on sm_90: out^T = weight x^T by wgmma, with rows of
 // the weight as its 64 rows and rows of x as its columns.
 //
 // A ring of stages in shared memory, of 64 columns of a tile of the weight and of all rows of x; each comes
@@ -8,7 +8,6 @@
 #pragma once
 #include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/wgmma.cuh"
-#include "kernels/linear/cuda_ahead.cuh"
 #include "kernels/linear/cuda_box_plan.h"
 #include "kernels/linear/cuda_sums.cuh"
 
@@ -223,11 +222,9 @@ __global__ void __launch_bounds__(BoxPlan::max_tile_rows * 2, 1)
 #pragma unroll 1
   for (int tile = int(blockIdx.x) / plan.cluster; tile < plan.n_tiles; tile += plan.n_clusters) {
     Fragment sum[x_rows / 8] = {};
-    const bool last = tile + plan.n_clusters >= plan.n_tiles;
 #pragma unroll 1
     for (int i = 0; i < n_units; ++i) {
       pipeline.wait();
-      if (last && i == n_units - 1) ask_ahead(p.ahead);
       multiply_stage<T>(pipeline, i == 0, sum);
       pipeline.next();
       if (i > 0) {

@@ -13,6 +13,10 @@ struct DeviceInfo {
 };
 DeviceInfo device_info();
 
+// What LibTorch's allocator is done with, to the device. Before much is made of other sizes than were there:
+// it would lie in pieces of what was, and the gaps between are of use to little. Nothing without CUDA.
+void give_back_unused_memory();
+
 // GB/s of each repeat, after a warm-up, between two events on the device: passes over arrays of 1 GiB, by
 // turns. A copy counts the bytes read and the bytes written.
 struct DeviceBandwidth {

@@ -61,6 +61,11 @@ DeviceInfo device_info() {
   return {gpu::device_name(), memory.free + kept_unused(), memory.total};
 }
 
+void give_back_unused_memory() {
+  c10::DeviceAllocator& allocator = *c10::getDeviceAllocator(at::kCUDA);
+  if (allocator.initialized()) allocator.emptyCache();
+}
+
 DeviceBandwidth measure_bandwidth(int repeats) {
   const c10::InferenceMode inference;
   const auto options = at::TensorOptions(at::kByte).device(at::kCUDA);

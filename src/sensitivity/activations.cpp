@@ -51,6 +51,7 @@ Activations::Activations(const model::Model& model, int n_tokens, size_t besides
   at::TensorOptions of_hidden(at::kFloat);
   if (model.device() == model::Device::cuda) {
     const LayerBytes bytes(d, n_tokens);
+    decode::give_back_unused_memory();
     const size_t free = decode::device_info().free_bytes;
     size_t room = free > besides ? free - besides : 0;
     const auto take_room = [&](size_t need) {

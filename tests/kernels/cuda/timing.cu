@@ -133,29 +133,6 @@ class Batch {
     return p;
   }
   void over_list(int call, const Launch& on) const { paged_attention::run(list_params(call), on); }
-  // Rows r .. r + n of a call.
-  paged_attention::Params part(paged_attention::Params p, int r, int n) const {
-    p.n_rows = n, p.length += r, p.kv.page_table += size_t(r) * size_t(max_pages_);
-    const size_t first = size_t(r) * size_t(shape_.n_heads) * size_t(shape_.head_dim);
-    p.q = q_.get() + first, p.out = out_.get() + first;
-    return p;
-  }
-  // The Δ-layer by `rows` rows at a time, which share the memory of their records: less of it, and it stays
-  // in the second-level cache from the attention to the scores and from one pass to the next.
-  template <int rows>
-  void delta_in_passes(int call, const Launch& on) const {
-    for (int r = 0; r < rows_; r += rows) {
-      const int n = std::min(rows, rows_ - r);
-      paged_attention::Params p = part(attention(call), r, n);
-      p.logits = logits();
-      paged_attention::run(p, on);
-      page_score::Params s;
-      s.n_rows = n, s.n_heads = shape_.n_heads, s.n_kv_heads = shape_.n_kv_heads, s.logits = logits();
-      s.length = p.length, s.out_pages = max_pages_, s.score = score_.get() + size_t(r) * size_t(max_pages_);
-      page_score::run(s, on);
-    }
-    select(call, on);
-  }
   // As in a decode step: the append of the layer, then its attention over lists, which may ask for pages
   // while the append still runs.
   void append(int call, const Launch& on) const {
@@ -309,13 +286,6 @@ void run_all() {
     const double delta = t.row("delta layer, 32 rows of 32K", b.all_bytes(), "1.10 times", b.n_calls(),
                                call_of(b, &Batch::delta));
     std::printf("| delta layer over plain attention | %.3f | | | | 1.10 |\n", delta / full);
-    const auto passes = [&](const char* what, void (Batch::*method)(int, const Launch&) const) {
-      const double time = t.row(what, b.all_bytes(), "1.10 times", b.n_calls(), call_of(b, method));
-      std::printf("| over plain attention | %.3f | | | | 1.10 |\n", time / full);
-    };
-    passes("delta layer, 32 rows of 32K in passes of 16", &Batch::delta_in_passes<16>);
-    passes("delta layer, 32 rows of 32K in passes of 8", &Batch::delta_in_passes<8>);
-    passes("delta layer, 32 rows of 32K in passes of 4", &Batch::delta_in_passes<4>);
     t.row("sparse call, 1,024 tokens, 32 rows", b.list_bytes(), "20 (floor 14.6)", 16,
           call_of(b, &Batch::over_list));
     after_append(t, b, "32 rows");

@@ -95,13 +95,6 @@ __device__ __forceinline__ void prefetch_bulk(const void* from, int bytes) {
 #endif
 }
 
-// By every thread that wrote to shared memory, before a barrier after which bulk copies go to the same place.
-__device__ __forceinline__ void writes_before_copies() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-#endif
-}
-
 // 16 bytes by one thread, past the first-level cache.
 __device__ __forceinline__ void copy_chunk(uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(from))

@@ -1,8 +1,8 @@
 // A weight read once, 2 bytes a number: bound by memory. Rings of copies are filled while the kernel before
 // ends, for nothing of the weight waits for it. Up to eight rows a block an SM, all with an even share of the
-// bytes (cuda_plan.h), multiplies by mma.sync (cuda_ring.cuh). On sm_90 more rows go by box copies and wgmma
-// (cuda_boxes.cuh). At both ends instructions come from memory too, for the kernels of a step do not fit the
-// instruction cache together: what runs once is to be short.
+// bytes but where the weight is small (cuda_plan.h), multiplies by mma.sync (cuda_ring.cuh). On sm_90 more
+// rows go by box copies and wgmma (cuda_boxes.cuh). At both ends instructions come from memory too, for the
+// kernels of a step do not fit the instruction cache together: what runs once is to be short.
 #include <map>
 #include <mutex>
 
@@ -115,6 +115,7 @@ void start_with_few_rows(const Params& p, const Launch& launch) {
   else
     start<T, Stage<2, 8, 128>>(p, launch);
 }
+
 Clusters read_clusters() {
   Clusters c;
   for (int i = 0; i < Clusters::n_sizes; ++i)
@@ -163,7 +164,7 @@ int max_rows() {
   return current_device().capability >= 90 ? 64 : few_rows;
 }
 
-size_t workspace_bytes() {
+size_t workspace_bytes() {  // two parts a block, of a tile of at most 256 rows
   return max_blocks * sizeof(int) + 2 * size_t(blocks()) * 256 * 8 * sizeof(float);
 }
 

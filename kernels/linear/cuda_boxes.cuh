@@ -98,7 +98,11 @@ class BoxPipeline {
     }
   }
 
-  __device__ void wait() const { wait_barrier(there_ + 8 * at_.stage, at_.parity); }
+  // Every lane by itself, then together: products are a whole warpgroup's.
+  __device__ void wait() const {
+    wait_barrier(there_ + 8 * at_.stage, at_.parity);
+    __syncwarp();
+  }
   // Operands of the stage that the block is at.
   __device__ uint64_t weights() const {
     return matrix_descriptor(stages_ + at_.stage * ring_.bytes +

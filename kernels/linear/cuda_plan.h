@@ -1,7 +1,7 @@
 // How a linear layer is spread over blocks: arithmetic alone, the same in the kernel and in its tests.
 //
 // The rows of the weight are cut into tiles, a tile's columns into units, of `segment` columns for each of
-// the warps side by side: a stage of the pipeline, or a part of one where the weight is small. Units are
+// the warps side by side: a stage of the ring, or a part of one where the weight is small. Units are
 // counted through, tile by tile; block b takes the units [begin(b), begin(b + 1)): of equal number, or one
 // more. What a block does of one tile is a part; tiles of several parts are added up by the block that
 // finishes last.

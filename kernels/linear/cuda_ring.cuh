@@ -18,7 +18,7 @@ class WeightRing {
 #endif
 
  public:
-  // Four are enough for the latency of memory; what they leave is the first-level cache's.
+  // Four are enough for the latency of memory.
   static constexpr DELTACAL_HOST_DEVICE int depth(int capability) {
     const int n = S::room(capability) / S::weight_bytes;
     return n < 4 ? n : 4;

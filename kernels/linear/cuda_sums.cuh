@@ -51,7 +51,6 @@ __device__ void add_up_columns(const Fragment (&sum)[S::fragments], Owned<S>& ow
     for (int c = 0; c < S::column_warps; ++c)
       add(own[i], quads[((c * S::row_warps + row_warp) * S::fragments + f) * 32]);
   }
-  writes_before_copies();
   __syncthreads();
 }
 
@@ -67,7 +66,7 @@ __device__ __forceinline__ float4* part_of(const Workspace& workspace, int slot)
 template <class S>
 __device__ void add_up_parts(Owned<S>& own, const Workspace& workspace, const Plan& plan, int first_unit,
                              int first_block, int n_parts) {
-  constexpr int batch = S::owned >= 4 ? 4 : 8;
+  constexpr int batch = 8;
 #pragma unroll
   for (int i = 0; i < S::owned; ++i) own[i][0] = own[i][1] = own[i][2] = own[i][3] = 0;
 #pragma unroll 1

@@ -201,7 +201,7 @@ Plan plan_of(const Params& p, bool masses) {
     --(plan.stages > 2 || plan.n_warps == 1 ? plan.stages : plan.n_warps);
   plan.tiles_a_row = (p.out_pages + tile_pages - 1) / tile_pages;
   plan.n_tiles = p.n_rows * plan.tiles_a_row;
-  plan.n_warps = std::min(plan.n_warps, (plan.n_tiles + device.n_sms - 1) / device.n_sms);
+  plan.n_warps = std::min(plan.n_warps, std::max(1, plan.n_tiles / device.n_sms));
   plan.n_blocks = std::min((plan.n_tiles + plan.n_warps - 1) / plan.n_warps, device.n_sms * blocks_an_sm);
   return plan;
 }

@@ -223,12 +223,14 @@ struct Decoder::Impl {
     }
     const gpu_trace::Scope scope(trace, layer, "feed-forward");
     at_hand = linear(at_hand, w.gate_up);  // [n_rows, 2 F]
-    for (Observer* observer : observers) {
+    if (!observers.empty()) {
       LayerTensors tensors;
+      tensors.engine = engine.get();
       tensors.gate_up = at_hand;
-      observer->feed_forward(view_of_rows(layer, tensors));
+      const LayerView view = view_of_rows(layer, tensors);
+      for (Observer* observer : observers) observer->feed_forward(view);
     }
-    at_hand = engine->gate(at_hand);       // [n_rows, F]
+    at_hand = engine->gate(at_hand);  // [n_rows, F]
     return linear(at_hand, w.down);
   }
 };
@@ -270,7 +272,7 @@ void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
   }
   d.engine->end();
   if (added.defined()) x.add_(added.to(at::kFloat));
-  // In f32 on either device: what logits are made of.
+  // In f32: on a device logits() rounds it, as the output layer takes it.
   d.hidden = at::rms_norm(x, {x.size(-1)}, d.model.weights().output_norm, d.model.description().rms_eps);
 }
 

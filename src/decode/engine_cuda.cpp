@@ -6,11 +6,10 @@
 #include "decode/device_info.h"
 #include "decode/device_model.h"
 #include "decode/engine.h"
+#include "decode/prefill_attention.h"
 #include "decode/step_memory.h"
 #include "kernels/append_kv/cuda.h"
 #include "kernels/cuda/graph.h"
-#include "kernels/gather_pages/cuda.h"
-#include "kernels/merge_attention/cuda.h"
 #include "kernels/page_score/cuda.h"
 #include "kernels/paged_attention/cuda.h"
 #include "kernels/record_scores/cuda.h"
@@ -232,76 +231,19 @@ class CudaEngine : public Engine {
     at::Tensor lse;  // [n_rows, H] natural log; undefined but of a prefill
   };
 
-  struct Prefix {
-    at::Tensor keys, values;  // [n_keys, G, d]
-  };
   Prefix prefix_of(int layer, int sequence, int n_keys) const {
-    const auto made = [&] {
-      return at::empty({n_keys, info().n_kv_heads, info().head_dim}, on_device(at::kBFloat16));
-    };
-    const Prefix prefix{made(), made()};
-    gpu::gather_pages::Params p;
-    p.kv = pages_of(layer);
-    p.sequence = sequence;
-    p.n_keys = n_keys;
-    p.keys = prefix.keys.mutable_data_ptr();
-    p.values = prefix.values.mutable_data_ptr();
-    gpu::gather_pages::run(p, {});
-    return prefix;
+    return decode::prefix_of(pages_of(layer), sequence, n_keys, n_keys);
   }
-
-  // As LibTorch's attention takes them: [1, heads, n, d] of rows [n, heads, d].
-  static at::Tensor as_heads(const at::Tensor& rows) { return rows.unsqueeze(0).transpose(1, 2); }
 
   // Attention of a pass's rows, consecutive positions of one sequence, to all keys they see, by kernels that
   // read a key once for many rows. [n_rows, H d]; whole_ keeps what it found.
   at::Tensor prefill(int layer, const at::Tensor& q) {
-    const int n_keys = longest(rows_.length);
     end();  // two prefixes would be one too many
-    prefix_ = prefix_of(layer, rows_.sequence[0], n_keys);
-    const at::Tensor of_rows = q.view({of_pass_.n, info().n_heads, info().head_dim});
-    whole_ = suits_cudnn(of_pass_.n, n_keys, info().head_dim) ? prefill_by_cudnn(of_rows)
-                                                              : prefill_by_flash(of_rows);
-    whole_.layer = layer;
+    prefix_ = prefix_of(layer, rows_.sequence[0], longest(rows_.length));
+    const AttendedRows found =
+        attend_prefix(q.view({of_pass_.n, info().n_heads, info().head_dim}), prefix_, scale());
+    whole_ = {layer, found.out, found.log_sum_exp};
     return whole_.out;
-  }
-
-  // q [n_rows, H, d]. Causal from the last key back: row r sees the first n_keys - n_rows + r + 1.
-  Whole prefill_by_flash(const at::Tensor& q) const {
-    const auto done =
-        at::_scaled_dot_product_flash_attention(as_heads(q), as_heads(prefix_.keys), as_heads(prefix_.values),
-                                                0.0, /*is_causal=*/true, false, double(scale()));
-    return {-1, std::get<0>(done).squeeze(0).transpose(0, 1).reshape({q.size(0), -1}),
-            std::get<1>(done).squeeze(0).transpose(0, 1).contiguous()};
-  }
-
-  // cuDNN's causal mask begins at the first key: the rows' own keys, and those before them, which all see.
-  Whole prefill_by_cudnn(const at::Tensor& q) const {
-    const int64_t n = q.size(0), n_before = prefix_.keys.size(0) - n;
-    const auto attend_to = [&](int64_t first, int64_t n_keys, bool causal) {
-      const auto done = at::_scaled_dot_product_cudnn_attention(
-          as_heads(q), as_heads(prefix_.keys.narrow(0, first, n_keys)),
-          as_heads(prefix_.values.narrow(0, first, n_keys)), {}, /*compute_log_sumexp=*/true, 0.0, causal,
-          false, double(scale()));
-      return std::pair(std::get<0>(done).squeeze(0).transpose(0, 1).contiguous(),  // [n, H, d]
-                       std::get<1>(done).view({info().n_heads, n}).contiguous());  // [H, n]
-    };
-    const auto [own, own_lse] = attend_to(n_before, n, true);
-    if (n_before == 0) return {-1, own.view({n, -1}), own_lse.transpose(0, 1).contiguous()};
-    const auto [before, before_lse] = attend_to(0, n_before, false);
-    at::Tensor lse = at::empty({n, info().n_heads}, on_device(at::kFloat));
-    gpu::merge_attention::Params p;
-    p.n_rows = static_cast<int>(n);
-    p.n_heads = info().n_heads;
-    p.head_dim = info().head_dim;
-    p.a = own.const_data_ptr();
-    p.b = before.const_data_ptr();
-    p.lse_a = own_lse.const_data_ptr<float>();
-    p.lse_b = before_lse.const_data_ptr<float>();
-    p.out = own.mutable_data_ptr();
-    p.lse = floats(lse);
-    gpu::merge_attention::run(p, {});
-    return {-1, own.view({n, -1}), lse};
   }
 
   // Scores of some rows from a prefill's keys, prefix_. q [n, H d], lse [n, H], position [n].
@@ -534,7 +476,13 @@ class CudaEngine : public Engine {
     gpu::Stream stream;
     gpu::Event found, copied;
     at::Tensor mass, value;  // of the last block
-    ~ValuesOnTheirWay() { copied.hold(nullptr); }
+    ~ValuesOnTheirWay() {
+      try {
+        copied.hold(nullptr);
+      } catch (const std::exception&) {
+        // A device that failed copies nothing more, and who met the failure first tells it.
+      }
+    }
     void let_go() {
       copied.hold(nullptr);
       mass = value = at::Tensor();

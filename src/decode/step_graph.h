@@ -3,8 +3,8 @@
 // and nothing allocated. By kernels/, each of which may begin while the one before it ends; of more than
 // kernels::cuda::linear::max_rows() rows, linear layers by cuBLAS in bf16 through LibTorch.
 //
-// It differs from the Decoder on the same device by what rounds where: activations between kernels are bf16,
-// the output layer has bf16 weights (with sums and logits in f32).
+// It differs from the Decoder on the same device by the order of sums, where other kernels do a linear layer
+// or attention, and by a rounding less: a gate within a linear layer takes sums, not their bf16.
 #pragma once
 #include <cstdint>
 #include <memory>

@@ -42,9 +42,9 @@ class Model {
   // Random weights of a shape (shape.h), made on the device. Without a tokenizer: for timings alone.
   // failure where there is no memory for them.
   static Model random(const Description&, Dtype, Device, uint64_t seed);
-  static size_t random_bytes(const Description&, Dtype);  // of its weights
+  static size_t random_bytes(const Description&, Dtype, Device);  // of its weights
   // Of the weights of any model of the shape on a CUDA device.
-  static size_t device_bytes(const Description& d) { return random_bytes(d, Dtype::bf16); }
+  static size_t device_bytes(const Description& d) { return random_bytes(d, Dtype::bf16, Device::cuda); }
   Model(Model&&) noexcept;
   ~Model();
 

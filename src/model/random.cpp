@@ -77,23 +77,23 @@ Model Model::random(const Description& description, Dtype dtype, Device device, 
                                         : w.embedding;
   } catch (const c10::OutOfMemoryError&) {
     throw failure("no device memory for random weights of {}: they take {:.1f} GB", m.name,
-                  1e-9 * double(random_bytes(description, dtype)));
+                  1e-9 * double(random_bytes(description, dtype, device)));
   }
   return model;
 }
 
-size_t Model::random_bytes(const Description& description, Dtype dtype) {
-  size_t others = 0;  // vectors are f32 in any case: they are few
+size_t Model::random_bytes(const Description& description, Dtype dtype, Device device) {
+  const size_t table = size_t(description.n_vocab) * size_t(description.n_embd),
+               bytes = dtype == Dtype::bf16 ? 2 : 4;
+  size_t others = 0;
   for (const WeightShape& weight : weight_shapes(description)) {
     if (weight.name == "token_embd.weight" || weight.name == "output.weight") continue;
     size_t n = 1;
     for (const int64_t size : weight.shape) n *= size_t(size);
-    others += n;
+    others += n * (weight.shape.size() == 1 ? 4 : bytes);  // norms and biases are f32 in any case
   }
-  const size_t table = size_t(description.n_vocab) * size_t(description.n_embd),
-               bytes = dtype == Dtype::bf16 ? 2 : 4;
-  const bool one_table = description.tied_output && dtype == Dtype::f32;
-  return others * bytes + table * (4 + (one_table ? 0 : bytes));
+  const bool one_table = description.tied_output && device == Device::cpu;
+  return others + table * (4 + (one_table ? 0 : bytes));
 }
 
 }  // namespace deltacal::model

@@ -181,7 +181,7 @@ class BatchRecorder {
   // The backward pass needs the hidden states of every position: once more, in chunks. What the pass holds,
   // much of it the device's memory, goes before anything waits to be written.
   FoundSensitivity find_sensitivity(const Continuation& c) {
-    // The cache first: hidden states take what is left.
+    // The cache first: what the pass keeps takes what is left.
     decode::KvCache cache(model_, 1, static_cast<int>(c.ids.size()));
     sensitivity::Sensitivity pass(model_, static_cast<int>(c.ids.size()), c.recorded.steps,
                                   *options_.sensitivity, c.n_prompt());

@@ -15,8 +15,9 @@ struct Attended {
   at::Tensor lse;  // [H, T'] f32 natural log of the softmax's denominator
 };
 
-// On the device; rows from T on are 0.
+// On the device; rows from T on are 0, the others to be filled.
 Attended make_attended(const ModelInfo&, int64_t n_tokens);
+at::Tensor rows_for_attention(const ModelInfo&, int64_t n_tokens);  // q, or out, of such
 
 // T, or as many more as it takes for cuDNN to do the backward of a long sequence (decode::suits_cudnn): rows
 // of zeros, which nothing before them sees and whose own gradients are 0.

@@ -31,14 +31,18 @@ int64_t rows_of_attention(int64_t n_tokens, int head_dim) {
   return decode::suits_cudnn(static_cast<int>(rows), static_cast<int>(rows), head_dim) ? rows : n_tokens;
 }
 
-Attended make_attended(const ModelInfo& m, int64_t n_tokens) {
+at::Tensor rows_for_attention(const ModelInfo& m, int64_t n_tokens) {
   const int64_t rows = rows_of_attention(n_tokens, m.head_dim);
-  const auto options = at::TensorOptions(at::kBFloat16).device(at::kCUDA);
-  Attended made{at::empty({rows, m.n_heads, m.head_dim}, options),
-                at::empty({rows, m.n_heads, m.head_dim}, options),
-                at::empty({m.n_heads, rows}, options.dtype(at::kFloat))};
-  made.q.narrow(0, n_tokens, rows - n_tokens).zero_();
-  made.out.narrow(0, n_tokens, rows - n_tokens).zero_();
+  at::Tensor made =
+      at::empty({rows, m.n_heads, m.head_dim}, at::TensorOptions(at::kBFloat16).device(at::kCUDA));
+  made.narrow(0, n_tokens, rows - n_tokens).zero_();
+  return made;
+}
+
+Attended make_attended(const ModelInfo& m, int64_t n_tokens) {
+  Attended made{rows_for_attention(m, n_tokens), rows_for_attention(m, n_tokens), {}};
+  const int64_t rows = made.q.size(0);
+  made.lse = at::empty({m.n_heads, rows}, made.q.options().dtype(at::kFloat));
   made.lse.narrow(1, n_tokens, rows - n_tokens).zero_();
   return made;
 }
@@ -51,8 +55,10 @@ Activations::Activations(const model::Model& model, int n_tokens, size_t besides
   at::TensorOptions of_hidden(at::kFloat);
   if (model.device() == model::Device::cuda) {
     const LayerBytes bytes(d, n_tokens);
-    decode::give_back_unused_memory();
     const size_t free = decode::device_info().free_bytes;
+    // Where it gets tight, gaps would be memory that is counted on.
+    if (free < besides + 2 * N * (bytes.hidden + bytes.attended + bytes.gate_up))
+      decode::give_back_unused_memory();
     size_t room = free > besides ? free - besides : 0;
     const auto take_room = [&](size_t need) {
       if (room < need) return false;

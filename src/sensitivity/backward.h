@@ -16,7 +16,8 @@ class Backward {
   // The gradients of the last layer's output. n_prompt_tokens as output_gradients() has it.
   virtual void start(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions&) = 0;
   // For the layers N-1, ..., 0 in this order: the gradients of what the layer was given. steps [S] int64: the
-  // positions that of_output() will be asked for. On a device the host does not wait.
+  // positions that of_output() will be asked for. On a device most of the work is still to be
+  // done when it returns.
   virtual void layer(int layer, const at::Tensor& steps) = 0;
   // The gradients of the attention output of the layer just begun, at its steps, when they are there. In host
   // memory, [n_gradients, S, H d] f32.

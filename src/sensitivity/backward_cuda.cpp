@@ -1,8 +1,9 @@
 // The backward pass on a CUDA device. Only gradients of activations are wanted, so a layer's is a chain of
 // products with its weights, in bf16, and of kernels that read what the forward pass kept: the residual
 // stream, queries, attention outputs and, where there was room, the gate's inputs. The gradient of the
-// residual stream is kept in f32 and, rounded, in bf16, as the next product takes it. All of it is enqueued
-// without the host waiting; the host waits for the few rows that are asked for.
+// residual stream is kept in f32 and, rounded, in bf16, as the next product takes it. The host goes on while
+// the device works: it waits for the rows that are asked for, for labels on their way to the device, and
+// where what was kept lies in host memory.
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <c10/core/InferenceMode.h>
@@ -11,8 +12,8 @@
 
 #include "decode/device_info.h"
 #include "decode/device_model.h"
+#include "decode/prefill_attention.h"
 #include "kernels/cuda/graph.h"
-#include "kernels/gather_pages/cuda.h"
 #include "kernels/rms_norm_backward/cuda.h"
 #include "kernels/rotary/cuda.h"
 #include "kernels/swiglu_backward/cuda.h"
@@ -93,11 +94,12 @@ class CudaBackward : public Backward {
       begin_copy(of_some_outputs(steps));
     } else {
       const Tensors of_output = through_feed_forward(layer);
-      Tensors chosen;
-      for (const at::Tensor& g : of_output) chosen.push_back(g.index_select(0, steps));
-      begin_copy(chosen);
-      for (size_t i = 0; i < gradient_.size(); ++i) through_attention(layer, of_output[i], gradient_[i]);
+      begin_copy(chosen_of(of_output, steps));
+      const decode::Prefix prefix = prefix_of(layer);
+      for (size_t i = 0; i < gradient_.size(); ++i)
+        through_attention(layer, prefix, of_output[i], gradient_[i]);
     }
+    activations_.hidden[size_t(layer)] = at::Tensor();
     activations_.attended[size_t(layer)] = {};
     activations_.gate_up[size_t(layer)].clear();
   }
@@ -123,34 +125,15 @@ class CudaBackward : public Backward {
     return kept;
   }
 
-  struct Prefix {
-    at::Tensor keys, values;  // [T', G, d], rows from T on are 0
-  };
-  Prefix prefix_of(int layer) const {
-    const auto made = [&] {
-      at::Tensor rows =
-          at::empty({rows_of_attention_, d_.info.n_kv_heads, d_.info.head_dim}, on_device(at::kBFloat16));
-      rows.narrow(0, T_, rows_of_attention_ - T_).zero_();
-      return rows;
-    };
-    const Prefix prefix{made(), made()};
-    gpu::gather_pages::Params p;
-    p.kv = decode::pages_of(cache_, d_.info, layer, page_table_.const_data_ptr<int32_t>());
-    p.n_keys = static_cast<int>(T_);
-    p.keys = prefix.keys.mutable_data_ptr();
-    p.values = prefix.values.mutable_data_ptr();
-    gpu::gather_pages::run(p, {});
-    return prefix;
-  }
-
-  bool by_cudnn() const {
-    const int n = static_cast<int>(rows_of_attention_);
-    return decode::suits_cudnn(n, n, d_.info.head_dim);
+  // T' rows, those from T on 0.
+  decode::Prefix prefix_of(int layer) const {
+    return decode::prefix_of(decode::pages_of(cache_, d_.info, layer, page_table_.const_data_ptr<int32_t>()),
+                             0, static_cast<int>(T_), static_cast<int>(rows_of_attention_));
   }
 
   // Of a layer whose attention was not kept.
   Attended attend(int layer) const {
-    Attended made = make_attended(d_.info, T_);
+    Attended made{rows_for_attention(d_.info, T_), {}, {}};
     for (int64_t first = 0; first < T_; first += rows_of_chunk) {
       const int64_t rows = std::min(rows_of_chunk, T_ - first);
       at::Tensor x = input(layer, first, rows);
@@ -161,21 +144,10 @@ class CudaBackward : public Backward {
       if (weights(layer).qkv_bias.defined()) p.bias = weights(layer).qkv_bias.const_data_ptr<float>();
       gpu::rotary::run(p, {});
     }
-    const auto [keys, values] = prefix_of(layer);
-    const double scale = decode::attention_scale(d_.info);
-    const at::Tensor q = as_heads(made.q), k = as_heads(keys), v = as_heads(values);
-    at::Tensor out, lse;
-    if (by_cudnn()) {
-      const auto done = at::_scaled_dot_product_cudnn_attention(q, k, v, {}, /*compute_log_sumexp=*/true, 0.0,
-                                                                /*is_causal=*/true, false, scale);
-      out = std::get<0>(done), lse = std::get<1>(done);
-    } else {
-      const auto done =
-          at::_scaled_dot_product_flash_attention(q, k, v, 0.0, /*is_causal=*/true, false, scale);
-      out = std::get<0>(done), lse = std::get<1>(done);
-    }
-    made.out = as_rows(out).view_as(made.q);
-    made.lse = lse.reshape({d_.info.n_heads, rows_of_attention_});
+    const decode::AttendedRows found =
+        decode::attend_prefix(made.q, prefix_of(layer), decode::attention_scale(d_.info));
+    made.out = found.out.view_as(made.q);
+    made.lse = found.log_sum_exp.t().contiguous();
     return made;
   }
 
@@ -273,32 +245,36 @@ class CudaBackward : public Backward {
   // Of the first layer at some positions, one [S, H d] for each loss.
   Tensors of_some_outputs(const at::Tensor& steps) {
     const at::Tensor& hidden = activations_.hidden[0];
-    const BeforeGate at = before_gate(0, hidden.index_select(0, steps.to(hidden.device())).to(at::kCUDA),
-                                      attended(0).out.index_select(0, steps).flatten(1), {});
     Tensors of_output;
-    for (const Gradient& gradient : gradient_) {
+    for (size_t i = 0; i < gradient_.size(); ++i)
       of_output.push_back(at::empty({steps.size(0), q_size()}, on_device(at::kBFloat16)));
-      through_feed_forward(0, at, gradient.rows(steps), of_output.back());
+    for (int64_t first = 0; first < steps.size(0); first += rows_of_chunk) {
+      const at::Tensor part = steps.narrow(0, first, std::min(rows_of_chunk, steps.size(0) - first));
+      const BeforeGate at = before_gate(0, hidden.index_select(0, part.to(hidden.device())).to(at::kCUDA),
+                                        attended(0).out.index_select(0, part).flatten(1), {});
+      for (size_t i = 0; i < gradient_.size(); ++i)
+        through_feed_forward(0, at, gradient_[i].rows(part), of_output[i].narrow(0, first, part.size(0)));
     }
     return of_output;
   }
 
   // of_output [T', H d]; the gradients of queries, keys and values before rotary embedding,
   // [T, (H + 2 G) d].
-  at::Tensor of_qkv(int layer, const at::Tensor& of_output) {
+  at::Tensor of_qkv(int layer, const decode::Prefix& prefix, const at::Tensor& of_output) {
     const Attended& a = attended(layer);
-    const auto [keys, values] = prefix_of(layer);
+    const auto& [keys, values] = prefix;
     const at::Tensor dy = as_heads(of_output.view_as(a.q)), q = as_heads(a.q), k = as_heads(keys),
                      v = as_heads(values), out = as_heads(a.out), lse = a.lse.unsqueeze(0);
     const at::Tensor no_dropout = at::zeros({}, on_device(at::kLong));
     const double scale = decode::attention_scale(d_.info);
     const int64_t n = rows_of_attention_;
-    const auto [dq, dk, dv] = by_cudnn() ? at::_scaled_dot_product_cudnn_attention_backward(
-                                               dy, q, k, v, out, lse.unsqueeze(-1), no_dropout, no_dropout,
-                                               {}, {}, {}, n, n, 0.0, /*is_causal=*/true, scale)
-                                         : at::_scaled_dot_product_flash_attention_backward(
-                                               dy, q, k, v, out, lse, {}, {}, n, n, 0.0, /*is_causal=*/true,
-                                               no_dropout, no_dropout, scale);
+    const bool by_cudnn = decode::suits_cudnn(static_cast<int>(n), static_cast<int>(n), d_.info.head_dim);
+    const auto [dq, dk, dv] = by_cudnn ? at::_scaled_dot_product_cudnn_attention_backward(
+                                             dy, q, k, v, out, lse.unsqueeze(-1), no_dropout, no_dropout, {},
+                                             {}, {}, n, n, 0.0, /*is_causal=*/true, scale)
+                                       : at::_scaled_dot_product_flash_attention_backward(
+                                             dy, q, k, v, out, lse, {}, {}, n, n, 0.0, /*is_causal=*/true,
+                                             no_dropout, no_dropout, scale);
     at::Tensor joined = at::empty({T_, q_size() + 2 * kv_size()}, on_device(at::kBFloat16));
     const auto turn_back = [&](int n_heads, const at::Tensor& of_heads, int64_t first) {
       const at::Tensor x = as_rows(of_heads);
@@ -314,9 +290,10 @@ class CudaBackward : public Backward {
   }
 
   // The gradient between attention and feed-forward part becomes that of the layer's input.
-  void through_attention(int layer, const at::Tensor& of_output, const Gradient& gradient) {
+  void through_attention(int layer, const decode::Prefix& prefix, const at::Tensor& of_output,
+                         const Gradient& gradient) {
     const model::LayerWeights& w = weights(layer);
-    const at::Tensor of_normed = at::mm(of_qkv(layer, of_output), w.qkv);  // [T, E]
+    const at::Tensor of_normed = at::mm(of_qkv(layer, prefix, of_output), w.qkv);  // [T, E]
     for (int64_t first = 0; first < T_; first += rows_of_chunk) {
       const int64_t rows = std::min(rows_of_chunk, T_ - first);
       through_norm(input(layer, first, rows), w.attention_norm, of_normed.narrow(0, first, rows),
@@ -361,6 +338,12 @@ class CudaBackward : public Backward {
     const at::Tensor reached =
         drawn.to(at::kCUDA, at::kFloat) * cumulative.narrow(1, cumulative.size(1) - 1, 1);  // [rows, n]
     return at::searchsorted(cumulative, reached).clamp_max_(p.size(1) - 1);
+  }
+
+  static Tensors chosen_of(const Tensors& of_output, const at::Tensor& steps) {
+    Tensors chosen;
+    for (const at::Tensor& g : of_output) chosen.push_back(g.index_select(0, steps));
+    return chosen;
   }
 
   void begin_copy(const Tensors& chosen) {

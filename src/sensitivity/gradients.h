@@ -1,12 +1,12 @@
 // The gradient of a loss with respect to the attention outputs of every layer: one backward pass of the full
-// model, checkpointed layer by layer (method.md, "Predicted KL of an edge").
+// model, a layer at a time (method.md, "Predicted KL of an edge").
 //
 //   loss(y) = sum over positions t >= n_prompt_tokens of -log p(y[t])
 //   g[l,t]  = d loss / d o[l,t]       o[l,t] in R^(H d): the heads' outputs before the output projection
 //
 // y are the sequence's own next tokens, or draws from the model's next-token distributions. On a CUDA device
-// attention and the output layer are computed in bf16; two draws or more are the CPU's but where rounding
-// moves a cumulative probability past the number drawn.
+// all products are in bf16, and so is the gradient that one takes from another; two draws or more are the
+// CPU's but where rounding moves a cumulative probability past the number drawn.
 // T positions, N layers, E width of the residual stream, H query heads, d head dimension, S steps.
 #pragma once
 #include <cstdint>

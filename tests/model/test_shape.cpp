@@ -89,8 +89,10 @@ TEST_CASE("shape: random weights are those of the shape, from the seed, and as m
   d.rope.dim = 32;
   for (const bool tied : {true, false}) {
     d.tied_output = tied;
-    const Model model = Model::random(d, Dtype::f32, Device::cpu, 3);
-    CHECK(model.weight_bytes() == Model::random_bytes(d, Dtype::f32));
+    const Model model = Model::random(d, Dtype::f32, Device::cpu, 3),
+                rounded = Model::random(d, Dtype::bf16, Device::cpu, 3);
+    CHECK(model.weight_bytes() == Model::random_bytes(d, Dtype::f32, Device::cpu));
+    CHECK(rounded.weight_bytes() == Model::random_bytes(d, Dtype::bf16, Device::cpu));
     CHECK(model.info().dtype == "f32");
     CHECK(model.weight_bytes() == size_t(parameters(d)) * 4);
   }

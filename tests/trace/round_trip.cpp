@@ -255,6 +255,32 @@ TEST_CASE("trace: sensitivities come back by sample, budget and edge, also after
   CHECK(part == expected);
 }
 
+TEST_CASE("trace: changes of edges come back where they fill several chunks, the last in part") {
+  const Folder folder;
+  const ModelInfo model = small_model();
+  // 1,310 steps of three budgets are 8 KB an edge: four of the six edges are a chunk of 32.
+  const Sample sample = make_sample(4, 3500, model);
+  const int n_steps = static_cast<int>(sample.steps.size()), n_edges = 6;
+  REQUIRE(n_steps == 1310);
+  std::vector<float> delta;
+  const EdgeSensitivity edges = make_sensitivity(3, sample, delta);
+  Writer writer(folder / "a.h5", Writer::Start::fresh, model, {}, {});
+  SampleWriter to = writer.begin(0, plan_of(sample));
+  write_rows(to, sample, 0, n_steps);
+  to.write_sensitivity(edges, delta);
+  to.finish(sample.token_ids, sample.steps, sample.burst, sample.nll);
+  writer.finish();
+  const Reader trace(folder / "a.h5");
+  for (int gradient = 0; gradient < 2; ++gradient)
+    for (int budget = 0; budget < 3; ++budget)
+      for (int edge = 0; edge < n_edges; ++edge) {
+        CAPTURE(gradient, budget, edge);
+        const auto first = delta.begin() + ((gradient * 3 + budget) * n_edges + edge) * n_steps;
+        CHECK(trace.edge_delta(0, gradient, budget, 1, edge, 1) ==
+              std::vector<float>(first, first + n_steps));
+      }
+}
+
 TEST_CASE("trace: sensitivities of other steps, layers or without a value are not written") {
   const Folder folder;
   const ModelInfo model = small_model();

@@ -94,7 +94,7 @@ void check_contexts(const BenchOptions& o, const ModelInfo& info) {
 
 // Random weights that do not fit are refused before they are made: a CPU without memory swaps for hours.
 void check_host_memory(const model::Description& d, model::Dtype dtype) {
-  const double needed = double(model::Model::random_bytes(d, dtype)),
+  const double needed = double(model::Model::random_bytes(d, dtype, model::Device::cpu)),
                there = double(::sysconf(_SC_PHYS_PAGES)) * double(::sysconf(_SC_PAGESIZE));
   if (needed > 0.8 * there)
     throw bad_input(

@@ -95,9 +95,13 @@ TEST_CASE(
       {16, 1544, 328, true, true},
       {10, 12296, 24, false, false},
       {10, 512, 2056, false, false},
-      // Large enough for box copies with few rows.
-      {1, 13000, 72, false, true},
-      {8, 6664, 136, true, false},
+      // Long rows, of which a block has sixteen; and more rows of the weight than 256 a multiprocessor.
+      {5, 48, 5000, false, true},
+      {8, 24, 4200, true, false},
+      {2, 16, 8968, false, false},
+      {3, 34000, 72, false, false},
+      {6, 17000, 40, true, false},
+      {4, 13000, 72, false, true},
   };
   for (const Type type : both_types) {
     for (const Case& c : cases) {

@@ -77,7 +77,7 @@ TEST_CASE("cuda page score: equals the reference at every head size, group and t
   NEEDS_DEVICE;
   for (const Type type : both_types) {
     for (const int head_dim : {64, 96, 128, 256}) {
-      for (const int group : {3, 7, 20}) {
+      for (const int group : {1, 3, 7, 8, 16, 20}) {
         DeviceCache cache(type, 2, head_dim, {75}, 1);
         Call call(cache, group, {}, {75, 1, 16, 17, 33, 34, 35}, 2);
         CAPTURE(head_dim, group, int(type));

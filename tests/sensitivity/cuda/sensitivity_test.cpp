@@ -46,6 +46,16 @@ double cosine(const std::vector<float>& a, const std::vector<float>& b) {
   return ab / std::sqrt(aa * bb);
 }
 
+// |b| / |a|, of the numbers that are some: a cosine is blind to a factor.
+double length_ratio(const std::vector<float>& a, const std::vector<float>& b) {
+  double aa = 0, bb = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::isnan(a[i])) continue;
+    aa += double(a[i]) * a[i], bb += double(b[i]) * b[i];
+  }
+  return std::sqrt(bb / aa);
+}
+
 std::vector<int32_t> random_ids(int n) {
   std::mt19937 random(12);
   std::vector<int32_t> ids(static_cast<size_t>(n));
@@ -79,6 +89,8 @@ TEST_CASE("sensitivity, CUDA: changes of the loss and predicted KL are the CPU's
       if (draws > 0) continue;
       CHECK(cosine(cuda.delta, chunks.delta) > 0.98);
       CHECK(cosine(cpu.delta, cuda.delta) > 0.97);
+      CHECK(std::abs(length_ratio(cpu.delta, cuda.delta) - 1) < 0.05);
+      CHECK(std::abs(length_ratio(cpu.kl, cuda.kl) - 1) < 0.1);
     }
   }
 }
@@ -110,26 +122,39 @@ std::vector<std::vector<float>> gradients_on(model::Device device, const std::st
 
 TEST_CASE(
     "sensitivity, CUDA: gradients are autograd's, also those of activations that are computed again, of long "
-    "sequences and of such as are no whole thousand") {
+    "sequences and of such as are no whole thousand, at any group and head dimension") {
   if (model::choose_device("auto") != model::Device::cuda) SKIP("no CUDA device");
-  for (const char* architecture : {"llama", "qwen2"}) {
+  struct Shape {
+    const char* architecture;
+    int n_heads, n_kv_heads, head_dim, n_vocab;
+    bool tied;
+    std::vector<int> lengths;
+  };
+  const Shape shapes[] = {{"llama", 4, 2, 64, 288, true, {300, 4096, 4200}},
+                          {"qwen2", 4, 2, 64, 289, false, {300, 4096, 4200}},
+                          {"qwen2", 7, 1, 128, 288, true, {300, 4200}},
+                          {"llama", 6, 2, 96, 290, false, {300, 4200}},
+                          {"llama", 2, 1, 256, 288, true, {300, 4200}}};
+  for (const auto& [architecture, n_heads, n_kv_heads, head_dim, n_vocab, tied, lengths] : shapes) {
     test::TinyModel tiny;
     tiny.architecture = architecture;
-    tiny.head_dim = 64;
+    tiny.n_heads = n_heads, tiny.n_kv_heads = n_kv_heads, tiny.head_dim = head_dim;
+    tiny.n_vocab = n_vocab, tiny.tied_output = tied;
     tiny.logit_deviation = 1.5;
     tiny.max_context = 8192;
     const test::Scratch scratch;
     test::write_tiny_model(tiny, scratch / "m.gguf");
-    for (const int n : {300, 4096, 4200}) {
+    for (const int n : lengths) {
       const std::vector<int32_t> ids = random_ids(n);
       constexpr size_t nothing_fits = size_t{1} << 62;
       const auto cpu = gradients_on(model::Device::cpu, scratch / "m.gguf", ids, 0),
                  kept = gradients_on(model::Device::cuda, scratch / "m.gguf", ids, 0),
                  again = gradients_on(model::Device::cuda, scratch / "m.gguf", ids, nothing_fits);
       for (size_t layer = 0; layer < cpu.size(); ++layer) {
-        CAPTURE(architecture, n, layer);
+        CAPTURE(architecture, head_dim, n_heads, n_vocab, n, layer);
         CHECK(cosine(kept[layer], again[layer]) > 0.9995);
         CHECK(cosine(cpu[layer], kept[layer]) > 0.995);
+        CHECK(std::abs(length_ratio(cpu[layer], kept[layer]) - 1) < 0.05);
       }
     }
   }

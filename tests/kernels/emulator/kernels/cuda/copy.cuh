@@ -20,7 +20,6 @@ inline void arrive_expecting(uint32_t barrier, int bytes) {
 inline void arrive(uint32_t barrier) {
   emulator::Block::now().arrive(barrier, 0);
 }
-inline void writes_before_copies() {}
 inline void wait_barrier(uint32_t barrier, uint32_t parity) {
   emulator::Block::now().wait_barrier(barrier, parity);
 }

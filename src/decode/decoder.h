@@ -103,16 +103,27 @@ constexpr int replay_chunk(model::Device device) {
   return device == model::Device::cuda ? 8192 : 512;
 }
 
+// Rows of one sequence from which on a device attends them together, and knows their log-sum-exp.
+constexpr int rows_of_prefill = 64;
+
+// The next pass of a sequence of which `left` positions are left, as suits the device: where fewer than
+// rows_of_prefill would be left to the last pass, a thousand of this one's go with them.
+constexpr int replay_rows(model::Device device, int left) {
+  const int most = replay_chunk(device), rest = left - most;
+  if (device == model::Device::cuda && rest > 0 && rest < rows_of_prefill) return most - 1024;
+  return std::min(most, left);
+}
+
 // Teacher-forced pass over ids[first..end) of a sequence, in chunks; 0: as suits the device.
 // `after_chunk(first_position, n_rows)` is called after each one, while its logits can be asked for.
 template <class AfterChunk>
 void replay(Decoder& decoder, std::span<const int32_t> ids, int n_prompt_tokens, AfterChunk after_chunk,
             int chunk = 0, int of_sequence = 0) {
-  if (chunk == 0) chunk = replay_chunk(decoder.device());
   std::vector<int32_t> position, sequence;
   const std::vector<int32_t> prefilled_to(size_t(of_sequence) + 1, n_prompt_tokens);
-  for (int first = 0; first < static_cast<int>(ids.size()); first += chunk) {
-    const int n = std::min<int>(chunk, static_cast<int>(ids.size()) - first);
+  for (int first = 0, n = 0; first < static_cast<int>(ids.size()); first += n) {
+    const int left = static_cast<int>(ids.size()) - first;
+    n = chunk > 0 ? std::min(chunk, left) : replay_rows(decoder.device(), left);
     position.resize(n);
     sequence.assign(n, of_sequence);
     for (int i = 0; i < n; ++i) position[i] = first + i;

@@ -23,7 +23,6 @@ namespace {
 namespace gpu = kernels::cuda;
 using Rows = std::span<const int32_t>;
 
-constexpr int rows_of_prefill = 64;  // of one sequence, from which on they are attended together
 constexpr size_t logit_bytes_most = size_t{1} << 29;  // of a Δ-layer's logits at one time
 
 at::TensorOptions on_device(at::ScalarType type) {

@@ -422,3 +422,16 @@ TEST_CASE("decoder: random weights of a shape give the same finite logits from t
   CHECK(run(1) == logits);
   CHECK(run(2) != logits);
 }
+
+TEST_CASE(
+    "replay: no pass of a device has few rows but of a short sequence, and none of the CPU more than fit") {
+  using decode::replay_rows, decode::rows_of_prefill, model::Device;
+  CHECK(replay_rows(Device::cpu, 512) == 512);
+  CHECK(replay_rows(Device::cpu, 520) == 512);
+  CHECK(replay_rows(Device::cuda, 40) == 40);
+  CHECK(replay_rows(Device::cuda, 8192) == 8192);
+  CHECK(replay_rows(Device::cuda, 8193) == 7168);
+  CHECK(replay_rows(Device::cuda, 8192 + rows_of_prefill - 1) == 7168);
+  CHECK(replay_rows(Device::cuda, 8192 + rows_of_prefill) == 8192);
+  CHECK(replay_rows(Device::cuda, 30000) == 8192);
+}

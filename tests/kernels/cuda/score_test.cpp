@@ -13,15 +13,36 @@ struct Scores {
   std::vector<float> score, mass, group_mass;
 };
 
+// What lies around the records of a call, and in those of pages that no row sees: nothing is written there,
+// and nothing dropped. The records begin at no line of 128 bytes.
+constexpr size_t around = 256 + 32;
+constexpr char mark = 0x5a;
+void require_untouched(const std::vector<char>& memory, const Call& call, int max_pages) {
+  const size_t kv_heads = size_t(call.cache.host().n_kv_heads),
+               record = size_t(record_bytes(call.n_heads / int(kv_heads)));
+  size_t touched = 0;
+  const auto look = [&](size_t first, size_t end) {
+    for (size_t i = first; i < end; ++i) touched += memory[i] != mark;
+  };
+  look(0, around);
+  look(memory.size() - around, memory.size());
+  for (size_t i = 0; i < call.length.size() * kv_heads; ++i) {
+    const size_t row = around + i * size_t(max_pages) * record;
+    look(row + size_t(pages_for(call.length[i / kv_heads])) * record, row + size_t(max_pages) * record);
+  }
+  REQUIRE(touched == 0);
+}
+
 Scores on_device(Call& call, Page page, int out_pages, bool masses = true, bool last_use = false) {
   const size_t rows = call.length.size(), kv_heads = size_t(call.cache.host().n_kv_heads);
   const int max_pages = out_pages + 1;
-  Array<char> records(records_bytes(int(rows), call.n_heads, int(kv_heads), max_pages));
+  Array<char> records(records_bytes(int(rows), call.n_heads, int(kv_heads), max_pages) + 2 * around,
+                      static_cast<unsigned char>(mark));
   Array<float> lse2(call.heads());
   Array<float> score(rows * size_t(out_pages)), mass(rows * size_t(out_pages)),
       group(rows * size_t(out_pages) * kv_heads);
   Array<int32_t> length(call.length);
-  const PageLogits logits{max_pages, records.get(), lse2.get()};
+  const PageLogits logits{max_pages, records.get() + around, lse2.get()};
   Workspace workspace(int(rows), call.n_heads, call.cache.kv());
   call.on_device(workspace, logits);
   Params p;
@@ -31,6 +52,7 @@ Scores on_device(Call& call, Page page, int out_pages, bool masses = true, bool 
   p.score = score.get();
   if (masses) p.mass = mass.get(), p.group_mass = group.get();
   run(p, {});
+  require_untouched(records.read(), call, max_pages);
   return {score.read(), mass.read(), group.read()};
 }
 

@@ -1,6 +1,6 @@
 // Blocks of a cluster (sm_90): they run at the same time, and read each other's shared memory.
 #pragma once
-#include "kernels/cuda/mma.cuh"
+#include "kernels/cuda/device.cuh"
 
 namespace deltacal::kernels::cuda {
 

@@ -1,5 +1,5 @@
 // Asynchronous copies from device memory to shared memory: bulk copies that arrive at an mbarrier (sm_90),
-// and cp.async (sm_80).
+// and cp.async (sm_80); loads into registers; and what enters or leaves the second-level cache for them.
 #pragma once
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/tensor_map.h"

@@ -1,5 +1,5 @@
-// Work of a stream captured once and replayed, and the little of the runtime that goes with it: events, and
-// memory of the host that a copy may read while the host goes on.
+// Work of a stream captured once and replayed, and the little of the runtime that goes with it: events,
+// streams, and memory of the host that a copy may read while the host goes on.
 #pragma once
 #include <functional>
 

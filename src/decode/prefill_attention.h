@@ -20,4 +20,7 @@ struct AttendedRows {
 // q [n, H, d] bf16: the last n rows of the prefix, each of which sees the keys up to its own.
 AttendedRows attend_prefix(const at::Tensor& q, const Prefix&, float scale);
 
+// Rows [n, heads, d] as LibTorch's attention takes them: [1, heads, n, d].
+at::Tensor as_heads(const at::Tensor& rows);
+
 }  // namespace deltacal::decode

@@ -12,11 +12,6 @@ namespace {
 
 namespace gpu = kernels::cuda;
 
-// As LibTorch's attention takes them: [1, heads, n, d] of rows [n, heads, d].
-at::Tensor as_heads(const at::Tensor& rows) {
-  return rows.unsqueeze(0).transpose(1, 2);
-}
-
 // Causal from the last key back: row r sees the first n_keys - n + r + 1.
 AttendedRows attend_by_flash(const at::Tensor& q, const Prefix& prefix, float scale) {
   const auto done =
@@ -56,6 +51,10 @@ AttendedRows attend_by_cudnn(const at::Tensor& q, const Prefix& prefix, float sc
 }
 
 }  // namespace
+
+at::Tensor as_heads(const at::Tensor& rows) {
+  return rows.unsqueeze(0).transpose(1, 2);
+}
 
 Prefix prefix_of(const gpu::PagedKv& kv, int sequence, int n_keys, int n_rows) {
   const auto made = [&] {

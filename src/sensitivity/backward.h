@@ -14,7 +14,7 @@ class Backward {
  public:
   virtual ~Backward() = default;
   // The gradients of the last layer's output. n_prompt_tokens as output_gradients() has it.
-  virtual void start(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions&) = 0;
+  virtual void start(std::span<const int32_t> ids, int n_prompt_tokens) = 0;
   // For the layers N-1, ..., 0 in this order: the gradients of what the layer was given. steps [S] int64: the
   // positions that of_output() will be asked for. On a device most of the work is still to be
   // done when it returns.

@@ -44,16 +44,17 @@ class AutogradBackward : public Backward {
         d_(model.description()),
         activations_(activations),
         T_(activations.n_tokens),
+        loss_(loss),
         n_(loss.n_gradients()) {
     make_rotary_tables();
   }
 
   // gradient_[n] = d loss_n / d (output of the last layer).
-  void start(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions& loss) override {
+  void start(std::span<const int32_t> ids, int n_prompt_tokens) override {
     const c10::AutoGradMode with_gradients(true);
     const int last = d_.info.n_layers - 1;
     const at::Tensor o = attention(qkv_of(last, false));
-    at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(loss.seed);
+    at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(loss_.seed);
     for (int i = 0; i < n_; ++i) gradient_.push_back(at::zeros({T_, d_.n_embd}));
     for (int64_t first = n_prompt_tokens; first < T_; first += rows_of_logits) {
       const int64_t rows = std::min(rows_of_logits, T_ - first);
@@ -62,7 +63,7 @@ class AutogradBackward : public Backward {
         const c10::NoGradGuard no_grad;
         x = after_attention(last, input(last, first, rows), o.narrow(0, first, rows));
       }
-      head(leaf(x), ids, first, loss, generator);
+      head(leaf(x), ids, first, generator);
     }
   }
 
@@ -194,17 +195,16 @@ class AutogradBackward : public Backward {
   }
 
   // x [rows, E]: the last layer's output at positions first.. .
-  void head(const at::Tensor& x, std::span<const int32_t> ids, int64_t first, const LossOptions& loss,
-            at::Generator& generator) {
+  void head(const at::Tensor& x, std::span<const int32_t> ids, int64_t first, at::Generator& generator) {
     const at::Tensor normed = norm(x, model_.weights().output_norm);
     const at::Tensor log_p = at::log_softmax(project(normed, model_.weights().output), -1);  // [rows, V]
     const int64_t rows =
-        loss.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
+        loss_.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
     if (rows <= 0) return;
     at::Tensor labels;  // [rows, n]
     {
       const c10::NoGradGuard no_grad;
-      labels = loss.draws > 0
+      labels = loss_.draws > 0
                    ? at::multinomial(log_p.exp(), n_, /*replacement=*/true, generator)
                    : at::from_blob(const_cast<int32_t*>(ids.data()) + first + 1, {rows, 1}, at::kInt)
                          .to(at::kLong);
@@ -219,6 +219,7 @@ class AutogradBackward : public Backward {
   const model::Description& d_;
   const Activations::Impl& activations_;
   const int64_t T_;
+  const LossOptions loss_;
   const int n_;
   at::Tensor cos_, sin_;  // [T, 1, d / 2]
   Tensors gradient_;      // [n] of [T, E]: d loss / d (input of the layer above)

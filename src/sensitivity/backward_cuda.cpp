@@ -24,6 +24,7 @@ namespace deltacal::sensitivity {
 namespace {
 
 namespace gpu = kernels::cuda;
+using decode::as_heads;
 using Tensors = std::vector<at::Tensor>;
 // Positions at a time: of the feed-forward part; of the output layer, whose width is the vocabulary.
 constexpr int64_t rows_of_chunk = 4096, rows_of_logits = 1024;
@@ -32,10 +33,7 @@ at::TensorOptions on_device(at::ScalarType type) {
   return at::TensorOptions(type).device(at::kCUDA);
 }
 
-// As LibTorch's attention takes them: [1, heads, n, d] of rows [n, heads, d]; and back, [n, heads d].
-at::Tensor as_heads(const at::Tensor& rows) {
-  return rows.unsqueeze(0).transpose(1, 2);
-}
+// Of what LibTorch's attention returns, [1, heads, n, d]; [n, heads d].
 at::Tensor as_rows(const at::Tensor& heads) {
   return heads.squeeze(0).transpose(0, 1).contiguous().flatten(1);
 }
@@ -60,6 +58,7 @@ class CudaBackward : public Backward {
         d_(model.description()),
         activations_(activations),
         cache_(cache),
+        loss_(loss),
         T_(activations.n_tokens),
         rows_of_attention_(rows_of_attention(T_, d_.info.head_dim)) {
     const c10::InferenceMode inference;
@@ -72,10 +71,10 @@ class CudaBackward : public Backward {
                            at::zeros({T_, d_.n_embd}, on_device(at::kBFloat16))});
   }
 
-  void start(std::span<const int32_t> ids, int n_prompt_tokens, const LossOptions& loss) override {
+  void start(std::span<const int32_t> ids, int n_prompt_tokens) override {
     const c10::InferenceMode inference;
     const int last = d_.info.n_layers - 1;
-    at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(loss.seed);
+    at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(loss_.seed);
     for (int64_t first = n_prompt_tokens; first < T_; first += rows_of_chunk) {
       const int64_t rows = std::min(rows_of_chunk, T_ - first);
       auto [x, gate_up] = before_gate(last, first, rows);
@@ -83,7 +82,7 @@ class CudaBackward : public Backward {
           d_, x, at::linear(decode::gate(gate_up), weights(last).down), model_.weights().output_norm);
       for (int64_t part = 0; part < rows; part += rows_of_logits) {
         const int64_t n = std::min(rows_of_logits, rows - part);
-        head(x.narrow(0, part, n), normed.narrow(0, part, n), ids, first + part, loss, generator);
+        head(x.narrow(0, part, n), normed.narrow(0, part, n), ids, first + part, generator);
       }
     }
   }
@@ -307,17 +306,17 @@ class CudaBackward : public Backward {
   // losses: softmax - onehot(top), top the likeliest token, which has no large number in it, and what differs
   // is a row of the weights, W[top] - W[label], often of the same token.
   void head(const at::Tensor& x, const at::Tensor& normed, std::span<const int32_t> ids, int64_t first,
-            const LossOptions& loss, at::Generator& generator) {
+            at::Generator& generator) {
     const at::Tensor& weight = model_.weights().output;
     const int64_t rows =
-        loss.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
+        loss_.draws > 0 ? x.size(0) : std::min(x.size(0), T_ - 1 - first);  // that have a label
     if (rows <= 0) return;
     const at::Tensor p =
         at::softmax(at::mm(normed.narrow(0, 0, rows), weight.t(), at::kFloat), -1);  // [rows, V]
     const at::Tensor labels =
-        loss.draws > 0 ? draws(p, loss.draws, generator)
-                       : at::from_blob(const_cast<int32_t*>(ids.data()) + first + 1, {rows, 1}, at::kInt)
-                             .to(at::kCUDA, at::kLong);  // [rows, n]
+        loss_.draws > 0 ? draws(p, loss_.draws, generator)
+                        : at::from_blob(const_cast<int32_t*>(ids.data()) + first + 1, {rows, 1}, at::kInt)
+                              .to(at::kCUDA, at::kLong);  // [rows, n]
     const at::Tensor top = p.argmax(1, /*keepdim=*/true);
     p.scatter_add_(1, top, at::full_like(top, -1, p.options()));
     const at::Tensor common =
@@ -357,6 +356,7 @@ class CudaBackward : public Backward {
   const model::Description& d_;
   Activations::Impl& activations_;
   decode::KvCache& cache_;
+  const LossOptions loss_;
   const int64_t T_, rows_of_attention_;
   at::Tensor inverse_frequency_;    // [rotary_dim / 2]
   at::Tensor page_table_;           // [n_sequences max_pages] int32

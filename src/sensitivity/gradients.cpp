@@ -31,7 +31,7 @@ void output_gradients(const model::Model& model, Activations& activations, decod
   const std::unique_ptr<Backward> backward = model.device() == model::Device::cuda
                                                  ? cuda_backward(model, activations.tensors(), cache, loss)
                                                  : autograd_backward(model, activations.tensors(), loss);
-  backward->start(ids, n_prompt_tokens, loss);
+  backward->start(ids, n_prompt_tokens);
   const at::Tensor rows = at::from_blob(const_cast<int32_t*>(steps.data()), {std::ssize(steps)}, at::kInt)
                               .to(model.weights().embedding.device(), at::kLong);
   const size_t row_size = size_t(model.info().n_heads) * size_t(model.info().head_dim);

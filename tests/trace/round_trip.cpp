@@ -206,6 +206,16 @@ EdgeSensitivity make_sensitivity(int n_layers, const Sample& sample, std::vector
   return edges;
 }
 
+void write_with_sensitivity(const std::string& path, const ModelInfo& model, const Sample& sample,
+                            const EdgeSensitivity& edges, const std::vector<float>& delta) {
+  Writer writer(path, Writer::Start::fresh, model, {}, {});
+  SampleWriter to = writer.begin(0, plan_of(sample));
+  write_rows(to, sample, 0, static_cast<int>(sample.steps.size()));
+  to.write_sensitivity(edges, delta);
+  to.finish(sample.token_ids, sample.steps, sample.burst, sample.nll);
+  writer.finish();
+}
+
 }  // namespace
 
 TEST_CASE("trace: sensitivities come back by sample, budget and edge, also after a merge") {
@@ -215,14 +225,7 @@ TEST_CASE("trace: sensitivities come back by sample, budget and edge, also after
   const int n_steps = static_cast<int>(sample.steps.size());
   std::vector<float> delta;
   const EdgeSensitivity edges = make_sensitivity(3, sample, delta);
-  {
-    Writer writer(folder / "a.h5", Writer::Start::fresh, model, {}, {});
-    SampleWriter to = writer.begin(0, plan_of(sample));
-    write_rows(to, sample, 0, n_steps);
-    to.write_sensitivity(edges, delta);
-    to.finish(sample.token_ids, sample.steps, sample.burst, sample.nll);
-    writer.finish();
-  }
+  write_with_sensitivity(folder / "a.h5", model, sample, edges, delta);
   write_trace(folder / "b.h5", model, {plain});
   merge({folder / "b.h5", folder / "a.h5"}, folder / "all.h5", Existing::refuse, {});
 
@@ -264,12 +267,7 @@ TEST_CASE("trace: changes of edges come back where they fill several chunks, the
   REQUIRE(n_steps == 1310);
   std::vector<float> delta;
   const EdgeSensitivity edges = make_sensitivity(3, sample, delta);
-  Writer writer(folder / "a.h5", Writer::Start::fresh, model, {}, {});
-  SampleWriter to = writer.begin(0, plan_of(sample));
-  write_rows(to, sample, 0, n_steps);
-  to.write_sensitivity(edges, delta);
-  to.finish(sample.token_ids, sample.steps, sample.burst, sample.nll);
-  writer.finish();
+  write_with_sensitivity(folder / "a.h5", model, sample, edges, delta);
   const Reader trace(folder / "a.h5");
   for (int gradient = 0; gradient < 2; ++gradient)
     for (int budget = 0; budget < 3; ++budget)

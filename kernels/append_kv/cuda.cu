@@ -1,8 +1,10 @@
 // A block takes one row and eight of its heads (queries, then keys, then values), a warp a head. Each block
-// computes the sines and cosines of its row once. A lane holds pairs of neighbouring dimensions: 4-byte
-// accesses, whole lines a warp. Everything of a head is read before any of it is written, so that queries,
-// keys and values may be turned in place.
+// computes the sines and cosines of its row once, looks up its page and asks for the bias, which no cache
+// holds after a layer, while the projection before still runs. A lane holds pairs of neighbouring dimensions:
+// 4-byte accesses, whole lines a warp. Everything of a head is read before any of it is written, so that
+// queries, keys and values may be turned in place.
 #include "kernels/append_kv/turn.cuh"
+#include "kernels/cuda/copy.cuh"
 
 namespace deltacal::kernels::cuda::append_kv {
 namespace {
@@ -12,23 +14,28 @@ constexpr int warps = 8, max_head_dim = 256;
 template <class T>
 __global__ void __launch_bounds__(warps * 32) append(const Params p) {
   __shared__ float2 turn[max_head_dim / 2];
-  wait_for_previous();
-  let_next_start();
   const int r = int(blockIdx.x), position = p.position[r];
-  if (position < 0) return;
-  angles(p, position, turn);
-  __syncthreads();
-
   const int dim = p.kv.head_dim, n_kv = p.kv.n_kv_heads, lane = int(threadIdx.x) % 32;
   const int head = int(blockIdx.y) * warps + int(threadIdx.x) / 32;
-  if (head >= p.n_heads + 2 * n_kv) return;
   const bool is_q = head < p.n_heads, is_k = !is_q && head < p.n_heads + n_kv;
   const int g = is_q ? head : is_k ? head - p.n_heads : head - p.n_heads - n_kv;
+  int page = 0;
+  if (position >= 0) {
+    angles(p, position, turn);
+    const int sequence = p.sequence ? p.sequence[r] : r;
+    page = p.kv.page_table[size_t(sequence) * size_t(p.kv.max_pages) + size_t(position / page_size)];
+  }
+  const float* bias = p.bias && head < p.n_heads + 2 * n_kv ? p.bias + head * dim : nullptr;
+  if (bias && 32 * lane < dim) prefetch_line(bias + 32 * lane);
+  wait_for_previous();
+  let_next_start();
+  __syncthreads();
+  if (position < 0 || head >= p.n_heads + 2 * n_kv) return;
+
   const T* from = is_q   ? static_cast<const T*>(p.q) + r * p.q_stride
                   : is_k ? static_cast<const T*>(p.k) + r * p.k_stride
                          : static_cast<const T*>(p.v) + r * p.v_stride;
   from += g * dim;
-  const float* bias = p.bias ? p.bias + head * dim : nullptr;
 
   uint32_t result[max_head_dim / 64];
 #pragma unroll
@@ -52,8 +59,6 @@ __global__ void __launch_bounds__(warps * 32) append(const Params p) {
     write(static_cast<T*>(p.q_out) + r * p.q_out_stride + g * dim, [](int d) { return d; });
     return;
   }
-  const int sequence = p.sequence ? p.sequence[r] : r;
-  const int page = p.kv.page_table[size_t(sequence) * size_t(p.kv.max_pages) + size_t(position / page_size)];
   write(static_cast<T*>(is_k ? p.kv.keys : p.kv.values) + block_offset(dim, page * n_kv + g),
         [&](int d) { return block_element(dim, position % page_size, d); });
 }

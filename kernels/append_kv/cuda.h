@@ -9,7 +9,9 @@ namespace deltacal::kernels::cuda::append_kv {
 enum class RotaryPairs { neox, interleaved };
 
 // Queries, keys and values are of kv.type and may be parts of one array of rows (a fused projection): strides
-// are in elements from row to row, 0 for rows without a gap.
+// are in elements from row to row, 0 for rows without a gap. No kernel that may still run when this one
+// starts writes inverse_frequency, sequence, position and the page table: with Launch::overlap they are read
+// before the kernels before have ended.
 struct Params {
   int n_rows = 0, n_heads = 0;
   RotaryPairs pairs = RotaryPairs::neox;

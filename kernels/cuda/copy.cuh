@@ -95,6 +95,11 @@ __device__ __forceinline__ void prefetch_bulk(const void* from, int bytes) {
 #endif
 }
 
+// The line of 128 bytes is on its way into the second-level cache.
+__device__ __forceinline__ void prefetch_line(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
+}
+
 // 16 bytes by one thread, past the first-level cache.
 __device__ __forceinline__ void copy_chunk(uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(from))

@@ -1,6 +1,6 @@
-// A block a row; a thread holds up to 16 numbers of it in registers, in quads. All that a row needs is asked
-// for at once, and one barrier adds up the squares: bound by latency for few rows, for many by memory (12
-// bytes a number).
+// A block a row; a thread holds up to 16 numbers of it in registers, in quads. The weight, which no cache
+// holds after a layer, is asked for while the kernel before still runs, all else that a row needs at once,
+// and one barrier adds up the squares: bound by latency for few rows, for many by memory (12 bytes a number).
 #include "kernels/cuda/device.cuh"
 #include "kernels/rms_norm/cuda.h"
 
@@ -23,7 +23,6 @@ __device__ float block_sum(float x) {
 template <class T, int quads>
 __global__ void __launch_bounds__(max_threads) norm(const Params p) {
   let_next_start();  // first: a linear layer that follows reads its weight meanwhile
-  wait_for_previous();
   const int n_quads = p.n / 4, n_threads = int(blockDim.x);
   const size_t row = size_t(blockIdx.x) * size_t(n_quads);
   float4* x = reinterpret_cast<float4*>(p.x) + row;
@@ -35,10 +34,15 @@ __global__ void __launch_bounds__(max_threads) norm(const Params p) {
 #pragma unroll
   for (int k = 0; k < quads; ++k) {
     const int i = int(threadIdx.x) + k * n_threads;
+    if (i < n_quads) factor[k] = __ldg(weight + i);
+  }
+  wait_for_previous();
+#pragma unroll
+  for (int k = 0; k < quads; ++k) {
+    const int i = int(threadIdx.x) + k * n_threads;
     if (i >= n_quads) continue;
     own[k] = x[i];
     if (y) added[k] = y[i];
-    factor[k] = __ldg(weight + i);
   }
   float squares = 0;
 #pragma unroll

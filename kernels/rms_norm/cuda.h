@@ -14,7 +14,9 @@ struct Params {
   float epsilon = 0;              // 0 or more
   float* x = nullptr;             // [n_rows, n] residual stream, in and out; only read where y is null
   const void* y = nullptr;        // [n_rows, n] added to x; null: nothing is
-  const float* weight = nullptr;  // [n]
+  // [n] written by no kernel that may still run when this one starts: with Launch::overlap it is read before
+  // the kernels before have ended
+  const float* weight = nullptr;
   void* out = nullptr;            // [n_rows, n]; may be y
 };
 

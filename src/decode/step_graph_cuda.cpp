@@ -209,6 +209,14 @@ struct StepGraph::Impl {
     gpu::append_kv::run(p, on);
   }
 
+  // The kernel right before a layer's attention writes nothing that it reads early: the append, which begins
+  // when everything before it, the selection of a list included, has ended; or, where only attention runs,
+  // that of the layer before.
+  bool reads_early(int layer) const {
+    if (part == Part::step) return true;
+    return maps == Maps::none && layer > 0 && policy.layers[size_t(layer) - 1].attend != Attend::all_rank;
+  }
+
   void attend(int layer, bool recorded) const {
     const LayerPolicy& own = policy.layers[size_t(layer)];
     gpu::paged_attention::Params p;
@@ -220,9 +228,7 @@ struct StepGraph::Impl {
     p.length = length();
     p.out = b.attended.mutable_data_ptr();
     p.workspace = b.attention_workspace.mutable_data_ptr();
-    // Right after the append, which begins when everything before it, the selection of a list included, has
-    // ended.
-    p.early = part == Part::step;
+    p.early = reads_early(layer);
     if (own.attend == Attend::list) {
       p.list = b.list.const_data_ptr<int32_t>();
       p.list_stride = pages_in_list(layer);

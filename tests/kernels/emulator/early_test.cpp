@@ -2,6 +2,7 @@
 // writes exactly when it is waited for.
 #include "../cuda/attention.h"
 #include "block.h"
+#include "kernels/append_kv/cuda.h"
 #include "kernels/linear/cuda.h"
 
 namespace deltacal::kernels::cuda::paged_attention {
@@ -51,6 +52,39 @@ TEST_CASE("cuda paged attention: a call of idle rows alone waits for the kernel 
 
 }  // namespace
 }  // namespace deltacal::kernels::cuda::paged_attention
+
+namespace deltacal::kernels::cuda::append_kv {
+namespace {
+
+TEST_CASE("cuda append: queries, keys and values are read only when the kernel before has ended") {
+  constexpr int heads = 6, kv_heads = 2, dim = 64, width = (heads + 2 * kv_heads) * dim;
+  for (const int position : {37, -1}) {
+    CAPTURE(position);
+    DeviceCache cache(Type::bf16, kv_heads, dim, {48}, 1);
+    const std::vector<uint16_t> bits = to_bits(Type::bf16, normals(width, 2));
+    Array<uint16_t> projected(bits), q(size_t(heads * dim));
+    Array<float> frequency(std::vector<float>(dim / 2, 0.01f));
+    Array<int32_t> at(std::vector<int32_t>{position});
+    Params p;
+    p.n_rows = 1, p.n_heads = heads, p.rotary_dim = dim, p.inverse_frequency = frequency.get();
+    p.position = at.get(), p.q = projected.get(), p.k = projected.get() + heads * dim;
+    p.v = projected.get() + (heads + kv_heads) * dim, p.q_out = q.get(), p.kv = cache.kv();
+    run(p, {});
+    const std::vector<uint16_t> turned = q.read(), keys = cache.keys(), values = cache.values();
+    std::memset(projected.get(), 0xff, bits.size() * sizeof(uint16_t));
+    emulator::previous_kernel = [&] {
+      std::memcpy(projected.get(), bits.data(), bits.size() * sizeof(uint16_t));
+    };
+    run(p, {nullptr, true});
+    CHECK(!emulator::previous_kernel);
+    CHECK(q.read() == turned);
+    CHECK(cache.keys() == keys);
+    CHECK(cache.values() == values);
+  }
+}
+
+}  // namespace
+}  // namespace deltacal::kernels::cuda::append_kv
 
 namespace deltacal::kernels::cuda::linear {
 namespace {

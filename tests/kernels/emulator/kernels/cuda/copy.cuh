@@ -66,6 +66,8 @@ inline void prefetch_bulk(const void* from, int bytes) {
   emulator::prefetched.emplace_back(static_cast<const char*>(from), bytes);
 }
 
+inline void prefetch_line(const void*) {}
+
 inline void copy_chunk(uint32_t to, const void* from) {
   void* target = emulator::shared_pointer(to);
   require_aligned_copy(target, from);

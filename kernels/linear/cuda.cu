@@ -121,7 +121,7 @@ Clusters read_clusters() {
   for (int i = 0; i < Clusters::n_sizes; ++i)
     c.at_a_time[i] =
         clusters_at_a_time("linear", multiply_boxes<bf16, 64>, 1 << i, 2 * BoxPlan::max_tile_rows,
-                           size_t(BoxRing(BoxPlan::max_tile_rows, 64).shared_bytes()));
+                           size_t(BoxRing::room));
   return c;
 }
 // Of the current device; asked of the runtime once a device.
@@ -140,9 +140,9 @@ BoxPlan box_plan(const Params& p) {
 template <class T, int x_rows>
 void start_boxes(const Params& p, const Launch& launch) {
   const BoxPlan plan = box_plan(p);
-  launch_clusters("linear", multiply_boxes<T, x_rows>, dim3(unsigned(plan.cluster * plan.n_clusters)),
-                  plan.cluster, 128 * plan.warpgroups(),
-                  size_t(BoxRing(plan.tile_rows, x_rows).shared_bytes()), launch, p, plan,
+  const BoxRing ring(plan, x_rows);
+  launch_clusters("linear", multiply_boxes<T, x_rows>, dim3(unsigned(plan.cluster() * plan.n_clusters)),
+                  plan.cluster(), 128 * plan.warpgroups(), size_t(ring.shared_bytes()), launch, p, plan, ring,
                   weight_map(p, plan.tile_rows), x_map(p, x_rows));
 }
 

@@ -241,14 +241,14 @@ void require_whole(const BoxPlan& plan, int weight_rows, int k) {
   REQUIRE(plan.n_clusters >= 1);
   REQUIRE(plan.n_clusters <= plan.n_tiles);
   REQUIRE(plan.begin(0) == 0);
-  REQUIRE(plan.begin(plan.cluster) == plan.tile_units);
-  for (int rank = 0; rank < plan.cluster; ++rank) {
+  REQUIRE(plan.begin(plan.cluster()) == plan.tile_units);
+  for (int rank = 0; rank < plan.cluster(); ++rank) {
     const int n = plan.begin(rank + 1) - plan.begin(rank);
     REQUIRE(n >= 1);
-    REQUIRE((n == plan.tile_units / plan.cluster || n == plan.tile_units / plan.cluster + 1));
+    REQUIRE((n == plan.tile_units / plan.cluster() || n == plan.tile_units / plan.cluster() + 1));
   }
   // The blocks of a cluster add up in the memory that copies of a next tile would go to.
-  if (plan.cluster > 1) REQUIRE(plan.n_clusters == plan.n_tiles);
+  if (plan.cluster() > 1) REQUIRE(plan.n_clusters == plan.n_tiles);
 }
 
 TEST_CASE("cuda linear: boxes cover every weight once, on devices of every kind") {
@@ -270,7 +270,7 @@ TEST_CASE(
   const Clusters h100{{132, 66, 32, 16}};
   const auto shape = [&](int rows, int k) {
     const BoxPlan p = plan_boxes(rows, k, h100);
-    return std::array{p.cluster, p.n_clusters, p.n_tiles, p.tile_rows};
+    return std::array{p.cluster(), p.n_clusters, p.n_tiles, p.tile_rows};
   };
   CHECK(shape(37888, 3584) == std::array{1, 132, 132, 288});    // 7B gate and up
   CHECK(shape(4608, 3584) == std::array{4, 32, 32, 144});       // 7B qkv

@@ -6,7 +6,6 @@
 #include <map>
 #include <mutex>
 
-#include "kernels/linear/cuda_ahead.cuh"
 #include "kernels/linear/cuda_boxes.cuh"
 #include "kernels/linear/cuda_ring.cuh"
 #include "kernels/linear/cuda_sums.cuh"
@@ -39,7 +38,6 @@ __global__ void __launch_bounds__(n_threads, 1)
     Columns next(p, plan, unit, column_warp);
     if (last) next.n = 0;
     ring.wait();
-    if (last) ask_ahead(p.ahead);
     const char* weight = ring.stage() + warp * S::warp_bytes;
     if (columns.n == S::segment)
       multiply<T, S, true>(weight, columns.n, inputs, next, sum);
@@ -56,14 +54,6 @@ __global__ void __launch_bounds__(n_threads, 1)
   }
 }
 
-void check(const Ahead& a) {
-  constexpr const char* kernel = "linear";
-  require_aligned(kernel, "ahead.data", a.data, 16);
-  require(a.size % 16 == 0, kernel, "ahead.size", long(a.size), "a multiple of 16");
-  require(a.bytes % 16 == 0 && a.bytes <= a.size, kernel, "ahead.bytes", long(a.bytes),
-          "a multiple of 16, at most size");
-}
-
 void check(const Params& p) {
   constexpr const char* kernel = "linear";
   require(p.n >= 8 && p.n % 8 == 0 && p.n <= (1 << 24), kernel, "n", p.n, "a multiple of 8, 8 to 2^24");
@@ -74,7 +64,6 @@ void check(const Params& p) {
   require_aligned(kernel, "weight", p.weight, 16);
   require_aligned(kernel, "out", p.out, 16);
   require_aligned(kernel, "workspace", p.workspace, 256);
-  if (p.ahead.data) check(p.ahead);
   require(p.n_rows <= max_rows(), kernel, "n_rows", p.n_rows, "at most " + std::to_string(max_rows()));
 }
 
@@ -137,6 +126,12 @@ const Clusters& clusters() {
 BoxPlan box_plan(const Params& p) {
   return plan_boxes(p.gated ? 2 * p.n : p.n, p.k, clusters());
 }
+// A MB a block or more, of tiles that it has for itself: then boxes are faster for few rows too, for which they
+// begin and end slower.
+bool is_large(const Params& p) {
+  return size_t(p.gated ? 2 : 1) * size_t(p.n) * size_t(p.k) * 2 >= size_t(blocks()) << 20 &&
+         box_plan(p).cluster() == 1;
+}
 template <class T, int x_rows>
 void start_boxes(const Params& p, const Launch& launch) {
   const BoxPlan plan = box_plan(p);
@@ -148,7 +143,7 @@ void start_boxes(const Params& p, const Launch& launch) {
 
 template <class T>
 void start_with_type(const Params& p, const Launch& launch) {
-  if (p.n_rows <= few_rows)
+  if (p.n_rows <= few_rows && !(current_device().capability >= 90 && is_large(p)))
     start_with_few_rows<T>(p, launch);
   else if (p.n_rows <= 16)
     start_boxes<T, 16>(p, launch);

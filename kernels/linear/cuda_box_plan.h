@@ -54,16 +54,23 @@ struct Clusters {
   int at_a_time[n_sizes] = {};
 };
 
-// The smallest clusters whose tiles are tall enough: the more blocks share a tile, the more there is to add
-// up. A cluster that shares has one tile.
+// What x and the adding up cost a plan, for each row of x, in numbers read through the second-level cache by all
+// blocks: a block sends its sums at 1/216 of the rate (H100: 25 of 5400 GB/s), and a sum is as wide as two numbers.
+constexpr long long box_cost(const BoxPlan& plan, int k) {
+  return (long long)(plan.n_tiles) * k + 432LL * plan.tile_rows * (plan.cluster() - 1) / plan.cluster();
+}
+
+// A block has tiles for itself where they are tall enough, else clusters share them, each one.
 constexpr BoxPlan plan_boxes(int weight_rows, int k, const Clusters& clusters) {
-  BoxPlan plan = plan_boxes(weight_rows, k, 0, clusters.at_a_time[0]);
-  for (int i = 1; i < Clusters::n_sizes && plan.tile_rows < BoxPlan::min_tile_rows; ++i) {
+  BoxPlan best = plan_boxes(weight_rows, k, 0, clusters.at_a_time[0]);
+  if (best.tile_rows >= BoxPlan::min_tile_rows) return best;
+  for (int i = 1; i < Clusters::n_sizes; ++i) {
     const int n = clusters.at_a_time[i];
-    if (n == 0 || weight_rows > n * BoxPlan::max_tile_rows || (1 << i) > plan.tile_units) break;
-    plan = plan_boxes(weight_rows, k, i, n);
+    if (weight_rows > n * BoxPlan::max_tile_rows) break;
+    const BoxPlan plan = plan_boxes(weight_rows, k, i, n);
+    if (plan.cluster() <= plan.tile_units && box_cost(plan, k) < box_cost(best, k)) best = plan;
   }
-  return plan;
+  return best;
 }
 
 }  // namespace deltacal::kernels::cuda::linear

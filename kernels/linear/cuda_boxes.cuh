@@ -80,7 +80,7 @@ struct RingPlace {
 // A block's way through its units, and the ring on the way.
 class BoxPipeline {
  public:
-  // By all threads.
+  // By all threads; then init() by all, a barrier of the block's threads, and the first copies.
   __device__ BoxPipeline(const Params& p, const BoxPlan& plan, const BoxRing& ring, const TensorMap& weight,
                          const TensorMap& x, int rank, char* shared)
       : plan_(plan),
@@ -94,12 +94,12 @@ class BoxPipeline {
         unit_(first_),
         stages_(shared_address(shared)),
         there_(stages_ + ring.n_stages * ring.bytes + ring.sums_bytes),
-        free_(there_ + 8 * BoxRing::max_stages) {
-    if (threadIdx.x == 0) {
-#pragma unroll 1
-      for (int s = 0; s < ring.n_stages; ++s)
-        init_barrier(there_ + 8 * s, 1), init_barrier(free_ + 8 * s, int(blockDim.x) / 32);
-    }
+        free_(there_ + 8 * BoxRing::max_stages) {}
+  __device__ void init() const {
+    const int s = int(threadIdx.x);
+    if (s >= ring_.n_stages) return;
+    init_barrier(there_ + 8 * s, 1), init_barrier(free_ + 8 * s, int(blockDim.x) / 32);
+    init_barriers_done();
   }
 
   // By thread 0: weights of the first stages, which wait for no other kernel, then their inputs.
@@ -147,8 +147,7 @@ class BoxPipeline {
   __device__ void copy_weights(int stage) {
     const uint32_t barrier = there_ + 8 * stage;
     arrive_expecting(barrier, ring_.bytes);
-    copy_box_once(stages_ + stage * ring_.bytes, weight_, unit_ * box_columns,
-                  tile_ * tile_groups_, barrier);
+    copy_box_once(stages_ + stage * ring_.bytes, weight_, unit_ * box_columns, tile_ * tile_groups_, barrier);
     if (++unit_ == end_) unit_ = first_, tile_ += plan_.n_clusters;
   }
   __device__ void copy_inputs(int stage, int unit) const {
@@ -194,23 +193,31 @@ class ClusterSums {
     init_barrier(barrier_, 1);
     const int owned = (n_fragments_ - rank_ + plan_.cluster() - 1) >> plan_.log2_cluster;
     arrive_expecting(barrier_, owned * plan_.cluster() * BoxRing::fragment_bytes(plan_));
+    init_barriers_done();
   }
 
   // Sends, and waits for what the others send. By the threads of warps that have rows of the tile.
   template <int n>
   __device__ __forceinline__ void exchange(const Fragment (&sum)[n]) const {
+    const int log2_cluster = plan_.log2_cluster, last = plan_.cluster() - 1;
+    const uint32_t to = shared_address(place(rank_, 0)), step = BoxRing::fragment_bytes(plan_);
 #pragma unroll
     for (int f = 0; f < n; ++f)
       if (f < n_fragments_)
-        send_to_block(f & (plan_.cluster() - 1), shared_address(place(rank_, f >> plan_.log2_cluster)),
-                      as_quad(sum[f]), barrier_);
+        send_to_block(f & last, to + (f >> log2_cluster) * step, as_quad(sum[f]), barrier_);
     wait_barrier_in_cluster(barrier_, 0);
   }
   // Of fragment `rank` + `i` cluster: always in the order of the blocks.
   __device__ __forceinline__ void add_up(int i, Fragment& sum) const {
+    const float4* from = place(0, i);
+    const int cluster = plan_.cluster(), step = ring_.owned * (BoxRing::fragment_bytes(plan_) / 16);
     sum[0] = sum[1] = sum[2] = sum[3] = 0;
 #pragma unroll 1
-    for (int r = 0; r < plan_.cluster(); ++r) add(sum, *place(r, i));
+    for (int first = 0; first < cluster; first += 4) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r)
+        if (first + r < cluster) add(sum, from[(first + r) * step]);
+    }
   }
 
  private:
@@ -226,32 +233,40 @@ class ClusterSums {
   uint32_t barrier_;
 };
 
-// The warp's sums of eight rows of x into out.
-template <class T>
-__device__ __forceinline__ void write_fragment(const Params& p, int m_tile, int f, const Fragment& s) {
-  if (p.gated) {
-    write_features<T>(p, f, 8 * m_tile, swiglu::gated(s[0], s[2]), swiglu::gated(s[1], s[3]));
-  } else {
-    write_features<T>(p, f, 16 * m_tile, s[0], s[1]);
-    write_features<T>(p, f, 16 * m_tile + 8, s[2], s[3]);
+// The warp's sums of a tile, or of those fragments that the block adds up, into out.
+template <class Out, int n>
+__device__ __forceinline__ void write_sums(const Params& p, const BoxPlan& plan, int m_tile, int rank,
+                                           const ClusterSums& of_cluster, const Fragment (&sum)[n]) {
+  const OutputLane<Out> lane(p, m_tile);
+  if (plan.cluster() == 1) {
+#pragma unroll
+    for (int f = 0; f < n; ++f) lane.write(f, sum[f]);
+    return;
+  }
+#pragma unroll 1
+  for (int i = 0, f = rank; 8 * f < p.n_rows; ++i, f += plan.cluster()) {
+    Fragment total;
+    of_cluster.add_up(i, total);
+    if (p.gated) join_gate(total);
+    lane.write(f, total);
   }
 }
-
-// The warp's sums of a tile, or of those fragments that the block adds up, into out. Where the block has the
-// tile for itself, sums move to where the loop takes them from.
 template <class T, int n>
 __device__ __forceinline__ void write_tile(const Params& p, const BoxPlan& plan, int tile, int rank,
                                            const ClusterSums& of_cluster, Fragment (&sum)[n]) {
   const int warp = int(threadIdx.x) / 32, m_tile = tile * (plan.tile_rows / 16) + warp;
   if (16 * warp >= plan.tile_rows) return;
-  if (plan.cluster() > 1) of_cluster.exchange(sum);
-#pragma unroll 1
-  for (int i = 0, f = rank; 8 * f < p.n_rows; ++i, f += plan.cluster()) {
-    if (plan.cluster() > 1) of_cluster.add_up(i, sum[0]);
-    write_fragment<T>(p, m_tile, f, sum[0]);
+  if (plan.cluster() > 1) {
+    wait_for_cluster();
+    of_cluster.exchange(sum);
+  } else if (p.gated) {
 #pragma unroll
-    for (int e = 0; e < 4 * (n - 1); ++e) sum[e / 4][e % 4] = sum[e / 4 + 1][e % 4];
+    for (int f = 0; f < n; ++f) join_gate(sum[f]);
   }
+  if (p.out_f32)
+    write_sums<float>(p, plan, m_tile, rank, of_cluster, sum);
+  else
+    write_sums<T>(p, plan, m_tile, rank, of_cluster, sum);
 }
 
 #endif
@@ -266,12 +281,13 @@ __global__ void __launch_bounds__(BoxPlan::max_tile_rows * 2, 1)
   const int rank = plan.rank(int(blockIdx.x)), n_units = plan.begin(rank + 1) - plan.begin(rank);
   BoxPipeline pipeline(p, plan, ring, weight, x, rank, shared);
   const ClusterSums sums(p, plan, ring, rank, shared);
-  if (threadIdx.x == 0) {
-    sums.init();
-    init_barriers_done();
+  pipeline.init();
+  if (plan.cluster() > 1) {
+    if (threadIdx.x == 0) sums.init();
+    __syncwarp();
+    arrive_in_cluster();
   }
   __syncthreads();
-  if (plan.cluster() > 1) arrive_in_cluster();
   if (threadIdx.x == 0) pipeline.start_weights();
   let_next_start();
   wait_for_previous();
@@ -294,7 +310,6 @@ __global__ void __launch_bounds__(BoxPlan::max_tile_rows * 2, 1)
     }
     wait_products<0>();
     keep_sums(sum);
-    if (plan.cluster() > 1) wait_for_cluster();  // for every block's barriers
     write_tile<T>(p, plan, tile, rank, sums, sum);
   }
 #endif

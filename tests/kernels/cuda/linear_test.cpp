@@ -192,16 +192,6 @@ TEST_CASE("cuda linear: parameters are refused by name") {
   CHECK(refused("weight is null", [](Params& q) { q.weight = nullptr; }));
   CHECK(refused("workspace is not aligned",
                 [](Params& q) { q.workspace = reinterpret_cast<void*>(uintptr_t(16)); }));
-  const Ahead ahead{reinterpret_cast<void*>(place), 64, 32};
-  const auto ahead_refused = [&](const char* text, auto change) {
-    return refused(text, [&](Params& q) { q.ahead = ahead, change(q.ahead); });
-  };
-  CHECK(ahead_refused("ahead.data is not aligned",
-                      [](Ahead& a) { a.data = reinterpret_cast<void*>(uintptr_t(8)); }));
-  CHECK(ahead_refused("ahead.size is 60, expected a multiple of 16", [](Ahead& a) { a.size = 60; }));
-  CHECK(ahead_refused("ahead.bytes is 80, expected a multiple of 16, at most size",
-                      [](Ahead& a) { a.bytes = 80; }));
-  CHECK(ahead_refused("ahead.bytes is 24", [](Ahead& a) { a.bytes = 24; }));
   NEEDS_DEVICE;
   CHECK(refused("n_rows is 65, expected at most ", [](Params& q) { q.n_rows = 65; }));
 }
@@ -267,17 +257,19 @@ TEST_CASE("cuda linear: boxes cover every weight once, on devices of every kind"
 TEST_CASE(
     "cuda linear: a weight has one tile a cluster where tiles are not too tall, and as many as fit at a "
     "time") {
-  const Clusters h100{{132, 66, 32, 16}};
+  const Clusters h200{{132, 66, 30, 15}};
   const auto shape = [&](int rows, int k) {
-    const BoxPlan p = plan_boxes(rows, k, h100);
+    const BoxPlan p = plan_boxes(rows, k, h200);
     return std::array{p.cluster(), p.n_clusters, p.n_tiles, p.tile_rows};
   };
   CHECK(shape(37888, 3584) == std::array{1, 132, 132, 288});    // 7B gate and up
-  CHECK(shape(4608, 3584) == std::array{4, 32, 32, 144});       // 7B qkv
-  CHECK(shape(3584, 18944) == std::array{4, 32, 32, 112});      // 7B down
-  CHECK(shape(1536, 1536) == std::array{8, 16, 16, 96});        // 1.5B attention output
+  CHECK(shape(4608, 3584) == std::array{4, 29, 29, 160});       // 7B qkv
+  CHECK(shape(3584, 18944) == std::array{8, 15, 15, 240});      // 7B down: of x so much that tiles are tall
+  CHECK(shape(1536, 1536) == std::array{4, 24, 24, 64});        // 1.5B attention output
+  CHECK(shape(1536, 8960) == std::array{8, 14, 14, 112});       // 1.5B down
   CHECK(shape(152064, 3584) == std::array{1, 132, 1056, 144});  // 7B output layer: in eight rounds
-  CHECK(shape(64, 72) == std::array{2, 4, 4, 16});              // two units: two blocks share
+  CHECK(shape(64, 72) == std::array{1, 4, 4, 16});              // not worth adding up
+  CHECK(shape(512, 8192) == std::array{8, 11, 11, 48});
 }
 
 }  // namespace

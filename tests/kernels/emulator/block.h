@@ -23,9 +23,6 @@ inline Order order;
 // What the kernel before writes: done, once, when a thread of a kernel first waits for that one.
 inline std::function<void()> previous_kernel;
 
-// What kernels have asked into the second-level cache: places and bytes.
-inline std::vector<std::pair<const char*, int>> prefetched;
-
 // Shared memory of the running thread's block that the launch sized; NaN in every type when the block starts.
 char* dynamic_shared();
 constexpr size_t max_dynamic_shared = 227 * 1024;

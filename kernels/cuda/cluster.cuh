@@ -6,9 +6,9 @@ namespace deltacal::kernels::cuda {
 
 #if __CUDA_ARCH__ >= 900
 
-// Every thread of the cluster arrives, then waits: all blocks have started then, and mbarriers that were there
-// (init_barriers_done) before the threads of their block arrived can be used. Nothing else is made visible: that
-// would be a fence of the whole device.
+// Every thread of the cluster arrives, then waits: all blocks have started then, and mbarriers that were
+// there (init_barriers_done) before the threads of their block arrived can be used. Nothing else is made
+// visible: that would be a fence of the whole device.
 __device__ __forceinline__ void arrive_in_cluster() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
@@ -16,8 +16,8 @@ __device__ __forceinline__ void wait_for_cluster() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Sends 16 bytes to the shared memory of block `rank` of the cluster; counted by that block's mbarrier. Places
-// are named by where they are in one's own memory. A block that is sent to may end when it has waited.
+// Sends 16 bytes to the shared memory of block `rank` of the cluster; counted by that block's mbarrier.
+// Places are named by where they are in one's own memory. A block that is sent to may end when it has waited.
 __device__ __forceinline__ void send_to_block(int rank, uint32_t to, float4 x, uint32_t barrier) {
   asm volatile(
       "{\n"

@@ -6,7 +6,7 @@
 namespace deltacal::kernels::cuda::linear {
 
 // Up to so many rows it is used instead of cuBLAS: 64 on compute capability 9.0, where on an H100 a DELTA
-// step of the 7B shape takes 7% less time with 16 rows, 6% with 32, 5% with 64; few_rows below 9.0.
+// step of the 7B shape takes at least 7% less time with 16 rows, 6% with 32, 5% with 64; few_rows below 9.0.
 int max_rows();
 constexpr int few_rows = 8;  // for which there is a kernel on every device
 

@@ -54,13 +54,15 @@ struct Clusters {
   int at_a_time[n_sizes] = {};
 };
 
-// What x and the adding up cost a plan, for each row of x, in numbers read through the second-level cache by all
-// blocks: a block sends its sums at 1/216 of the rate (H100: 25 of 5400 GB/s), and a sum is as wide as two numbers.
+// What x and the adding up cost a plan, for each row of x, in numbers that all blocks read through the
+// second-level cache. A block sends its sums at 1/216 of that rate (H200: about 25 of 5400 GB/s), and a sum
+// is as wide as two numbers.
 constexpr long long box_cost(const BoxPlan& plan, int k) {
   return (long long)(plan.n_tiles) * k + 432LL * plan.tile_rows * (plan.cluster() - 1) / plan.cluster();
 }
 
-// A block has tiles for itself where they are tall enough, else clusters share them, each one.
+// A block has tiles for itself where they are tall enough; else clusters have one each, of the size that
+// costs least.
 constexpr BoxPlan plan_boxes(int weight_rows, int k, const Clusters& clusters) {
   BoxPlan best = plan_boxes(weight_rows, k, 0, clusters.at_a_time[0]);
   if (best.tile_rows >= BoxPlan::min_tile_rows) return best;

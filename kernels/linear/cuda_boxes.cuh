@@ -1,13 +1,14 @@
-// Linear layers of many rows of x on sm_90: out^T = weight x^T by wgmma, with rows of
+// Linear layers of many rows of x, or of large weights, on sm_90: out^T = weight x^T by wgmma, with rows of
 // the weight as its 64 rows and rows of x as its columns.
 //
 // A ring of stages in shared memory, of 64 columns of a tile of the weight and of all rows of x; each comes
 // by two box copies, that thread 0 asks for as stages become free. Warpgroups lie side by side over a tile's
-// rows. The blocks of a cluster (cuda_box_plan.h) add up their sums through each other's shared memory: no
-// part of an output passes through device memory, and none waits for an atomic.
+// rows. The blocks of a cluster (cuda_box_plan.h) send their sums into each other's shared memory: no part of
+// an output passes through device memory, and none waits for an atomic.
 //
-// What comes after the last product runs once, so that every instruction of it is waited for: it is a loop over
-// fragments, not a row of their copies (H200, 64 rows of x: 3 us less in every call).
+// What comes after the last product is waited for in full, by each instruction and each latency of it, where
+// a short call has little else: no block asks another for its sums, nothing is a fence of the device, and
+// what adds up and writes is short (H200, 64 rows of x: 2 to 4 us a call less than without this care).
 #pragma once
 #include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -16,11 +17,11 @@
 
 namespace deltacal::kernels::cuda::linear {
 
-// Shared memory of a block, for `x_rows` rows of x, of which those past n_rows are zero: the ring; what blocks
-// of the cluster send of their sums; barriers. The last warpgroup may read up to 48 rows past a tile's last, into
-// what follows: its sums of them are not used. No more stages than a block has units; and of a multiprocessor's
-// 228 KB, 1 KB of them for every block beside its own, there is room for blocks of the small kernel that comes
-// next.
+// Shared memory of a block, for `x_rows` rows of x, of which those past n_rows are zero: the ring; what
+// blocks of the cluster send of their sums; barriers. The last warpgroup may read up to 48 rows past a tile's
+// last, into what follows: its sums of them are not used. No more stages than a block has units; and of a
+// multiprocessor's 228 KB, 1 KB of them for every block beside its own, there is room for blocks of the small
+// kernel that comes next.
 struct BoxRing {
   static constexpr int row_bytes = box_columns * 2, past_end = 48 * row_bytes;
   static constexpr int max_stages = 16, barrier_bytes = 8 * (2 * max_stages + 1), room = 221 * 1024;
@@ -142,7 +143,9 @@ class BoxPipeline {
   }
 
  private:
-  __device__ bool more() const { return tile_ < plan_.n_tiles && first_ < end_; }
+  __device__ bool more() const {
+    return tile_ < plan_.n_tiles;
+  }
   // Of the next unit; the barrier waits for its inputs too.
   __device__ void copy_weights(int stage) {
     const uint32_t barrier = there_ + 8 * stage;
@@ -181,7 +184,7 @@ __device__ __forceinline__ void multiply_stage(const BoxPipeline& pipeline, bool
 // f % cluster = rank, and all send it their sums of them.
 class ClusterSums {
  public:
-  // By all threads, before any block of the cluster sends: init() by thread 0, with the other barriers.
+  // By all threads; init() by thread 0, before it arrives in the cluster.
   __device__ ClusterSums(const Params& p, const BoxPlan& plan, const BoxRing& ring, int rank, char* shared)
       : plan_(plan),
         ring_(ring),
@@ -196,7 +199,7 @@ class ClusterSums {
     init_barriers_done();
   }
 
-  // Sends, and waits for what the others send. By the threads of warps that have rows of the tile.
+  // Sends, and waits for what is sent. By the threads of warps that have rows of the tile.
   template <int n>
   __device__ __forceinline__ void exchange(const Fragment (&sum)[n]) const {
     const int log2_cluster = plan_.log2_cluster, last = plan_.cluster() - 1;
@@ -257,7 +260,7 @@ __device__ __forceinline__ void write_tile(const Params& p, const BoxPlan& plan,
   const int warp = int(threadIdx.x) / 32, m_tile = tile * (plan.tile_rows / 16) + warp;
   if (16 * warp >= plan.tile_rows) return;
   if (plan.cluster() > 1) {
-    wait_for_cluster();
+    wait_for_cluster();  // all its blocks have their barriers
     of_cluster.exchange(sum);
   } else if (p.gated) {
 #pragma unroll

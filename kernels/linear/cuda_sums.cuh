@@ -101,8 +101,8 @@ __device__ __forceinline__ void write_pair(float* to, float first, float second)
   *reinterpret_cast<float2*>(to) = make_float2(first, second);
 }
 
-// Where a lane writes to, of the fragments of the weight's sixteen rows of number `m_tile`: of eight rows of out
-// one, and of eight or, without a gate, sixteen features two neighbours each.
+// Where a lane writes to, of the fragments of the weight's sixteen rows of number `m_tile`: of eight rows of
+// out one, and of eight or, without a gate, sixteen features two neighbours each.
 template <class Out>
 class OutputLane {
  public:
@@ -121,8 +121,8 @@ class OutputLane {
   }
 
  private:
-  // Two lanes of neighbouring features exchange numbers, so that each has both of one row: `x` of row 2 t, `y`
-  // of row 2 t + 1, feature `from` + g.
+  // Two lanes of neighbouring features exchange numbers, so that each has both of one row: `x` of row 2 t,
+  // `y` of row 2 t + 1, feature `from` + g.
   __device__ __forceinline__ void write(int f, int from, float x, float y) const {
     const float other = __shfl_xor_sync(all_lanes, odd_ ? x : y, 4);
     if (8 * f + row_ < n_rows_ && from < n_features_)

@@ -95,6 +95,11 @@ TEST_CASE(
       {16, 1544, 328, true, true},
       {10, 12296, 24, false, false},
       {10, 512, 2056, false, false},
+      // Tiles of 48 rows, on devices of 3 (the emulator) and 132 multiprocessors.
+      {3, 120, 1160, false, false},
+      {8, 64, 712, true, false},
+      {2, 4616, 136, false, true},
+      {7, 2616, 72, true, false},
       // Long rows, of which a block has sixteen; and more rows of the weight than 256 a multiprocessor.
       {5, 48, 5000, false, true},
       {8, 24, 4200, true, false},
@@ -140,6 +145,23 @@ TEST_CASE("cuda linear: equals the reference for 17 to 64 rows, sizes that fill 
           Case{64, 16392, 72, false, false}, Case{29, 64, 4000, false, false}}) {
       CAPTURE(int(type), c.rows, c.n, c.k, c.gated, c.out_f32);
       const Layer layer(type, c, 13);
+      layer.require_near(layer.on_device());
+    }
+  }
+}
+
+TEST_CASE("cuda linear: equals the reference where clusters of 2, 4 and 8 blocks share a tile") {
+  NEEDS_DEVICE;
+  if (max_rows() < 64) SKIP("no kernel for more than 8 rows");
+  for (const Type type : both_types) {
+    for (const Case& c :
+         {// Of a device of 132 multiprocessors; of the emulator's 8.
+          Case{9, 1544, 520, false, false}, Case{20, 520, 1032, false, true},
+          Case{33, 520, 4104, false, false}, Case{64, 72, 9096, true, false},
+          Case{16, 128, 1800, false, true}, Case{24, 64, 5400, false, false}, Case{64, 32, 5392, true, false},
+          Case{10, 48, 9096, false, false}, Case{40, 24, 9080, true, true}}) {
+      CAPTURE(int(type), c.rows, c.n, c.k, c.gated, c.out_f32);
+      const Layer layer(type, c, 17);
       layer.require_near(layer.on_device());
     }
   }

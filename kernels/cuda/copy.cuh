@@ -87,14 +87,6 @@ __device__ __forceinline__ void copy_box_once(uint32_t to, const TensorMap& matr
 
 #endif
 
-// `bytes`, a multiple of 16, from a 16-byte aligned place into the second-level cache; nothing before sm_90.
-__device__ __forceinline__ void prefetch_bulk(const void* from, int bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes)
-               : "memory");
-#endif
-}
-
 // The line of 128 bytes is on its way into the second-level cache.
 __device__ __forceinline__ void prefetch_line(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));

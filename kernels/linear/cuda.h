@@ -6,19 +6,9 @@
 namespace deltacal::kernels::cuda::linear {
 
 // Up to so many rows it is used instead of cuBLAS: 64 on compute capability 9.0, where on an H100 a DELTA
-// step of the 7B shape takes 7% less time with 16 rows, 6% with 32, 5% with 64; few_rows below 9.0.
+// step of the 7B shape takes at least 7% less time with 16 rows, 6% with 32, 5% with 64; few_rows below 9.0.
 int max_rows();
 constexpr int few_rows = 8;  // for which there is a kernel on every device
-
-// What a later call will read first: `bytes` of the `size` at `data`, spread evenly over them, which the call
-// asks into the second-level cache at its end. Until the next kernels' own reads memory would have nothing to
-// do; asked earlier they would only take the place of the call's own. Written by no kernel that may still
-// run. Ignored before compute capability 9.0, and by calls of more than few_rows: there it made a step longer
-// (H100, 7B shape under DELTA: 2% with 16 rows, 1% with 32).
-struct Ahead {
-  const void* data = nullptr;  // 16-byte aligned; null: nothing
-  size_t size = 0, bytes = 0;  // multiples of 16
-};
 
 // Arrays in device memory, aligned to 16 bytes, rows without gaps.
 struct Params {
@@ -35,7 +25,6 @@ struct Params {
   // workspace_bytes(); 256-byte aligned; zero before its first use. Calls of one stream may share it: each
   // leaves it ready for the next
   void* workspace = nullptr;
-  Ahead ahead;
 };
 
 // For calls of any shape on the current device.

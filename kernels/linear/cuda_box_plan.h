@@ -17,20 +17,24 @@ struct BoxPlan {
   static constexpr int max_round_rows =
       160;  // of several: while a tile is written, more of the next is asked for
   static constexpr int min_tile_rows = 96;  // less is worth sharing tiles
-  static constexpr int max_cluster = 8;
 
   int tile_rows = 0, n_tiles = 0, tile_units = 0;
-  int cluster = 1, n_clusters = 0;
+  int log2_cluster = 0, n_clusters = 0;
 
+  constexpr DELTACAL_HOST_DEVICE int cluster() const { return 1 << log2_cluster; }  // blocks of a cluster
+  constexpr DELTACAL_HOST_DEVICE int rank(int block) const { return block & (cluster() - 1); }
+  constexpr DELTACAL_HOST_DEVICE int first_tile(int block) const { return block >> log2_cluster; }
   // Units of block `rank` of a cluster: [begin(rank), begin(rank + 1)).
-  constexpr DELTACAL_HOST_DEVICE int begin(int rank) const {
-    return int((long long)(rank)*tile_units / cluster);
+  constexpr DELTACAL_HOST_DEVICE int begin(int rank) const { return rank * tile_units >> log2_cluster; }
+  // Of all tiles of a block, at most.
+  constexpr int most_units() const {
+    return (tile_units + cluster() - 1) / cluster() * ((n_tiles + n_clusters - 1) / n_clusters);
   }
   constexpr int warpgroups() const { return (tile_rows + 63) / 64; }
 };
 
-// For clusters of `cluster` blocks, `at_a_time` of which run at a time.
-constexpr BoxPlan plan_boxes(int weight_rows, int k, int cluster, int at_a_time) {
+// For clusters of 2^log2_cluster blocks, `at_a_time` of which run at a time.
+constexpr BoxPlan plan_boxes(int weight_rows, int k, int log2_cluster, int at_a_time) {
   const auto up = [](int a, int b) { return (a + b - 1) / b; };
   BoxPlan plan;
   const int rounds = up(weight_rows, at_a_time) <= BoxPlan::max_tile_rows
@@ -39,7 +43,7 @@ constexpr BoxPlan plan_boxes(int weight_rows, int k, int cluster, int at_a_time)
   plan.tile_rows = up(up(weight_rows, at_a_time * rounds), BoxPlan::row_step) * BoxPlan::row_step;
   plan.n_tiles = up(weight_rows, plan.tile_rows);
   plan.tile_units = up(k, box_columns);
-  plan.cluster = cluster;
+  plan.log2_cluster = log2_cluster;
   plan.n_clusters = plan.n_tiles < at_a_time ? plan.n_tiles : at_a_time;
   return plan;
 }
@@ -50,16 +54,25 @@ struct Clusters {
   int at_a_time[n_sizes] = {};
 };
 
-// The smallest clusters whose tiles are tall enough: the more blocks share a tile, the more there is to add
-// up. A cluster that shares has one tile.
+// What x and the adding up cost a plan, for each row of x, in numbers that all blocks read through the
+// second-level cache. A block sends its sums at 1/216 of that rate (H200: about 25 of 5400 GB/s), and a sum
+// is as wide as two numbers.
+constexpr long long box_cost(const BoxPlan& plan, int k) {
+  return (long long)(plan.n_tiles) * k + 432LL * plan.tile_rows * (plan.cluster() - 1) / plan.cluster();
+}
+
+// A block has tiles for itself where they are tall enough; else clusters have one each, of the size that
+// costs least.
 constexpr BoxPlan plan_boxes(int weight_rows, int k, const Clusters& clusters) {
-  BoxPlan plan = plan_boxes(weight_rows, k, 1, clusters.at_a_time[0]);
-  for (int i = 1; i < Clusters::n_sizes && plan.tile_rows < BoxPlan::min_tile_rows; ++i) {
+  BoxPlan best = plan_boxes(weight_rows, k, 0, clusters.at_a_time[0]);
+  if (best.tile_rows >= BoxPlan::min_tile_rows) return best;
+  for (int i = 1; i < Clusters::n_sizes; ++i) {
     const int n = clusters.at_a_time[i];
-    if (n == 0 || weight_rows > n * BoxPlan::max_tile_rows || (1 << i) > plan.tile_units) break;
-    plan = plan_boxes(weight_rows, k, 1 << i, n);
+    if (weight_rows > n * BoxPlan::max_tile_rows) break;
+    const BoxPlan plan = plan_boxes(weight_rows, k, i, n);
+    if (plan.cluster() <= plan.tile_units && box_cost(plan, k) < box_cost(best, k)) best = plan;
   }
-  return plan;
+  return best;
 }
 
 }  // namespace deltacal::kernels::cuda::linear

@@ -1,10 +1,14 @@
-// Linear layers of many rows of x on sm_90: out^T = weight x^T by wgmma, with rows of
+// Linear layers of many rows of x, or of large weights, on sm_90: out^T = weight x^T by wgmma, with rows of
 // the weight as its 64 rows and rows of x as its columns.
 //
 // A ring of stages in shared memory, of 64 columns of a tile of the weight and of all rows of x; each comes
 // by two box copies, that thread 0 asks for as stages become free. Warpgroups lie side by side over a tile's
-// rows. The blocks of a cluster (cuda_box_plan.h) add up their sums through each other's shared memory: no
-// part of an output passes through device memory, and none waits for an atomic.
+// rows. The blocks of a cluster (cuda_box_plan.h) send their sums into each other's shared memory: no part of
+// an output passes through device memory, and none waits for an atomic.
+//
+// What comes after the last product is waited for in full, by each instruction and each latency of it, where
+// a short call has little else: no block asks another for its sums, nothing is a fence of the device, and
+// what adds up and writes is short (H200, 64 rows of x: 2 to 4 us a call less than without this care).
 #pragma once
 #include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -13,22 +17,35 @@
 
 namespace deltacal::kernels::cuda::linear {
 
-// The ring in a block's shared memory, for `x_rows` rows of x, of which those past n_rows are zero; then its
-// barriers. The last warpgroup may read up to 48 rows past a tile's last, into what follows: its sums of them
-// are not used.
+// Shared memory of a block, for `x_rows` rows of x, of which those past n_rows are zero: the ring; what
+// blocks of the cluster send of their sums; barriers. The last warpgroup may read up to 48 rows past a tile's
+// last, into what follows: its sums of them are not used. No more stages than a block has units; and of a
+// multiprocessor's 228 KB, 1 KB of them for every block beside its own, there is room for blocks of the small
+// kernel that comes next.
 struct BoxRing {
   static constexpr int row_bytes = box_columns * 2, past_end = 48 * row_bytes;
-  static constexpr int max_stages = 16, barrier_bytes = 2 * 8 * max_stages;
+  static constexpr int max_stages = 16, barrier_bytes = 8 * (2 * max_stages + 1), room = 221 * 1024;
 
-  int weight_bytes, bytes, n_stages;  // the first two of a stage
+  int weight_bytes, bytes;  // of a stage
+  int n_stages = 0;
+  int owned;  // fragments that a block adds up, at most
+  int sums_bytes;
 
-  DELTACAL_HOST_DEVICE constexpr BoxRing(int tile_rows, int x_rows)
-      : weight_bytes(tile_rows * row_bytes),
+  constexpr BoxRing(const BoxPlan& plan, int x_rows)
+      : weight_bytes(plan.tile_rows * row_bytes),
         bytes(weight_bytes + x_rows * row_bytes),
-        n_stages((227 * 1024 - past_end - barrier_bytes) / bytes) {
+        owned((x_rows / 8 + plan.cluster() - 1) / plan.cluster()),
+        sums_bytes(plan.cluster() == 1 ? 0 : plan.cluster() * owned * fragment_bytes(plan)) {
+    if (sums_bytes < past_end) sums_bytes = past_end;
+    n_stages = (room - sums_bytes - barrier_bytes) / bytes;
     if (n_stages > max_stages) n_stages = max_stages;
+    if (n_stages > plan.most_units()) n_stages = plan.most_units();
   }
-  constexpr int shared_bytes() const { return n_stages * bytes + past_end + barrier_bytes; }
+  // Of all warps that have rows of a tile: eight rows of x each.
+  static constexpr DELTACAL_HOST_DEVICE int fragment_bytes(const BoxPlan& plan) {
+    return plan.tile_rows * 8 * int(sizeof(float));
+  }
+  constexpr int shared_bytes() const { return n_stages * bytes + sums_bytes + barrier_bytes; }
 };
 
 // With a gate, 16 rows of a box are eight of the gate and the same eight of the other half, which so meet in
@@ -64,34 +81,35 @@ struct RingPlace {
 // A block's way through its units, and the ring on the way.
 class BoxPipeline {
  public:
-  // By all threads.
+  // By all threads; then init() by all, a barrier of the block's threads, and the first copies.
   __device__ BoxPipeline(const Params& p, const BoxPlan& plan, const BoxRing& ring, const TensorMap& weight,
                          const TensorMap& x, int rank, char* shared)
       : plan_(plan),
         ring_(ring),
         weight_(weight),
         x_(x),
-        group_rows_(p.gated ? 16 : 8),
+        tile_groups_(plan.tile_rows >> (p.gated ? 4 : 3)),
         first_(plan.begin(rank)),
         end_(plan.begin(rank + 1)),
-        tile_(int(blockIdx.x) / plan.cluster),
+        tile_(plan.first_tile(int(blockIdx.x))),
         unit_(first_),
         stages_(shared_address(shared)),
-        there_(stages_ + ring.n_stages * ring.bytes + BoxRing::past_end),
-        free_(there_ + 8 * BoxRing::max_stages) {
-    if (threadIdx.x == 0) {
-      for (int s = 0; s < ring.n_stages; ++s)
-        init_barrier(there_ + 8 * s, 1), init_barrier(free_ + 8 * s, int(blockDim.x) / 32);
-      init_barriers_done();
-    }
-    __syncthreads();
+        there_(stages_ + ring.n_stages * ring.bytes + ring.sums_bytes),
+        free_(there_ + 8 * BoxRing::max_stages) {}
+  __device__ void init() const {
+    const int s = int(threadIdx.x);
+    if (s >= ring_.n_stages) return;
+    init_barrier(there_ + 8 * s, 1), init_barrier(free_ + 8 * s, int(blockDim.x) / 32);
+    init_barriers_done();
   }
 
   // By thread 0: weights of the first stages, which wait for no other kernel, then their inputs.
   __device__ void start_weights() {
+#pragma unroll 1
     for (n_first_ = 0; n_first_ < ring_.n_stages && more(); ++n_first_) copy_weights(n_first_);
   }
   __device__ void start_inputs() const {
+#pragma unroll 1
     for (int s = 0, unit = first_; s < n_first_; ++s) {
       copy_inputs(s, unit);
       if (++unit == end_) unit = first_;
@@ -125,13 +143,14 @@ class BoxPipeline {
   }
 
  private:
-  __device__ bool more() const { return tile_ < plan_.n_tiles && first_ < end_; }
+  __device__ bool more() const {
+    return tile_ < plan_.n_tiles;
+  }
   // Of the next unit; the barrier waits for its inputs too.
   __device__ void copy_weights(int stage) {
     const uint32_t barrier = there_ + 8 * stage;
     arrive_expecting(barrier, ring_.bytes);
-    copy_box_once(stages_ + stage * ring_.bytes, weight_, unit_ * box_columns,
-                  tile_ * (plan_.tile_rows / group_rows_), barrier);
+    copy_box_once(stages_ + stage * ring_.bytes, weight_, unit_ * box_columns, tile_ * tile_groups_, barrier);
     if (++unit_ == end_) unit_ = first_, tile_ += plan_.n_clusters;
   }
   __device__ void copy_inputs(int stage, int unit) const {
@@ -142,7 +161,8 @@ class BoxPipeline {
   const BoxPlan& plan_;
   const BoxRing& ring_;
   const TensorMap &weight_, &x_;
-  int group_rows_, first_, end_, tile_, unit_;  // tile and unit of the copy that comes next
+  int tile_groups_;                // of the weight's matrix in a tile
+  int first_, end_, tile_, unit_;  // tile and unit of the copy that comes next
   int n_first_ = 0;
   uint32_t stages_, there_, free_;
   RingPlace at_, oldest_;
@@ -160,51 +180,96 @@ __device__ __forceinline__ void multiply_stage(const BoxPipeline& pipeline, bool
   commit_products();
 }
 
-// Adds up the sums of the blocks of a cluster, always in the order of their ranks. Fragments go round: block
-// `rank` ends up with those f where f % cluster = rank. `shared`: a ring that nothing is copied to any more.
-template <int n>
-__device__ __forceinline__ void add_up_cluster(int cluster, int rank, int n_fragments, char* shared,
-                                               Fragment (&sum)[n]) {
-  float4* own = reinterpret_cast<float4*>(shared) + threadIdx.x;  // [n, threads]
-  const uint32_t place = shared_address(own);
-  __syncthreads();
-#pragma unroll
-  for (int f = 0; f < n; ++f)
-    if (f < n_fragments) own[f * blockDim.x] = as_quad(sum[f]);
-  arrive_in_cluster();
-  wait_for_cluster();
-#pragma unroll
-  for (int f = 0; f < n; ++f) {
-    if (f >= n_fragments || f % cluster != rank) continue;
-    float4 x[BoxPlan::max_cluster];
-#pragma unroll
-    for (int r = 0; r < BoxPlan::max_cluster; ++r)
-      if (r < cluster) x[r] = load_from_block(place + f * blockDim.x * 16, r);
-    sum[f][0] = sum[f][1] = sum[f][2] = sum[f][3] = 0;
-#pragma unroll
-    for (int r = 0; r < BoxPlan::max_cluster; ++r)
-      if (r < cluster) add(sum[f], x[r]);
+// The sums of a tile that the blocks of a cluster share. Fragments go round: block `rank` has those f where
+// f % cluster = rank, and all send it their sums of them.
+class ClusterSums {
+ public:
+  // By all threads; init() by thread 0, before it arrives in the cluster.
+  __device__ ClusterSums(const Params& p, const BoxPlan& plan, const BoxRing& ring, int rank, char* shared)
+      : plan_(plan),
+        ring_(ring),
+        rank_(rank),
+        n_fragments_(divide_up(p.n_rows, 8)),
+        quads_(reinterpret_cast<float4*>(shared + ring.n_stages * ring.bytes) + threadIdx.x),
+        barrier_(shared_address(shared) + ring.shared_bytes() - 8) {}
+  __device__ void init() const {
+    init_barrier(barrier_, 1);
+    const int owned = (n_fragments_ - rank_ + plan_.cluster() - 1) >> plan_.log2_cluster;
+    arrive_expecting(barrier_, owned * plan_.cluster() * BoxRing::fragment_bytes(plan_));
+    init_barriers_done();
   }
-  arrive_in_cluster();
-}
 
-// The warp's sums of a tile, of those fragments that the block has, into out.
-template <class T, int n>
-__device__ __forceinline__ void write_tile(const Params& p, const BoxPlan& plan, int tile, int rank,
-                                           const Fragment (&sum)[n]) {
-  const int warp = int(threadIdx.x) / 32, m_tile = tile * (plan.tile_rows / 16) + warp;
-  if (16 * warp >= plan.tile_rows) return;
+  // Sends, and waits for what is sent. By the threads of warps that have rows of the tile.
+  template <int n>
+  __device__ __forceinline__ void exchange(const Fragment (&sum)[n]) const {
+    const int log2_cluster = plan_.log2_cluster, last = plan_.cluster() - 1;
+    const uint32_t to = shared_address(place(rank_, 0)), step = BoxRing::fragment_bytes(plan_);
 #pragma unroll
-  for (int f = 0; f < n; ++f) {
-    if (8 * f >= p.n_rows || f % plan.cluster != rank) continue;
-    const Fragment& s = sum[f];
-    if (p.gated) {
-      write_features<T>(p, f, 8 * m_tile, swiglu::gated(s[0], s[2]), swiglu::gated(s[1], s[3]));
-    } else {
-      write_features<T>(p, f, 16 * m_tile, s[0], s[1]);
-      write_features<T>(p, f, 16 * m_tile + 8, s[2], s[3]);
+    for (int f = 0; f < n; ++f)
+      if (f < n_fragments_)
+        send_to_block(f & last, to + (f >> log2_cluster) * step, as_quad(sum[f]), barrier_);
+    wait_barrier_in_cluster(barrier_, 0);
+  }
+  // Of fragment `rank` + `i` cluster: always in the order of the blocks.
+  __device__ __forceinline__ void add_up(int i, Fragment& sum) const {
+    const float4* from = place(0, i);
+    const int cluster = plan_.cluster(), step = ring_.owned * (BoxRing::fragment_bytes(plan_) / 16);
+    sum[0] = sum[1] = sum[2] = sum[3] = 0;
+#pragma unroll 1
+    for (int first = 0; first < cluster; first += 4) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r)
+        if (first + r < cluster) add(sum, from[(first + r) * step]);
     }
   }
+
+ private:
+  // Where a block has what block `from` sent it of its i-th fragment.
+  __device__ const float4* place(int from, int i) const {
+    return quads_ + (from * ring_.owned + i) * (BoxRing::fragment_bytes(plan_) / 16);
+  }
+
+  const BoxPlan& plan_;
+  const BoxRing& ring_;
+  int rank_, n_fragments_;
+  const float4* quads_;
+  uint32_t barrier_;
+};
+
+// The warp's sums of a tile, or of those fragments that the block adds up, into out.
+template <class Out, int n>
+__device__ __forceinline__ void write_sums(const Params& p, const BoxPlan& plan, int m_tile, int rank,
+                                           const ClusterSums& of_cluster, const Fragment (&sum)[n]) {
+  const OutputLane<Out> lane(p, m_tile);
+  if (plan.cluster() == 1) {
+#pragma unroll
+    for (int f = 0; f < n; ++f) lane.write(f, sum[f]);
+    return;
+  }
+#pragma unroll 1
+  for (int i = 0, f = rank; 8 * f < p.n_rows; ++i, f += plan.cluster()) {
+    Fragment total;
+    of_cluster.add_up(i, total);
+    if (p.gated) join_gate(total);
+    lane.write(f, total);
+  }
+}
+template <class T, int n>
+__device__ __forceinline__ void write_tile(const Params& p, const BoxPlan& plan, int tile, int rank,
+                                           const ClusterSums& of_cluster, Fragment (&sum)[n]) {
+  const int warp = int(threadIdx.x) / 32, m_tile = tile * (plan.tile_rows / 16) + warp;
+  if (16 * warp >= plan.tile_rows) return;
+  if (plan.cluster() > 1) {
+    wait_for_cluster();  // all its blocks have their barriers
+    of_cluster.exchange(sum);
+  } else if (p.gated) {
+#pragma unroll
+    for (int f = 0; f < n; ++f) join_gate(sum[f]);
+  }
+  if (p.out_f32)
+    write_sums<float>(p, plan, m_tile, rank, of_cluster, sum);
+  else
+    write_sums<T>(p, plan, m_tile, rank, of_cluster, sum);
 }
 
 #endif
@@ -212,37 +277,44 @@ __device__ __forceinline__ void write_tile(const Params& p, const BoxPlan& plan,
 template <class T, int x_rows>
 __global__ void __launch_bounds__(BoxPlan::max_tile_rows * 2, 1)
     multiply_boxes(const __grid_constant__ Params p, const __grid_constant__ BoxPlan plan,
-                   const __grid_constant__ TensorMap weight, const __grid_constant__ TensorMap x) {
+                   const __grid_constant__ BoxRing ring, const __grid_constant__ TensorMap weight,
+                   const __grid_constant__ TensorMap x) {
 #if __CUDA_ARCH__ >= 900
   DELTACAL_DYNAMIC_SHARED(char, shared);
-  const BoxRing ring(plan.tile_rows, x_rows);
-  const int rank = int(blockIdx.x) % plan.cluster, n_units = plan.begin(rank + 1) - plan.begin(rank);
+  const int rank = plan.rank(int(blockIdx.x)), n_units = plan.begin(rank + 1) - plan.begin(rank);
   BoxPipeline pipeline(p, plan, ring, weight, x, rank, shared);
+  const ClusterSums sums(p, plan, ring, rank, shared);
+  pipeline.init();
+  if (plan.cluster() > 1) {
+    if (threadIdx.x == 0) sums.init();
+    __syncwarp();
+    arrive_in_cluster();
+  }
+  __syncthreads();
   if (threadIdx.x == 0) pipeline.start_weights();
   let_next_start();
   wait_for_previous();
   if (threadIdx.x == 0) pipeline.start_inputs();
 
+  bool in_use = false;  // a stage before the one that the block is at
 #pragma unroll 1
-  for (int tile = int(blockIdx.x) / plan.cluster; tile < plan.n_tiles; tile += plan.n_clusters) {
+  for (int tile = plan.first_tile(int(blockIdx.x)); tile < plan.n_tiles; tile += plan.n_clusters) {
     Fragment sum[x_rows / 8] = {};
 #pragma unroll 1
     for (int i = 0; i < n_units; ++i) {
       pipeline.wait();
       multiply_stage<T>(pipeline, i == 0, sum);
       pipeline.next();
-      if (i > 0) {
+      if (in_use) {
         wait_products<1>();
         pipeline.release();
       }
+      in_use = true;
     }
     wait_products<0>();
     keep_sums(sum);
-    if (n_units > 0) pipeline.release();
-    if (plan.cluster > 1) add_up_cluster(plan.cluster, rank, divide_up(p.n_rows, 8), shared, sum);
-    write_tile<T>(p, plan, tile, rank, sum);
+    write_tile<T>(p, plan, tile, rank, sums, sum);
   }
-  if (plan.cluster > 1) wait_for_cluster();
 #endif
 }
 

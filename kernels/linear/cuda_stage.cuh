@@ -27,6 +27,7 @@ struct Stage {
   static constexpr int fragments = m_tiles;            // sums of a warp, in mma's C fragments
   static constexpr int owned = (fragments + column_warps - 1) / column_warps;  // that it has in the end
   static_assert(owned * n_threads * 4 <= 256 * few_rows, "a part of the workspace");
+  static_assert(segment % 64 == 0, "whole lines of 128 bytes");
   static constexpr int weight_row = segment * 2;                               // bytes
   static constexpr int weight_odd = warp_rows / 2 * weight_row + 64;  // where odd rows begin
   static constexpr int warp_bytes = warp_rows * weight_row + 64, weight_bytes = n_warps * warp_bytes;

@@ -88,43 +88,63 @@ __device__ void add_up_parts(Owned<S>& own, const Workspace& workspace, const Pl
   }
 }
 
-// Two neighbours of a row of out.
-template <class T>
-__device__ __forceinline__ void write_pair(const Params& p, int row, int i, float first, float second) {
-  if (row >= p.n_rows || i >= p.n) return;
-  const size_t at = size_t(row) * size_t(p.n) + size_t(i);
-  if (p.out_f32)
-    *reinterpret_cast<float2*>(static_cast<float*>(p.out) + at) = make_float2(first, second);
-  else
-    *reinterpret_cast<uint32_t*>(static_cast<T*>(p.out) + at) = pack<T>(first, second);
+// Of a gate's fragment, rows g of the weight with rows g + 8, the output's numbers in the place of the first.
+__device__ __forceinline__ void join_gate(Fragment& s) {
+  s[0] = swiglu::gated(s[0], s[2]), s[1] = swiglu::gated(s[1], s[3]);
 }
 
-// Two lanes of neighbouring features exchange numbers, so that each has both of one row: `x` of row 2 t, `y`
-// of row 2 t + 1 of the input rows' number `eight`, feature `i` + g.
 template <class T>
-__device__ __forceinline__ void write_features(const Params& p, int eight, int i, float x, float y) {
-  const int lane = int(threadIdx.x) % 32, g = lane / 4;
-  const bool odd = g % 2 != 0;
-  const float other = __shfl_xor_sync(all_lanes, odd ? x : y, 4);
-  write_pair<T>(p, 8 * eight + 2 * (lane % 4) + int(odd), i + g - int(odd), odd ? other : x, odd ? y : other);
+__device__ __forceinline__ void write_pair(T* to, float first, float second) {
+  *reinterpret_cast<uint32_t*>(to) = pack<T>(first, second);
+}
+__device__ __forceinline__ void write_pair(float* to, float first, float second) {
+  *reinterpret_cast<float2*>(to) = make_float2(first, second);
 }
 
-template <class T, class S>
-__device__ void write_outputs(const Params& p, int tile, const Owned<S>& own) {
+// Where a lane writes to, of the fragments of the weight's sixteen rows of number `m_tile`: of eight rows of
+// out one, and of eight or, without a gate, sixteen features two neighbours each.
+template <class Out>
+class OutputLane {
+ public:
+  __device__ OutputLane(const Params& p, int m_tile) {
+    const int lane = int(threadIdx.x) % 32, g = lane / 4, first = (p.gated ? 8 : 16) * m_tile;
+    odd_ = g % 2 != 0;
+    row_ = 2 * (lane % 4) + int(odd_);
+    n_rows_ = p.n_rows, n_features_ = p.gated ? min(8, p.n - first) : p.n - first;
+    eight_rows_ = 8 * size_t(p.n);
+    to_ = static_cast<Out*>(p.out) + size_t(row_) * size_t(p.n) + (first + g - int(odd_));
+  }
+  // Fragment `f` of the warp's, of rows 8 f .. 8 f + 7; a gate's is joined.
+  __device__ __forceinline__ void write(int f, const Fragment& s) const {
+    write(f, 0, s[0], s[1]);
+    write(f, 8, s[2], s[3]);
+  }
+
+ private:
+  // Two lanes of neighbouring features exchange numbers, so that each has both of one row: `x` of row 2 t,
+  // `y` of row 2 t + 1, feature `from` + g.
+  __device__ __forceinline__ void write(int f, int from, float x, float y) const {
+    const float other = __shfl_xor_sync(all_lanes, odd_ ? x : y, 4);
+    if (8 * f + row_ < n_rows_ && from < n_features_)
+      write_pair(to_ + (size_t(f) * eight_rows_ + size_t(from)), odd_ ? other : x, odd_ ? y : other);
+  }
+
+  bool odd_;
+  int row_, n_rows_, n_features_;
+  size_t eight_rows_;
+  Out* to_;
+};
+
+template <class Out, class S>
+__device__ __forceinline__ void write_outputs(const Params& p, int tile, Owned<S>& own) {
   const int row_warp = int(threadIdx.x) / 32 % S::row_warps,
             first = tile * (S::rows / 16) + row_warp * S::m_tiles;
 #pragma unroll
   for (int i = 0; i < S::owned; ++i) {
     const int f = i * S::column_warps + column_place(S::row_warps);
     if (f >= S::fragments) continue;
-    const int m_tile = first + f;
-    const Fragment& s = own[i];
-    if (p.gated) {
-      write_features<T>(p, 0, 8 * m_tile, swiglu::gated(s[0], s[2]), swiglu::gated(s[1], s[3]));
-    } else {
-      write_features<T>(p, 0, 16 * m_tile, s[0], s[1]);
-      write_features<T>(p, 0, 16 * m_tile + 8, s[2], s[3]);
-    }
+    if (p.gated) join_gate(own[i]);
+    OutputLane<Out>(p, first + f).write(0, own[i]);
   }
 }
 
@@ -151,7 +171,10 @@ __device__ void finish_tile(const Params& p, const Plan& plan, const Workspace& 
     if (!last_to_arrive(workspace.arrived + first, last - first + 1, flag)) return;
     add_up_parts<S>(own, workspace, plan, first_unit, first, last - first + 1);
   }
-  write_outputs<T, S>(p, tile, own);
+  if (p.out_f32)
+    write_outputs<float, S>(p, tile, own);
+  else
+    write_outputs<T, S>(p, tile, own);
 }
 
 }  // namespace deltacal::kernels::cuda::linear

@@ -4,8 +4,10 @@
 
 namespace deltacal::kernels::cuda::swiglu {
 
+// A quotient of relative error 2^-22, without the branches of an exact one; 0 where the divisor is 2^126 or
+// more.
 __device__ __forceinline__ float gated(float gate, float up) {
-  return gate / (1 + exp2_fast(-log2_e * gate)) * up;
+  return __fdividef(gate, 1 + exp2_fast(-log2_e * gate)) * up;
 }
 
 }  // namespace deltacal::kernels::cuda::swiglu

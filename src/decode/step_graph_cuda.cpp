@@ -72,11 +72,6 @@ struct Buffers {
   at::Tensor attention_workspace, linear_workspace;
 };
 
-// Bytes of the next linear layer's weight that one asks for at its end: what memory delivers meanwhile. On an
-// H100, DELTA steps of the 7B shape take 1.7 and 0.9% less time by it (1 and 8 rows). The same before an
-// attention makes that wait, and before a projection of queries, keys and values it gains nothing.
-constexpr size_t ahead_of_gate = 8'000'000, ahead_of_down = 12'000'000;
-
 // Longest list that a layer makes; 0: none does.
 int longest_list(const Policy& policy) {
   int k = 0;
@@ -164,17 +159,15 @@ struct StepGraph::Impl {
   }
 
   // out [R, out] bf16 or f32, x [R, in], weight [out, in].
-  void linear(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight,
-              const gpu::linear::Ahead& ahead = {}) const {
+  void linear(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight) const {
     if (own_linear(out.size(1)))
-      multiply(out, x, weight, false, ahead);
+      multiply(out, x, weight, false);
     else if (out.scalar_type() == at::kFloat)
       at::mm_out(out, x, weight.t(), at::kFloat);
     else
       at::mm_out(out, x, weight.t());
   }
-  void multiply(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool gated,
-                const gpu::linear::Ahead& ahead) const {
+  void multiply(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool gated) const {
     gpu::linear::Params p;
     p.n_rows = n_rows;
     p.n = int(out.size(1));
@@ -185,12 +178,7 @@ struct StepGraph::Impl {
     p.out_f32 = out.scalar_type() == at::kFloat;
     p.out = out.mutable_data_ptr();
     p.workspace = b.linear_workspace.mutable_data_ptr();
-    p.ahead = ahead;
     gpu::linear::run(p, on);
-  }
-  static gpu::linear::Ahead ahead_of(const at::Tensor& weight, size_t bytes) {
-    const size_t size = weight.nbytes() / 16 * 16;
-    return {weight.const_data_ptr(), size, std::min(bytes, size)};
   }
   void gate(at::Tensor& out) const {
     gpu::swiglu::Params p;
@@ -294,13 +282,12 @@ struct StepGraph::Impl {
       in_phase(layer, "recording", recorded, [&] { recording->score(layer, records(), length(), on); });
       in_phase(layer, "page score", attention && needs_scores(own), [&] { score(); });
       in_phase(layer, "selection", attention && own.attend == Attend::all_rank, [&] { select(own); });
-      in_phase(layer, "linear", others,
-               [&] { linear(b.projected, b.attended, w.attention_out, ahead_of(w.gate_up, ahead_of_gate)); });
+      in_phase(layer, "linear", others, [&] { linear(b.projected, b.attended, w.attention_out); });
       in_phase(layer, "norm", others, [&] { norm(&b.projected, w.feed_norm); });
       const bool in_one = own_linear(b.gated.size(1));
       in_phase(layer, "linear", others, [&] {
         if (in_one)
-          multiply(b.gated, b.normed, w.gate_up, true, ahead_of(w.down, ahead_of_down));
+          multiply(b.gated, b.normed, w.gate_up, true);
         else
           linear(b.gate_up, b.normed, w.gate_up);
       });

@@ -95,6 +95,11 @@ TEST_CASE(
       {16, 1544, 328, true, true},
       {10, 12296, 24, false, false},
       {10, 512, 2056, false, false},
+      // Tiles of 48 rows, on devices of 3 (the emulator) and 132 multiprocessors.
+      {3, 120, 1160, false, false},
+      {8, 64, 712, true, false},
+      {2, 4616, 136, false, true},
+      {7, 2616, 72, true, false},
       // Long rows, of which a block has sixteen; and more rows of the weight than 256 a multiprocessor.
       {5, 48, 5000, false, true},
       {8, 24, 4200, true, false},
@@ -140,6 +145,23 @@ TEST_CASE("cuda linear: equals the reference for 17 to 64 rows, sizes that fill 
           Case{64, 16392, 72, false, false}, Case{29, 64, 4000, false, false}}) {
       CAPTURE(int(type), c.rows, c.n, c.k, c.gated, c.out_f32);
       const Layer layer(type, c, 13);
+      layer.require_near(layer.on_device());
+    }
+  }
+}
+
+TEST_CASE("cuda linear: equals the reference where clusters of 2, 4 and 8 blocks share a tile") {
+  NEEDS_DEVICE;
+  if (max_rows() < 64) SKIP("no kernel for more than 8 rows");
+  for (const Type type : both_types) {
+    for (const Case& c :
+         {// Of a device of 132 multiprocessors; of the emulator's 8.
+          Case{9, 1544, 520, false, false}, Case{20, 520, 1032, false, true},
+          Case{33, 520, 4104, false, false}, Case{64, 72, 9096, true, false},
+          Case{16, 128, 1800, false, true}, Case{24, 64, 5400, false, false}, Case{64, 32, 5392, true, false},
+          Case{10, 48, 9096, false, false}, Case{40, 24, 9080, true, true}}) {
+      CAPTURE(int(type), c.rows, c.n, c.k, c.gated, c.out_f32);
+      const Layer layer(type, c, 17);
       layer.require_near(layer.on_device());
     }
   }
@@ -192,16 +214,6 @@ TEST_CASE("cuda linear: parameters are refused by name") {
   CHECK(refused("weight is null", [](Params& q) { q.weight = nullptr; }));
   CHECK(refused("workspace is not aligned",
                 [](Params& q) { q.workspace = reinterpret_cast<void*>(uintptr_t(16)); }));
-  const Ahead ahead{reinterpret_cast<void*>(place), 64, 32};
-  const auto ahead_refused = [&](const char* text, auto change) {
-    return refused(text, [&](Params& q) { q.ahead = ahead, change(q.ahead); });
-  };
-  CHECK(ahead_refused("ahead.data is not aligned",
-                      [](Ahead& a) { a.data = reinterpret_cast<void*>(uintptr_t(8)); }));
-  CHECK(ahead_refused("ahead.size is 60, expected a multiple of 16", [](Ahead& a) { a.size = 60; }));
-  CHECK(ahead_refused("ahead.bytes is 80, expected a multiple of 16, at most size",
-                      [](Ahead& a) { a.bytes = 80; }));
-  CHECK(ahead_refused("ahead.bytes is 24", [](Ahead& a) { a.bytes = 24; }));
   NEEDS_DEVICE;
   CHECK(refused("n_rows is 65, expected at most ", [](Params& q) { q.n_rows = 65; }));
 }
@@ -241,14 +253,14 @@ void require_whole(const BoxPlan& plan, int weight_rows, int k) {
   REQUIRE(plan.n_clusters >= 1);
   REQUIRE(plan.n_clusters <= plan.n_tiles);
   REQUIRE(plan.begin(0) == 0);
-  REQUIRE(plan.begin(plan.cluster) == plan.tile_units);
-  for (int rank = 0; rank < plan.cluster; ++rank) {
+  REQUIRE(plan.begin(plan.cluster()) == plan.tile_units);
+  for (int rank = 0; rank < plan.cluster(); ++rank) {
     const int n = plan.begin(rank + 1) - plan.begin(rank);
     REQUIRE(n >= 1);
-    REQUIRE((n == plan.tile_units / plan.cluster || n == plan.tile_units / plan.cluster + 1));
+    REQUIRE((n == plan.tile_units / plan.cluster() || n == plan.tile_units / plan.cluster() + 1));
   }
   // The blocks of a cluster add up in the memory that copies of a next tile would go to.
-  if (plan.cluster > 1) REQUIRE(plan.n_clusters == plan.n_tiles);
+  if (plan.cluster() > 1) REQUIRE(plan.n_clusters == plan.n_tiles);
 }
 
 TEST_CASE("cuda linear: boxes cover every weight once, on devices of every kind") {
@@ -267,17 +279,19 @@ TEST_CASE("cuda linear: boxes cover every weight once, on devices of every kind"
 TEST_CASE(
     "cuda linear: a weight has one tile a cluster where tiles are not too tall, and as many as fit at a "
     "time") {
-  const Clusters h100{{132, 66, 32, 16}};
+  const Clusters h200{{132, 66, 30, 15}};
   const auto shape = [&](int rows, int k) {
-    const BoxPlan p = plan_boxes(rows, k, h100);
-    return std::array{p.cluster, p.n_clusters, p.n_tiles, p.tile_rows};
+    const BoxPlan p = plan_boxes(rows, k, h200);
+    return std::array{p.cluster(), p.n_clusters, p.n_tiles, p.tile_rows};
   };
   CHECK(shape(37888, 3584) == std::array{1, 132, 132, 288});    // 7B gate and up
-  CHECK(shape(4608, 3584) == std::array{4, 32, 32, 144});       // 7B qkv
-  CHECK(shape(3584, 18944) == std::array{4, 32, 32, 112});      // 7B down
-  CHECK(shape(1536, 1536) == std::array{8, 16, 16, 96});        // 1.5B attention output
+  CHECK(shape(4608, 3584) == std::array{4, 29, 29, 160});       // 7B qkv
+  CHECK(shape(3584, 18944) == std::array{8, 15, 15, 240});      // 7B down: of x so much that tiles are tall
+  CHECK(shape(1536, 1536) == std::array{4, 24, 24, 64});        // 1.5B attention output
+  CHECK(shape(1536, 8960) == std::array{8, 14, 14, 112});       // 1.5B down
   CHECK(shape(152064, 3584) == std::array{1, 132, 1056, 144});  // 7B output layer: in eight rounds
-  CHECK(shape(64, 72) == std::array{2, 4, 4, 16});              // two units: two blocks share
+  CHECK(shape(64, 72) == std::array{1, 4, 4, 16});              // not worth adding up
+  CHECK(shape(512, 8192) == std::array{8, 11, 11, 48});
 }
 
 }  // namespace

@@ -202,18 +202,23 @@ void Block::wait_all_copies() {
 void Block::Barrier::check_phase() {
   if (missing == 0 && bytes == 0) ++phase, missing = arrivals;
 }
+Block::Barrier& Block::barrier(int rank, uint32_t address) {
+  if (blocks_[size_t(rank)].left == 0)
+    throw std::logic_error("emulator: a barrier of a block that has ended");
+  return barriers_.at({rank, address});
+}
 void Block::init_barrier(uint32_t address, int arrivals) {
   if (address % 8 != 0) throw std::logic_error("emulator: a misaligned mbarrier");
   barriers_[{rank(), address}] = {arrivals, arrivals, 0, 0, {}};
 }
 void Block::arrive(uint32_t address, int bytes) {
-  Barrier& b = barrier(address);
+  Barrier& b = barrier(rank(), address);
   if (b.missing == 0) throw std::logic_error("emulator: more arrivals than a phase has");
   b.bytes += bytes, --b.missing;
   b.check_phase();
 }
-void Block::copy_at(uint32_t address, int bytes, std::function<void()> f) {
-  Barrier& b = barrier(address);
+void Block::copy_to(int rank, uint32_t address, int bytes, std::function<void()> f) {
+  Barrier& b = barrier(rank, address);
   if (order.early_copies) {
     f();
     b.bytes -= bytes;
@@ -223,7 +228,7 @@ void Block::copy_at(uint32_t address, int bytes, std::function<void()> f) {
   }
 }
 void Block::wait_barrier(uint32_t address, uint32_t parity) {
-  Barrier& b = barrier(address);
+  Barrier& b = barrier(rank(), address);
   while ((b.phase & 1) == parity) {
     if (b.copies.empty()) {
       yield();

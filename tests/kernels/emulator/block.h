@@ -23,9 +23,6 @@ inline Order order;
 // What the kernel before writes: done, once, when a thread of a kernel first waits for that one.
 inline std::function<void()> previous_kernel;
 
-// What kernels have asked into the second-level cache: places and bytes.
-inline std::vector<std::pair<const char*, int>> prefetched;
-
 // Shared memory of the running thread's block that the launch sized; NaN in every type when the block starts.
 char* dynamic_shared();
 constexpr size_t max_dynamic_shared = 227 * 1024;
@@ -63,10 +60,13 @@ class Block {
   void wait_groups(size_t under_way);
   void wait_all_copies();
 
-  // mbarriers, by address.
+  // mbarriers, by address; copy_to: of another block of the cluster, which must not have ended.
   void init_barrier(uint32_t address, int arrivals);
   void arrive(uint32_t address, int bytes);
-  void copy_at(uint32_t address, int bytes, std::function<void()>);
+  void copy_at(uint32_t address, int bytes, std::function<void()> f) {
+    copy_to(rank(), address, bytes, std::move(f));
+  }
+  void copy_to(int rank, uint32_t address, int bytes, std::function<void()>);
   void wait_barrier(uint32_t address, uint32_t parity);
 
  private:
@@ -104,7 +104,7 @@ class Block {
   const std::function<void()>& body_;
   std::vector<Fiber> fibers_;
   std::vector<std::vector<std::unique_ptr<Meeting>>> warps_;  // meetings under way or over, by mask
-  Barrier& barrier(uint32_t address) { return barriers_.at({rank(), address}); }
+  Barrier& barrier(int rank, uint32_t address);
   std::map<std::pair<int, uint32_t>, Barrier> barriers_;
   int n_threads_;
   std::vector<Threads> blocks_;

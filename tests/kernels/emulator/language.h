@@ -88,6 +88,9 @@ inline float __int_as_float(int x) {
 inline unsigned __float_as_uint(float x) {
   return std::bit_cast<unsigned>(x);
 }
+inline float __fdividef(float a, float b) {
+  return std::abs(b) > 0x1p126f && std::isfinite(a) ? 0 : a / b;
+}
 inline double __dmul_rn(double a, double b) {
   return a * b;
 }

@@ -10,8 +10,13 @@ inline void arrive_in_cluster() {
 inline void wait_for_cluster() {
   emulator::Block::now().wait_for_cluster();
 }
-inline float4 load_from_block(uint32_t address, int rank) {
-  return emulated_load(static_cast<const float4*>(emulator::shared_pointer_of(rank, address)));
+inline void send_to_block(int rank, uint32_t to, float4 x, uint32_t barrier) {
+  if (to % 16 != 0) throw std::logic_error("emulator: a misaligned place");
+  void* target = emulator::shared_pointer_of(rank, to);
+  emulator::Block::now().copy_to(rank, barrier, sizeof x, [=] { std::memcpy(target, &x, sizeof x); });
+}
+inline void wait_barrier_in_cluster(uint32_t barrier, uint32_t parity) {
+  emulator::Block::now().wait_barrier(barrier, parity);
 }
 
 }  // namespace deltacal::kernels::cuda

@@ -58,14 +58,6 @@ inline void copy_box_once(uint32_t to, const TensorMap& map, int column, int gro
   copy_box(to, map, column, group, barrier);
 }
 
-// Kept for the test to see: who asks for what.
-inline void prefetch_bulk(const void* from, int bytes) {
-  require_aligned_copy(nullptr, from);
-  if (bytes <= 0 || bytes % 16 != 0)
-    throw std::logic_error("emulator: a prefetch of no multiple of 16 bytes");
-  emulator::prefetched.emplace_back(static_cast<const char*>(from), bytes);
-}
-
 inline void prefetch_line(const void*) {}
 
 inline void copy_chunk(uint32_t to, const void* from) {

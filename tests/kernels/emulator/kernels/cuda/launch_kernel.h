@@ -19,10 +19,10 @@ void launch_kernel(const char* name, void (*kernel)(Parameters...), dim3 grid, i
   launch_clusters(name, kernel, grid, 1, block, shared, launch, arguments...);
 }
 
-// One of eight blocks, two of four, three of two or of one: small cases have all of them.
+// Of eight blocks together: small cases have clusters of all sizes.
 template <class... Parameters>
 int clusters_at_a_time(const char*, void (*)(Parameters...), int cluster, int, size_t) {
-  return cluster == 8 ? 1 : cluster == 4 ? 2 : 3;
+  return 8 / cluster;
 }
 
 }  // namespace deltacal::kernels::cuda

@@ -12,8 +12,9 @@ namespace deltacal::kernels::cuda {
 struct Launch {
   cudaStream_t stream = nullptr;
   // Programmatic dependent launch: the kernel's blocks may start while the one before it in the stream ends,
-  // and wait on the device before they touch memory. Every kernel here waits, so any of them may follow any
-  // other. Ignored below compute capability 9.0.
+  // and wait on the device before they touch memory, but for what a kernel's header names as read before.
+  // Every kernel here waits before it ends, so any of them may follow any other. Ignored below compute
+  // capability 9.0.
   bool overlap = false;
 };
 

@@ -1,10 +1,11 @@
-// How a linear layer of many rows is spread over clusters of blocks: arithmetic alone, the same in the kernel
-// and in its tests.
+// How a linear layer of many rows, or of a large weight, is spread over clusters of blocks: arithmetic alone,
+// the same in the kernel and in its tests.
 //
 // The rows of the weight are cut into tiles, a tile's columns into units of 64. A cluster has a tile at a
-// time, its blocks share the tile's units, evenly or one more. Tiles are tall, for x crosses the second-level
-// cache once a tile; and there are as many as clusters run at a time, or a multiple where one tile a cluster
-// would be too tall.
+// time, its blocks share the tile's units, evenly or one more. For clusters of one size there are as many
+// tiles as clusters run at a time, or a multiple where one tile a cluster would be too tall. Of the sizes,
+// one where a block then has tall tiles for itself; else that which costs least: x crosses the second-level
+// cache once a tile, and the more blocks share a tile, the more there is to add up.
 #pragma once
 #include "kernels/cuda/paged.h"
 #include "kernels/cuda/tensor_map.h"
@@ -54,11 +55,12 @@ struct Clusters {
   int at_a_time[n_sizes] = {};
 };
 
-// What x and the adding up cost a plan, for each row of x, in numbers that all blocks read through the
-// second-level cache. A block sends its sums at 1/216 of that rate (H200: about 25 of 5400 GB/s), and a sum
-// is as wide as two numbers.
+// What a plan costs for each row of x, in numbers that all blocks read through the second-level cache: x; the
+// adding up, for a block sends its sums at 1/216 of that rate (H200: about 25 of 5400 GB/s), and a sum is as
+// wide as two numbers; and a block's own weights, which it reads at about 1/90 of that rate, for 64 rows.
 constexpr long long box_cost(const BoxPlan& plan, int k) {
-  return (long long)(plan.n_tiles) * k + 432LL * plan.tile_rows * (plan.cluster() - 1) / plan.cluster();
+  const long long tile = plan.tile_rows, cluster = plan.cluster();
+  return (long long)(plan.n_tiles) * k + 432 * tile * (cluster - 1) / cluster + tile * k / cluster * 90 / 64;
 }
 
 // A block has tiles for itself where they are tall enough; else clusters have one each, of the size that
@@ -74,5 +76,36 @@ constexpr BoxPlan plan_boxes(int weight_rows, int k, const Clusters& clusters) {
   }
   return best;
 }
+
+// Shared memory of a block, for `x_rows` rows of x, of which those past n_rows are zero: the ring; what
+// blocks of the cluster send of their sums; barriers. The last warpgroup may read up to 48 rows past a tile's
+// last, into what follows: its sums of them are not used. No more stages than a block has units, and two
+// where it has as many: it is at one while it waits for another. `room` leaves 6 KB of a multiprocessor's
+// shared memory for blocks of the small kernel that comes next.
+struct BoxRing {
+  static constexpr int row_bytes = box_columns * 2, past_end = 48 * row_bytes;
+  static constexpr int max_stages = 16, barrier_bytes = 8 * (2 * max_stages + 1), room = 221 * 1024;
+
+  int weight_bytes, bytes;  // of a stage
+  int n_stages = 0;
+  int owned;  // fragments that a block adds up, at most
+  int sums_bytes;
+
+  constexpr BoxRing(const BoxPlan& plan, int x_rows)
+      : weight_bytes(plan.tile_rows * row_bytes),
+        bytes(weight_bytes + x_rows * row_bytes),
+        owned((x_rows / 8 + plan.cluster() - 1) / plan.cluster()),
+        sums_bytes(plan.cluster() == 1 ? 0 : plan.cluster() * owned * fragment_bytes(plan)) {
+    if (sums_bytes < past_end) sums_bytes = past_end;
+    n_stages = (room - sums_bytes - barrier_bytes) / bytes;
+    if (n_stages > max_stages) n_stages = max_stages;
+    if (n_stages > plan.most_units()) n_stages = plan.most_units();
+  }
+  // Of all warps that have rows of a tile: eight rows of x each.
+  static constexpr DELTACAL_HOST_DEVICE int fragment_bytes(const BoxPlan& plan) {
+    return plan.tile_rows * 8 * int(sizeof(float));
+  }
+  constexpr int shared_bytes() const { return n_stages * bytes + sums_bytes + barrier_bytes; }
+};
 
 }  // namespace deltacal::kernels::cuda::linear

@@ -17,37 +17,6 @@
 
 namespace deltacal::kernels::cuda::linear {
 
-// Shared memory of a block, for `x_rows` rows of x, of which those past n_rows are zero: the ring; what
-// blocks of the cluster send of their sums; barriers. The last warpgroup may read up to 48 rows past a tile's
-// last, into what follows: its sums of them are not used. No more stages than a block has units; and of a
-// multiprocessor's 228 KB, 1 KB of them for every block beside its own, there is room for blocks of the small
-// kernel that comes next.
-struct BoxRing {
-  static constexpr int row_bytes = box_columns * 2, past_end = 48 * row_bytes;
-  static constexpr int max_stages = 16, barrier_bytes = 8 * (2 * max_stages + 1), room = 221 * 1024;
-
-  int weight_bytes, bytes;  // of a stage
-  int n_stages = 0;
-  int owned;  // fragments that a block adds up, at most
-  int sums_bytes;
-
-  constexpr BoxRing(const BoxPlan& plan, int x_rows)
-      : weight_bytes(plan.tile_rows * row_bytes),
-        bytes(weight_bytes + x_rows * row_bytes),
-        owned((x_rows / 8 + plan.cluster() - 1) / plan.cluster()),
-        sums_bytes(plan.cluster() == 1 ? 0 : plan.cluster() * owned * fragment_bytes(plan)) {
-    if (sums_bytes < past_end) sums_bytes = past_end;
-    n_stages = (room - sums_bytes - barrier_bytes) / bytes;
-    if (n_stages > max_stages) n_stages = max_stages;
-    if (n_stages > plan.most_units()) n_stages = plan.most_units();
-  }
-  // Of all warps that have rows of a tile: eight rows of x each.
-  static constexpr DELTACAL_HOST_DEVICE int fragment_bytes(const BoxPlan& plan) {
-    return plan.tile_rows * 8 * int(sizeof(float));
-  }
-  constexpr int shared_bytes() const { return n_stages * bytes + sums_bytes + barrier_bytes; }
-};
-
 // With a gate, 16 rows of a box are eight of the gate and the same eight of the other half, which so meet in
 // one thread.
 inline TensorMap weight_map(const Params& p, int tile_rows) {
@@ -181,7 +150,7 @@ __device__ __forceinline__ void multiply_stage(const BoxPipeline& pipeline, bool
 }
 
 // The sums of a tile that the blocks of a cluster share. Fragments go round: block `rank` has those f where
-// f % cluster = rank, and all send it their sums of them.
+// f % cluster = rank, and all send it their sums of them. Of one tile a call: the barrier has one phase.
 class ClusterSums {
  public:
   // By all threads; init() by thread 0, before it arrives in the cluster.

@@ -53,9 +53,10 @@ struct Params {
   float* lse = nullptr;  // [n_rows, n_heads] log of the softmax's denominator, optional
   PageLogits logits;     // optional (logits.records null), for rows that attend to all
   // Pages are asked for while the kernel before this one in the stream still runs (with Launch::overlap, on
-  // sm_90). True only if that kernel is of this library and writes nothing of sequence, length, list,
-  // list_length and the page table, and of keys and values nothing but in the last page that a row sees: as
-  // append_kv does with one row a sequence. q and all other arrays may be its work.
+  // sm_90). True only if that kernel waits for those before it before it lets the next start (append_kv,
+  // page_score, select_pages and this one do; rms_norm and linear do not), and if it writes nothing of
+  // sequence, length, list, list_length and the page table, and of keys and values nothing but in the last
+  // page that a row sees: as append_kv does with one row a sequence. q and all other arrays may be its work.
   bool early = false;
   // workspace_bytes(); 256-byte aligned; zero before its first use. Calls of one stream and head_dim may
   // share it: each leaves it ready for the next

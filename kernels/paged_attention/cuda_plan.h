@@ -64,10 +64,10 @@ struct Bursts {
   int drain = 0;  // pages that drive them out
 };
 
-// n_warps: of the device. record: bytes of a page's logits; page: of its keys and values. Logits that are half
-// of the cache stay beside what streams through; what then passes through three times the cache drives them
-// out. On an H200 a Δ-layer of 32 rows of 32K (7B shape) takes 547 us so, 550 with a third and twice the
-// cache, 558 without bursts.
+// n_warps: of the device. record: bytes of a page's logits; page: of its keys and values. Logits that are
+// half of the cache stay beside what streams through; what then passes through three times the cache drives
+// them out. On an H200 a Δ-layer of 32 rows of 32K (7B shape) takes 547 us so, 550 with a third and twice the
+// cache, 558 without bursts; on an H100, where either may be half or twice as much, it makes no difference.
 constexpr DELTACAL_HOST_DEVICE Bursts bursts_of(int l2_bytes, int n_warps, int record, int page) {
   const int hold = l2_bytes / 2 / (n_warps * record), drain = 3 * (l2_bytes / (n_warps * page));
   return {hold > 1 ? hold : 1, drain};

@@ -197,12 +197,14 @@ struct StepGraph::Impl {
     gpu::append_kv::run(p, on);
   }
 
-  // The kernel right before a layer's attention writes nothing that it reads early: the append, which begins
-  // when everything before it, the selection of a list included, has ended; or, where only attention runs,
-  // that of the layer before.
+  // What a layer's attention reads early is not the work of the kernel right before it, which has waited for
+  // all others, the selection of a list included, before it let this one start: the append; or, where only
+  // attention runs, what the layer before ends with, unless that selects the list.
   bool reads_early(int layer) const {
     if (part == Part::step) return true;
-    return maps == Maps::none && layer > 0 && policy.layers[size_t(layer) - 1].attend != Attend::all_rank;
+    return maps == Maps::none && layer > 0 &&
+           (policy.layers[size_t(layer)].attend != Attend::list ||
+            policy.layers[size_t(layer) - 1].attend != Attend::all_rank);
   }
 
   void attend(int layer, bool recorded) const {

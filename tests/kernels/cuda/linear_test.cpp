@@ -106,6 +106,7 @@ TEST_CASE(
       {2, 16, 8968, false, false},
       {3, 34000, 72, false, false},
       {6, 17000, 40, true, false},
+      {5, 17000, 96, true, false},
       {4, 13000, 72, false, true},
   };
   for (const Type type : both_types) {
@@ -150,16 +151,29 @@ TEST_CASE("cuda linear: equals the reference for 17 to 64 rows, sizes that fill 
   }
 }
 
+TEST_CASE("cuda linear: few rows of a weight of more than a MB a multiprocessor") {
+  NEEDS_DEVICE;
+  if (current_device().n_sms < 100 || max_rows() < 64)
+    SKIP("of a device as large as that: the smaller ones' are among the cases above");
+  const Layer layer(Type::bf16, {2, 9728, 3584, true, false}, 19);
+  layer.require_near(layer.on_device());
+}
+
 TEST_CASE("cuda linear: equals the reference where clusters of 2, 4 and 8 blocks share a tile") {
   NEEDS_DEVICE;
   if (max_rows() < 64) SKIP("no kernel for more than 8 rows");
+  const Case cases[] = {
+      {9, 1544, 520, false, false}, {20, 600, 520, false, true},  {33, 520, 4104, false, false},
+      {64, 72, 9096, true, false},  {16, 128, 1800, false, true}, {24, 64, 5400, false, false},
+      {64, 32, 5392, true, false},  {10, 48, 9096, false, false}, {40, 24, 9080, true, true}};
+  // An H200's clusters; those of the emulator.
+  for (const Clusters& clusters : {Clusters{{132, 66, 30, 15}}, Clusters{{8, 4, 2, 1}}}) {
+    std::set<int> sizes;
+    for (const Case& c : cases) sizes.insert(plan_boxes((c.gated ? 2 : 1) * c.n, c.k, clusters).cluster());
+    for (const int size : {2, 4, 8}) REQUIRE(sizes.count(size) == 1);
+  }
   for (const Type type : both_types) {
-    for (const Case& c :
-         {// Of a device of 132 multiprocessors; of the emulator's 8.
-          Case{9, 1544, 520, false, false}, Case{20, 520, 1032, false, true},
-          Case{33, 520, 4104, false, false}, Case{64, 72, 9096, true, false},
-          Case{16, 128, 1800, false, true}, Case{24, 64, 5400, false, false}, Case{64, 32, 5392, true, false},
-          Case{10, 48, 9096, false, false}, Case{40, 24, 9080, true, true}}) {
+    for (const Case& c : cases) {
       CAPTURE(int(type), c.rows, c.n, c.k, c.gated, c.out_f32);
       const Layer layer(type, c, 17);
       layer.require_near(layer.on_device());
@@ -259,8 +273,14 @@ void require_whole(const BoxPlan& plan, int weight_rows, int k) {
     REQUIRE(n >= 1);
     REQUIRE((n == plan.tile_units / plan.cluster() || n == plan.tile_units / plan.cluster() + 1));
   }
-  // The blocks of a cluster add up in the memory that copies of a next tile would go to.
+  // What the blocks of a cluster send each other is counted once.
   if (plan.cluster() > 1) REQUIRE(plan.n_clusters == plan.n_tiles);
+  for (const int x_rows : {16, 32, 64}) {
+    const BoxRing ring(plan, x_rows);
+    REQUIRE(ring.n_stages >= std::min(2, plan.most_units()));
+    REQUIRE(ring.n_stages <= plan.most_units());
+    REQUIRE(ring.shared_bytes() <= BoxRing::room);
+  }
 }
 
 TEST_CASE("cuda linear: boxes cover every weight once, on devices of every kind") {
@@ -292,6 +312,8 @@ TEST_CASE(
   CHECK(shape(152064, 3584) == std::array{1, 132, 1056, 144});  // 7B output layer: in eight rounds
   CHECK(shape(64, 72) == std::array{1, 4, 4, 16});              // not worth adding up
   CHECK(shape(512, 8192) == std::array{8, 11, 11, 48});
+  CHECK(shape(16, 18944) == std::array{8, 1, 1, 16});  // or one block would read all of it
+  CHECK(plan_boxes(272, 18944, Clusters{{132, 66, 28, 1}}).cluster() == 4);  // not the one of 8 that runs
 }
 
 }  // namespace

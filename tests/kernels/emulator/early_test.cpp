@@ -4,6 +4,7 @@
 #include "block.h"
 #include "kernels/append_kv/cuda.h"
 #include "kernels/linear/cuda.h"
+#include "kernels/rms_norm/cuda.h"
 
 namespace deltacal::kernels::cuda::paged_attention {
 namespace {
@@ -63,21 +64,25 @@ TEST_CASE("cuda append: queries, keys and values are read only when the kernel b
     DeviceCache cache(Type::bf16, kv_heads, dim, {48}, 1);
     const std::vector<uint16_t> bits = to_bits(Type::bf16, normals(width, 2));
     Array<uint16_t> projected(bits), q(size_t(heads * dim));
-    Array<float> frequency(std::vector<float>(dim / 2, 0.01f));
-    Array<int32_t> at(std::vector<int32_t>{position});
+    Array<float> frequency(std::vector<float>(dim / 2, 0.01f)), bias(normals(width, 3));
+    Array<int32_t> at(std::vector<int32_t>{position}), sequence(std::vector<int32_t>{0});
     Params p;
     p.n_rows = 1, p.n_heads = heads, p.rotary_dim = dim, p.inverse_frequency = frequency.get();
-    p.position = at.get(), p.q = projected.get(), p.k = projected.get() + heads * dim;
+    p.position = at.get(), p.sequence = sequence.get(), p.bias = bias.get(), p.q = projected.get(),
+    p.k = projected.get() + heads * dim;
     p.v = projected.get() + (heads + kv_heads) * dim, p.q_out = q.get(), p.kv = cache.kv();
     run(p, {});
     const std::vector<uint16_t> turned = q.read(), keys = cache.keys(), values = cache.values();
+    cache.upload();
+    p.kv = cache.kv();
+    q.set(std::vector<uint16_t>(turned.size(), 0xffff));
     std::memset(projected.get(), 0xff, bits.size() * sizeof(uint16_t));
     emulator::previous_kernel = [&] {
       std::memcpy(projected.get(), bits.data(), bits.size() * sizeof(uint16_t));
     };
     run(p, {nullptr, true});
     CHECK(!emulator::previous_kernel);
-    CHECK(q.read() == turned);
+    CHECK((position < 0 || q.read() == turned));
     CHECK(cache.keys() == keys);
     CHECK(cache.values() == values);
   }
@@ -86,16 +91,49 @@ TEST_CASE("cuda append: queries, keys and values are read only when the kernel b
 }  // namespace
 }  // namespace deltacal::kernels::cuda::append_kv
 
+namespace deltacal::kernels::cuda::rms_norm {
+namespace {
+
+TEST_CASE(
+    "cuda rms norm: the residual stream and what is added are read only when the kernel before has ended") {
+  constexpr int rows = 2, n = 2056;
+  const std::vector<float> x = normals(rows * n, 1);
+  const std::vector<uint16_t> y = to_bits(Type::bf16, normals(rows * n, 2));
+  Array<float> stream(x), weight(normals(n, 3));
+  Array<uint16_t> added(y), out(rows * n);
+  Params p;
+  p.n_rows = rows, p.n = n, p.epsilon = 1e-6f, p.x = stream.get(), p.y = added.get();
+  p.weight = weight.get(), p.out = out.get();
+  run(p, {});
+  const std::vector<float> sum = stream.read();
+  const std::vector<uint16_t> expected = out.read();
+  std::memset(stream.get(), 0xff, x.size() * sizeof(float));
+  std::memset(added.get(), 0xff, y.size() * sizeof(uint16_t));
+  out.set(std::vector<uint16_t>(expected.size(), 0xffff));
+  emulator::previous_kernel = [&] {
+    std::memcpy(stream.get(), x.data(), x.size() * sizeof(float));
+    std::memcpy(added.get(), y.data(), y.size() * sizeof(uint16_t));
+  };
+  run(p, {nullptr, true});
+  CHECK(!emulator::previous_kernel);
+  CHECK(stream.read() == sum);
+  CHECK(out.read() == expected);
+}
+
+}  // namespace
+}  // namespace deltacal::kernels::cuda::rms_norm
+
 namespace deltacal::kernels::cuda::linear {
 namespace {
 
 TEST_CASE("cuda linear: inputs are read only when the kernel before has ended, for few rows and for many") {
-  constexpr int n = 136, k = 1096;
-  for (const int rows : {1, 9, 20, 64}) {
-    CAPTURE(rows);
-    const std::vector<uint16_t> bits = to_bits(Type::bf16, normals(size_t(rows) * k, 3));
-    Array<uint16_t> x(bits), out(size_t(rows) * n),
-        weight(to_bits(Type::bf16, normals(size_t(n) * k, 4, 1 / std::sqrt(float(k)))));
+  // Few rows of a small weight, and of a large one; many.
+  for (const auto& [rows, n, k] :
+       {std::tuple(1, 136, 1096), {2, 24000, 72}, {9, 136, 1096}, {20, 136, 1096}, {64, 136, 1096}}) {
+    CAPTURE(rows, n);
+    const std::vector<uint16_t> bits = to_bits(Type::bf16, normals(size_t(rows * k), 3));
+    Array<uint16_t> x(bits), out(size_t(rows * n)),
+        weight(to_bits(Type::bf16, normals(size_t(n * k), 4, 1 / std::sqrt(float(k)))));
     Array<char> workspace(workspace_bytes(), 0);
     Params p;
     p.n_rows = rows, p.n = n, p.k = k, p.x = x.get(), p.weight = weight.get(), p.out = out.get();

@@ -55,12 +55,15 @@ struct Clusters {
   int at_a_time[n_sizes] = {};
 };
 
-// What a plan costs for each row of x, in numbers that all blocks read through the second-level cache: x; the
-// adding up, for a block sends its sums at 1/216 of that rate (H200: about 25 of 5400 GB/s), and a sum is as
-// wide as two numbers; and a block's own weights, which it reads at about 1/90 of that rate, for 64 rows.
-constexpr long long box_cost(const BoxPlan& plan, int k) {
-  const long long tile = plan.tile_rows, cluster = plan.cluster();
-  return (long long)(plan.n_tiles) * k + 432 * tile * (cluster - 1) / cluster + tile * k / cluster * 90 / 64;
+// What a plan costs for each of 64 rows of x, in numbers that all blocks read through the second-level cache:
+// x; the adding up, for a block sends its sums at 1/216 of that rate (H200: about 25 of 5400 GB/s), and a sum
+// is as wide as two numbers; and the weight, which memory delivers at 5/6 of that rate and one block reads at
+// about 1/90: few blocks are not fast enough for memory.
+constexpr long long box_cost(const BoxPlan& plan, int weight_rows, int k) {
+  const long long tile = plan.tile_rows, cluster = plan.cluster(), x = (long long)(plan.n_tiles) * k,
+                  sums = 432 * tile * (cluster - 1) / cluster, of_block = tile * k / cluster * 90 / 64,
+                  of_memory = (long long)(weight_rows)*k * 6 / 5 / 64;
+  return x + sums + (of_block > of_memory ? of_block : of_memory);
 }
 
 // A block has tiles for itself where they are tall enough; else clusters have one each, of the size that
@@ -72,7 +75,8 @@ constexpr BoxPlan plan_boxes(int weight_rows, int k, const Clusters& clusters) {
     const int n = clusters.at_a_time[i];
     if (weight_rows > n * BoxPlan::max_tile_rows) break;
     const BoxPlan plan = plan_boxes(weight_rows, k, i, n);
-    if (plan.cluster() <= plan.tile_units && box_cost(plan, k) < box_cost(best, k)) best = plan;
+    if (plan.cluster() <= plan.tile_units && box_cost(plan, weight_rows, k) < box_cost(best, weight_rows, k))
+      best = plan;
   }
   return best;
 }

@@ -11,7 +11,9 @@
 namespace deltacal::kernels::cuda::page_score {
 namespace {
 
-constexpr int max_warps = 8, max_stages = 3, blocks_an_sm = 2;
+constexpr int max_warps = 8, max_stages = 3;
+// Blocks of an SM: as many as have room, for a small tile is done before much of it was under way.
+constexpr int least_blocks = 2, most_blocks[2] = {4, 3};  // without masses, with
 
 // Shared memory of a block, in bytes from its start.
 struct Layout {
@@ -147,7 +149,7 @@ __device__ void score_tile(const Params& p, const Tile& tile, const char* stage,
 }
 
 template <bool masses>
-__global__ void __launch_bounds__(max_warps * 32, blocks_an_sm)
+__global__ void __launch_bounds__(max_warps * 32, most_blocks[masses])
     score(const __grid_constant__ Params p, const __grid_constant__ Plan plan) {
   DELTACAL_DYNAMIC_SHARED(char, memory);
   const Layout layout(plan, p.n_heads, masses);
@@ -188,7 +190,7 @@ __global__ void __launch_bounds__(max_warps * 32, blocks_an_sm)
   }
 }
 
-// As many warps and stages as leave room for two blocks an SM; fewer where there are very many heads, and
+// As many warps and stages as leave room for least_blocks an SM; fewer where there are very many heads, and
 // fewer warps where there would not be a block for every SM.
 Plan plan_of(const Params& p, bool masses) {
   const Device& device = current_device();
@@ -196,13 +198,14 @@ Plan plan_of(const Params& p, bool masses) {
   plan.n_warps = max_warps, plan.stages = max_stages;
   plan.stage_bytes = p.n_kv_heads * tile_pages * record_bytes(p.n_heads / p.n_kv_heads);
   const auto bytes = [&] { return Layout(plan, p.n_heads, masses).bytes; };
-  const int room = int(device.shared_a_block) / blocks_an_sm;
+  const int of_sm = int(device.shared_a_block), room = of_sm / least_blocks;
   while (bytes() > room && plan.n_warps * plan.stages > 1)
     --(plan.stages > 2 || plan.n_warps == 1 ? plan.stages : plan.n_warps);
   plan.tiles_a_row = (p.out_pages + tile_pages - 1) / tile_pages;
   plan.n_tiles = p.n_rows * plan.tiles_a_row;
   plan.n_warps = std::min(plan.n_warps, std::max(1, plan.n_tiles / device.n_sms));
-  plan.n_blocks = std::min((plan.n_tiles + plan.n_warps - 1) / plan.n_warps, device.n_sms * blocks_an_sm);
+  plan.n_blocks = std::min((plan.n_tiles + plan.n_warps - 1) / plan.n_warps,
+                           device.n_sms * std::clamp(of_sm / bytes(), least_blocks, most_blocks[masses]));
   return plan;
 }
 

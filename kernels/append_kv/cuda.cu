@@ -66,9 +66,7 @@ __global__ void __launch_bounds__(warps * 32) append(const Params p) {
 void check(const Params& p) {
   constexpr const char* kernel = "append_kv";
   check_cache(kernel, p.kv, p.n_heads);
-  require(p.rotary_dim >= 0 && p.rotary_dim % 2 == 0 && p.rotary_dim <= p.kv.head_dim, kernel, "rotary_dim",
-          p.rotary_dim, "an even number, 0 to head_dim = " + std::to_string(p.kv.head_dim));
-  if (p.rotary_dim > 0) require_pointer(kernel, "inverse_frequency", p.inverse_frequency);
+  check_turn(kernel, p, p.kv.head_dim);
   require_pointer(kernel, "position", p.position);
   require_aligned(kernel, "q", p.q, 4);
   require_aligned(kernel, "k", p.k, 4);

@@ -6,6 +6,14 @@
 
 namespace deltacal::kernels::cuda::append_kv {
 
+// Of a head of head_dim numbers.
+template <class Params>
+void check_turn(const char* kernel, const Params& p, int head_dim) {
+  require(p.rotary_dim >= 0 && p.rotary_dim % 2 == 0 && p.rotary_dim <= head_dim, kernel, "rotary_dim",
+          p.rotary_dim, "an even number, 0 to head_dim = " + std::to_string(head_dim));
+  if (p.rotary_dim > 0) require_pointer(kernel, "inverse_frequency", p.inverse_frequency);
+}
+
 // cos and sin of position * inverse_frequency[j], times the amplitude, for every j; by all threads of a
 // block.
 template <class Params>

@@ -76,7 +76,7 @@ void check(cudaError_t error, const char* what) {
 void check_cache(const char* kernel, const PagedKv& kv, int n_heads) {
   require(has_head_dim(kv.head_dim), kernel, "kv.head_dim", kv.head_dim,
           "64, 96, 128 or 256: there is no other kernel");
-  require(kv.type == Type::bf16 || kv.type == Type::f16, kernel, "kv.type", long(kv.type), "bf16 or f16");
+  require_type(kernel, "kv.type", kv.type);
   require(kv.n_kv_heads >= 1, kernel, "kv.n_kv_heads", kv.n_kv_heads, "at least 1");
   require(kv.n_pages >= 1, kernel, "kv.n_pages", kv.n_pages, "at least 1");
   require(long(kv.n_pages) * kv.n_kv_heads < (1L << 31), kernel, "kv.n_pages", kv.n_pages,

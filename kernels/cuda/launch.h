@@ -57,6 +57,9 @@ inline void require_aligned(const char* kernel, const char* field, const void* p
   require(reinterpret_cast<uintptr_t>(pointer) % uintptr_t(bytes) == 0, kernel, field,
           std::string("not aligned"), "an array aligned to " + std::to_string(bytes) + " bytes");
 }
+inline void require_type(const char* kernel, const char* field, Type type) {
+  require(type == Type::bf16 || type == Type::f16, kernel, field, long(type), "bf16 or f16");
+}
 
 // Shapes and arrays of a cache, and heads that divide into its key/value heads.
 void check_cache(const char* kernel, const PagedKv&, int n_heads);

@@ -60,7 +60,7 @@ void check(const Params& p) {
   require(p.n >= 8 && p.n % 8 == 0 && p.n <= (1 << 24), kernel, "n", p.n, "a multiple of 8, 8 to 2^24");
   require(p.k >= 8 && p.k % 8 == 0 && p.k <= (1 << 24), kernel, "k", p.k, "a multiple of 8, 8 to 2^24");
   require(long(p.n) * p.k <= (1L << 37), kernel, "n", p.n, "less: n * k is too large");
-  require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
+  require_type(kernel, "type", p.type);
   require_aligned(kernel, "x", p.x, 16);
   require_aligned(kernel, "weight", p.weight, 16);
   require_aligned(kernel, "out", p.out, 16);

@@ -205,7 +205,7 @@ class ClusterSums {
   uint32_t barrier_;
 };
 
-// The warp's sums of a tile, or of those fragments that the block adds up, into out.
+// What the warp has of a tile into out: its own sums, whose gates are joined, or those that it adds up.
 template <class Out, int n>
 __device__ __forceinline__ void write_sums(const Params& p, const BoxPlan& plan, int m_tile, int rank,
                                            const ClusterSums& of_cluster, const Fragment (&sum)[n]) {
@@ -223,6 +223,7 @@ __device__ __forceinline__ void write_sums(const Params& p, const BoxPlan& plan,
     lane.write(f, total);
   }
 }
+// The warp's sums of a tile, with those of the cluster's other blocks, into out.
 template <class T, int n>
 __device__ __forceinline__ void write_tile(const Params& p, const BoxPlan& plan, int tile, int rank,
                                            const ClusterSums& of_cluster, Fragment (&sum)[n]) {

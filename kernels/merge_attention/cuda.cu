@@ -38,7 +38,7 @@ void check(const Params& p) {
   constexpr const char* kernel = "merge_attention";
   require(p.n_heads >= 1, kernel, "n_heads", p.n_heads, "at least 1");
   require(p.head_dim >= 8 && p.head_dim % 8 == 0, kernel, "head_dim", p.head_dim, "a multiple of 8");
-  require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
+  require_type(kernel, "type", p.type);
   require_aligned(kernel, "a", p.a, 16);
   require_aligned(kernel, "b", p.b, 16);
   require_aligned(kernel, "out", p.out, 16);

@@ -7,8 +7,6 @@
 namespace deltacal::kernels::cuda::rms_norm {
 namespace {
 
-constexpr int max_threads = 1024;
-
 // Sum over the block; by all threads, once in a kernel.
 __device__ float block_sum(float x) {
   __shared__ float of_warp[32];
@@ -77,19 +75,14 @@ void run(const Params& p, const Launch& launch) {
   constexpr const char* kernel = "rms_norm";
   require(p.n_rows >= 0, kernel, "n_rows", p.n_rows, "at least 0");
   if (p.n_rows == 0) return;
-  require(p.n >= 8 && p.n <= max_row && p.n % 8 == 0, kernel, "n", p.n,
-          "a multiple of 8, 8 to " + std::to_string(max_row));
-  require(p.epsilon >= 0, kernel, "epsilon", std::to_string(p.epsilon), "at least 0");
-  require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
+  check_rows(kernel, p.n, p.epsilon, p.type);
   require_aligned(kernel, "x", p.x, 16);
   if (p.y) require_aligned(kernel, "y", p.y, 16);
   require_aligned(kernel, "weight", p.weight, 16);
   require_aligned(kernel, "out", p.out, 16);
-  // At most 512 threads up to rows of 8192: a barrier of fewer warps, and several rows an SM.
-  const int quads = p.n <= 1024 ? 1 : p.n <= 4096 ? 2 : 4;
-  const int threads = (p.n / 4 + quads - 1) / quads, block = (threads + 31) / 32 * 32;
-  launch_kernel(kernel, p.type == Type::bf16 ? kernel_of<bf16>(quads) : kernel_of<f16>(quads),
-                dim3(unsigned(p.n_rows)), block, 0, launch, p);
+  const RowBlock block(p.n);
+  launch_kernel(kernel, p.type == Type::bf16 ? kernel_of<bf16>(block.quads) : kernel_of<f16>(block.quads),
+                dim3(unsigned(p.n_rows)), block.threads, 0, launch, p);
 }
 
 }  // namespace deltacal::kernels::cuda::rms_norm

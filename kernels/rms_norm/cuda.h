@@ -1,11 +1,9 @@
 // rms_norm.h on a CUDA device: the residual stream in float, what is added and the result in 16 bits. One
 // launch for all rows, computed in float.
 #pragma once
-#include "kernels/cuda/launch.h"
+#include "kernels/rms_norm/cuda_rows.h"
 
 namespace deltacal::kernels::cuda::rms_norm {
-
-constexpr int max_row = 16384;
 
 // Arrays in device memory, aligned to 16 bytes, rows without gaps.
 struct Params {

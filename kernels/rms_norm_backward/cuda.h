@@ -2,11 +2,11 @@
 // linear layer and the rounded gradient for the next one in 16 bits. One launch for all rows, computed in
 // float.
 #pragma once
-#include "kernels/cuda/launch.h"
+#include "kernels/rms_norm/cuda_rows.h"
 
 namespace deltacal::kernels::cuda::rms_norm_backward {
 
-constexpr int max_row = 16384;
+using rms_norm::max_row;
 
 // Arrays in device memory, aligned to 16 bytes, rows without gaps.
 struct Params {

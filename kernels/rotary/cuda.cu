@@ -44,10 +44,8 @@ void check(const Params& p) {
   require(p.n_heads >= 1, kernel, "n_heads", p.n_heads, "at least 1");
   require(p.head_dim >= 2 && p.head_dim <= max_head_dim && p.head_dim % 2 == 0, kernel, "head_dim",
           p.head_dim, "an even number, 2 to " + std::to_string(max_head_dim));
-  require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
-  require(p.rotary_dim >= 0 && p.rotary_dim % 2 == 0 && p.rotary_dim <= p.head_dim, kernel, "rotary_dim",
-          p.rotary_dim, "an even number, 0 to head_dim = " + std::to_string(p.head_dim));
-  if (p.rotary_dim > 0) require_pointer(kernel, "inverse_frequency", p.inverse_frequency);
+  require_type(kernel, "type", p.type);
+  append_kv::check_turn(kernel, p, p.head_dim);
   require(p.first_position >= 0, kernel, "first_position", p.first_position, "at least 0");
   require_aligned(kernel, "x", p.x, 4);
   require_aligned(kernel, "out", p.out, 4);

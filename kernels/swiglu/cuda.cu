@@ -36,7 +36,7 @@ void run(const Params& p, const Launch& launch) {
   constexpr int a_block = chunk_elements * n_threads;
   require(p.n >= 8 && p.n % 8 == 0 && p.n <= 65535 * a_block, kernel, "n", p.n,
           "a multiple of 8, at least 8");
-  require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
+  require_type(kernel, "type", p.type);
   require_aligned(kernel, "gate_up", p.gate_up, 16);
   require_aligned(kernel, "out", p.out, 16);
   const dim3 grid(unsigned(p.n_rows), unsigned((p.n + a_block - 1) / a_block));

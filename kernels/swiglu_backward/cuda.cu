@@ -5,7 +5,7 @@
 namespace deltacal::kernels::cuda::swiglu_backward {
 namespace {
 
-constexpr int n_threads = 256, chunk = 8;  // numbers of 16 bytes
+constexpr int n_threads = 256;
 
 struct Gradients {
   float gate, up;
@@ -29,7 +29,7 @@ template <class T>
 __global__ void __launch_bounds__(n_threads) backward(const Params p) {
   wait_for_previous();
   let_next_start();
-  const int n_chunks = p.n / chunk, i = int(blockIdx.y) * n_threads + int(threadIdx.x);
+  const int n_chunks = p.n / chunk_elements, i = int(blockIdx.y) * n_threads + int(threadIdx.x);
   if (i >= n_chunks) return;
   const size_t row = size_t(blockIdx.x) * size_t(n_chunks), at = 2 * row + size_t(i);
   const uint4* from = static_cast<const uint4*>(p.gate_up) + at;
@@ -47,10 +47,10 @@ void run(const Params& p, const Launch& launch) {
   constexpr const char* kernel = "swiglu_backward";
   require(p.n_rows >= 0, kernel, "n_rows", p.n_rows, "at least 0");
   if (p.n_rows == 0) return;
-  constexpr int a_block = chunk * n_threads;
+  constexpr int a_block = chunk_elements * n_threads;
   require(p.n >= 8 && p.n % 8 == 0 && p.n <= 65535 * a_block, kernel, "n", p.n,
           "a multiple of 8, at least 8");
-  require(p.type == Type::bf16 || p.type == Type::f16, kernel, "type", long(p.type), "bf16 or f16");
+  require_type(kernel, "type", p.type);
   require_aligned(kernel, "gate_up", p.gate_up, 16);
   require_aligned(kernel, "dy", p.dy, 16);
   require_aligned(kernel, "d_gate_up", p.d_gate_up, 16);

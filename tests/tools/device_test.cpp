@@ -202,3 +202,36 @@ TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
     CHECK((counted.status == 1 && counted.output.find("\ndeltacal: counters: ") != std::string::npos));
   CHECK(run_program(generate + " --counters=auto").status == 0);
 }
+
+TEST_CASE("device: the cost table it measures is what calibrate takes for a budget in milliseconds") {
+  const Workplace w;
+  need_device(w);
+  const std::string model = " --model " + w.model + " --device cuda", trace = w / "t.h5",
+                    table = w / "cost.json", config = w / "c.json";
+  must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --out " + trace);
+  must_run("bench" + model + " --rows 2 --contexts 64,1024 --k-pages 4,8 --repeats 2 --cost-table " + table);
+  const Json json = json_of(table);
+  CHECK(json["contexts"] == Json{64, 1024});
+  CHECK(json["device"].get<std::string>().find("in bf16") != std::string::npos);
+  for (const char* part : {"full_ms", "delta_ms", "other_ms"})
+    for (const Json& ms : json[part]) CHECK(ms.get<double>() > 0);
+  const std::string calibrate =
+      "calibrate " + trace + grid + " --objective recall --cost " + table + " --out " + config;
+  CHECK(run_program(calibrate + " --budget ms=0.0000001").status == 2);
+  CHECK(!std::ifstream(config));
+  must_run(calibrate + " --budget ms=1000000");
+}
+
+TEST_CASE("device: a batch that it has no memory for is refused with one that fits, and leaves nothing") {
+  const Workplace w;
+  need_device(w);
+  const std::string model = w / "long.gguf", out = w / "b.json";
+  test::write_tiny_model({.n_layers = n_layers, .head_dim = 64, .max_context = 1 << 20}, model);
+  const auto outcome = run_program("bench --device cuda --model " + model +
+                                   " --batch 4096x1048576 --prefill-tokens 64 --out " + out);
+  CAPTURE(outcome.output);
+  CHECK(outcome.status == 2);
+  for (const char* part : {"--batch 4096x1048576 needs ", " GB of device memory (weights ", " would fit"})
+    CHECK(outcome.output.find(part) != std::string::npos);
+  CHECK(!std::ifstream(out));
+}

@@ -26,6 +26,8 @@ kernels::cuda::PagedKv pages_of(KvCache&, const ModelInfo&, int layer, const int
 kernels::cuda::append_kv::Params append_params(const model::Description&, const at::Tensor& frequencies,
                                                int n_rows, const at::Tensor& qkv, const at::Tensor& q_out);
 
+kernels::cuda::append_kv::RotaryPairs rotary_pairs(const model::Description&);
+
 // As Engine's add_and_norm() and gate() (engine.h).
 at::Tensor add_and_norm(const model::Description&, at::Tensor& x, const at::Tensor& added,
                         const at::Tensor& weight);

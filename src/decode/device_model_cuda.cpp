@@ -39,6 +39,11 @@ gpu::PagedKv pages_of(KvCache& cache, const ModelInfo& info, int layer, const in
   return kv;
 }
 
+gpu::append_kv::RotaryPairs rotary_pairs(const model::Description& description) {
+  return description.rope.pairs == model::RotaryPairs::interleaved ? gpu::append_kv::RotaryPairs::interleaved
+                                                                   : gpu::append_kv::RotaryPairs::neox;
+}
+
 gpu::append_kv::Params append_params(const model::Description& description, const at::Tensor& frequencies,
                                      int n_rows, const at::Tensor& qkv, const at::Tensor& q_out) {
   const ModelInfo& info = description.info;
@@ -48,9 +53,7 @@ gpu::append_kv::Params append_params(const model::Description& description, cons
   gpu::append_kv::Params p;
   p.n_rows = n_rows;
   p.n_heads = info.n_heads;
-  p.pairs = description.rope.pairs == model::RotaryPairs::interleaved
-                ? gpu::append_kv::RotaryPairs::interleaved
-                : gpu::append_kv::RotaryPairs::neox;
+  p.pairs = rotary_pairs(description);
   p.rotary_dim = 2 * static_cast<int>(frequencies.size(0));
   p.inverse_frequency = frequencies.const_data_ptr<float>();
   p.amplitude = model::rotary_amplitude(description);

@@ -22,5 +22,7 @@ AttendedRows attend_prefix(const at::Tensor& q, const Prefix&, float scale);
 
 // Rows [n, heads, d] as LibTorch's attention takes them: [1, heads, n, d].
 at::Tensor as_heads(const at::Tensor& rows);
+// What it returns, [1, heads, n, d], as rows [n, heads d] without gaps.
+at::Tensor as_rows(const at::Tensor& heads);
 
 }  // namespace deltacal::decode

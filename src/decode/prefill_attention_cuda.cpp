@@ -17,8 +17,7 @@ AttendedRows attend_by_flash(const at::Tensor& q, const Prefix& prefix, float sc
   const auto done =
       at::_scaled_dot_product_flash_attention(as_heads(q), as_heads(prefix.keys), as_heads(prefix.values),
                                               0.0, /*is_causal=*/true, false, double(scale));
-  return {std::get<0>(done).squeeze(0).transpose(0, 1).reshape({q.size(0), -1}),
-          std::get<1>(done).squeeze(0).transpose(0, 1).contiguous()};
+  return {as_rows(std::get<0>(done)), std::get<1>(done).squeeze(0).transpose(0, 1).contiguous()};
 }
 
 // cuDNN's causal mask begins at the first key: the rows' own keys, and those before them, which all see.
@@ -29,11 +28,11 @@ AttendedRows attend_by_cudnn(const at::Tensor& q, const Prefix& prefix, float sc
         as_heads(q), as_heads(prefix.keys.narrow(0, first, n_keys)),
         as_heads(prefix.values.narrow(0, first, n_keys)), {}, /*compute_log_sumexp=*/true, 0.0, causal, false,
         double(scale));
-    return std::pair(std::get<0>(done).squeeze(0).transpose(0, 1).contiguous(),  // [n, H, d]
-                     std::get<1>(done).view({H, n}).contiguous());               // [H, n]
+    return std::pair(as_rows(std::get<0>(done)),                    // [n, H d]
+                     std::get<1>(done).view({H, n}).contiguous());  // [H, n]
   };
   const auto [own, own_lse] = attend_to(n_before, n, true);
-  if (n_before == 0) return {own.view({n, -1}), own_lse.transpose(0, 1).contiguous()};
+  if (n_before == 0) return {own, own_lse.transpose(0, 1).contiguous()};
   const auto [before, before_lse] = attend_to(0, n_before, false);
   at::Tensor lse = at::empty({n, H}, own_lse.options());
   gpu::merge_attention::Params p;
@@ -47,13 +46,17 @@ AttendedRows attend_by_cudnn(const at::Tensor& q, const Prefix& prefix, float sc
   p.out = own.mutable_data_ptr();
   p.lse = lse.mutable_data_ptr<float>();
   gpu::merge_attention::run(p, {});
-  return {own.view({n, -1}), lse};
+  return {own, lse};
 }
 
 }  // namespace
 
 at::Tensor as_heads(const at::Tensor& rows) {
   return rows.unsqueeze(0).transpose(1, 2);
+}
+
+at::Tensor as_rows(const at::Tensor& heads) {
+  return heads.squeeze(0).transpose(0, 1).contiguous().flatten(1);
 }
 
 Prefix prefix_of(const gpu::PagedKv& kv, int sequence, int n_keys, int n_rows) {

@@ -24,18 +24,13 @@ namespace deltacal::sensitivity {
 namespace {
 
 namespace gpu = kernels::cuda;
-using decode::as_heads;
+using decode::as_heads, decode::as_rows;
 using Tensors = std::vector<at::Tensor>;
 // Positions at a time: of the feed-forward part; of the output layer, whose width is the vocabulary.
 constexpr int64_t rows_of_chunk = 4096, rows_of_logits = 1024;
 
 at::TensorOptions on_device(at::ScalarType type) {
   return at::TensorOptions(type).device(at::kCUDA);
-}
-
-// Of what LibTorch's attention returns, [1, heads, n, d]; [n, heads d].
-at::Tensor as_rows(const at::Tensor& heads) {
-  return heads.squeeze(0).transpose(0, 1).contiguous().flatten(1);
 }
 
 // The gradient of the residual stream's rows by one loss.
@@ -156,8 +151,7 @@ class CudaBackward : public Backward {
     p.n_rows = static_cast<int>(rows);
     p.n_heads = n_heads;
     p.head_dim = d_.info.head_dim;
-    p.pairs = d_.rope.pairs == model::RotaryPairs::interleaved ? gpu::rotary::RotaryPairs::interleaved
-                                                               : gpu::rotary::RotaryPairs::neox;
+    p.pairs = decode::rotary_pairs(d_);
     p.rotary_dim = 2 * static_cast<int>(inverse_frequency_.size(0));
     p.inverse_frequency = inverse_frequency_.const_data_ptr<float>();
     p.amplitude = model::rotary_amplitude(d_);

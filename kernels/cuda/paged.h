@@ -18,9 +18,13 @@
 
 namespace deltacal::kernels::cuda {
 
+DELTACAL_HOST_DEVICE constexpr int divide_up(int a, int b) {
+  return (a + b - 1) / b;
+}
+
 constexpr int page_size = 16;  // core/pages.h, which is C++20; launch.cpp holds one against the other
 DELTACAL_HOST_DEVICE constexpr int pages_for(int n_positions) {
-  return (n_positions + page_size - 1) / page_size;
+  return divide_up(n_positions, page_size);
 }
 
 enum class Type { bf16, f16 };  // of queries, keys, values and outputs alike

@@ -10,10 +10,6 @@
 
 namespace deltacal::kernels::cuda::linear {
 
-constexpr DELTACAL_HOST_DEVICE int divide_up(int a, int b) {
-  return (a + b - 1) / b;
-}
-
 struct Plan {
   int n_tiles = 0, tile_units = 0, n_blocks = 0;
   int segment = 0, column_warps = 0;

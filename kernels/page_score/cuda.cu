@@ -1,9 +1,8 @@
 // Each warp streams the records of its own pages through its own ring by bulk copies (cuda_ring.cuh): no
 // barrier in the loop, and what is under way does not depend on how fast it is used. Four pages at a time,
-// eight lanes each: lane 2 i + o of them has eight of the 16 keys of heads i, i + 4, ... 2^x is monotone, so
-// the largest probability over the heads is taken among the exponents, and one power a position is enough;
-// masses need one for each head too. Reads 36 bytes a page and head: bound by memory, or by the second-level
-// cache where the records still lie there.
+// eight lanes each: lane 2 i + o of them has eight of the 16 keys of heads i, i + 4, ... Squaring is
+// monotone, so the largest probability over the heads is taken among the roots. Reads 20 bytes a page and
+// head: bound by memory, or by the second-level cache where the records still lie there.
 #include <algorithm>
 
 #include "kernels/page_score/cuda_ring.cuh"
@@ -11,7 +10,7 @@
 namespace deltacal::kernels::cuda::page_score {
 namespace {
 
-constexpr int max_warps = 8, max_stages = 3;
+constexpr int max_warps = 8, max_stages = 2;
 // Blocks of an SM: as many as have room, for a small tile is done before much of it was under way.
 constexpr int least_blocks = 2, most_blocks[2] = {4, 3};  // without masses, with
 
@@ -31,7 +30,7 @@ struct Layout {
 
 // What a warp needs of each head, in shared memory.
 struct Heads {
-  const int2* place;  // offsets of its logits and of its maximum, from the tile's first record of all
+  const int2* place;  // offsets of its roots and of its maximum, from the tile's first record of all
   float* shift;       // -log2 of the softmax's denominator, of the warp's row
   float* mass;        // [tile_pages, n_heads] the pages' sums
 };
@@ -41,20 +40,22 @@ __device__ void fill_heads(const Params& p, const Plan& plan, int2* place) {
   const int group = p.n_heads / p.n_kv_heads, record = record_bytes(group);
   for (int h = int(threadIdx.x); h < p.n_heads; h += plan.n_warps * 32) {
     const int first = h / group * tile_pages * record, in_group = h % group;
-    place[h] = make_int2(first + in_group * page_size * 2, first + group * page_size * 2 + in_group * 4);
+    place[h] = make_int2(first + in_group * page_size, first + group * page_size + in_group * 4);
   }
 }
 
-// Eight keys of one head, as exponents of 2. records: those of the lane's page.
-__device__ __forceinline__ void exponents(const char* records, const Heads& heads, int h, float (&x)[8]) {
+// Square roots of the probabilities of eight keys of one head, times root_steps. records: those of the lane's
+// page. A byte b is made a float as 2^23 + b.
+__device__ __forceinline__ void roots(const char* records, const Heads& heads, int h, float (&x)[8]) {
   const int2 place = heads.place[h];
-  const uint4 packed = reinterpret_cast<const uint4*>(records + place.x)[threadIdx.x % 2];
-  const float offset = *reinterpret_cast<const float*>(records + place.y) + heads.shift[h];
-  const uint32_t pairs[4] = {packed.x, packed.y, packed.z, packed.w};
+  const uint2 packed = reinterpret_cast<const uint2*>(records + place.x)[threadIdx.x % 2];
+  const float largest =
+      exp2_fast(0.5f * (*reinterpret_cast<const float*>(records + place.y) + heads.shift[h]));
+  const float base = -0x1p23f * largest;
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    const float2 pair = unpack<f16>(pairs[k]);
-    x[2 * k] = pair.x + offset, x[2 * k + 1] = pair.y + offset;
+  for (int k = 0; k < 8; ++k) {
+    const uint32_t word = __byte_perm(k < 4 ? packed.x : packed.y, 0x4b000000u, 0x7440u + unsigned(k % 4));
+    x[k] = fmaf(__uint_as_float(word), largest, base);
   }
 }
 
@@ -74,35 +75,36 @@ __device__ __forceinline__ void halve(float (&best)[8], int offset) {
 template <bool masses>
 __device__ __forceinline__ float score_page(const Params& p, const char* records, const Heads& heads) {
   constexpr int at_once = 4;
+  constexpr float of_square = 1 / (root_steps * root_steps);
   const int lane = int(threadIdx.x) % 32, page = lane / 8;
   float best[8];
 #pragma unroll
-  for (int k = 0; k < 8; ++k) best[k] = -INFINITY;
+  for (int k = 0; k < 8; ++k) best[k] = 0;
 #pragma unroll 7
   for (int base = 0; base < p.n_heads; base += at_once) {
     const int h = base + lane / 2 % at_once;
     float sum = 0;
     if (h < p.n_heads) {
       float x[8];
-      exponents(records, heads, h, x);
+      roots(records, heads, h, x);
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         best[k] = max_nan(best[k], x[k]);
-        if (masses) sum += exp2_fast(x[k]);
+        if (masses) sum += x[k] * x[k];
       }
     }
     if (masses) {
-      sum = lanes_sum<2>(sum);
+      sum = lanes_sum<2>(sum) * of_square;
       if (h < p.n_heads && lane % 2 == 0) heads.mass[page * p.n_heads + h] = sum;
     }
   }
   halve<8>(best, 2), halve<4>(best, 4);  // two keys a lane are left
-  if (p.page == Page::sum) return lanes_sum<8>(exp2_fast(best[0]) + exp2_fast(best[1]));
+  if (p.page == Page::sum) return lanes_sum<8>(best[0] * best[0] + best[1] * best[1]) * of_square;
   float largest = max_nan(best[0], best[1]);
 #pragma unroll
   for (int offset = 1; offset < 8; offset *= 2)
     largest = max_nan(largest, __shfl_xor_sync(all_lanes, largest, offset));
-  return exp2_fast(largest);
+  return largest * largest * of_square;
 }
 
 // The masses of one page from its sums for each head.
@@ -157,18 +159,18 @@ __global__ void __launch_bounds__(max_warps * 32, most_blocks[masses])
             record = record_bytes(p.n_heads / p.n_kv_heads);
   Ring ring(plan, memory, memory + layout.barriers);
   ring.init();
-  wait_for_previous();
-  let_next_start();
-
   const int of_grid = int(blockIdx.x) * plan.n_warps + warp, begin = plan.first_tile(of_grid),
             end = plan.first_tile(of_grid + 1);
   Tile next(p, plan, begin), tile = next;
-  for (int s = 0; s < plan.stages && begin + s < end; ++s, next.advance(p, plan)) ring.issue(p, next, s);
   int2* place = reinterpret_cast<int2*>(memory + layout.places);
   fill_heads(p, plan, place);
+  __syncthreads();
+  wait_for_previous();
+  let_next_start();
+
+  for (int s = 0; s < plan.stages && begin + s < end; ++s, next.advance(p, plan)) ring.issue(p, next, s);
   const Heads heads{place, reinterpret_cast<float*>(memory + layout.shift) + warp * p.n_heads,
                     reinterpret_cast<float*>(memory + layout.mass) + warp * tile_pages * p.n_heads};
-  __syncthreads();
 
   int stage = 0, row = -1;
   uint32_t parity = 0;
@@ -199,12 +201,11 @@ Plan plan_of(const Params& p, bool masses) {
   plan.stage_bytes = p.n_kv_heads * tile_pages * record_bytes(p.n_heads / p.n_kv_heads);
   const auto bytes = [&] { return Layout(plan, p.n_heads, masses).bytes; };
   const int of_sm = int(device.shared_a_block), room = of_sm / least_blocks;
-  while (bytes() > room && plan.n_warps * plan.stages > 1)
-    --(plan.stages > 2 || plan.n_warps == 1 ? plan.stages : plan.n_warps);
-  plan.tiles_a_row = (p.out_pages + tile_pages - 1) / tile_pages;
+  while (bytes() > room && plan.n_warps * plan.stages > 1) --(plan.n_warps > 1 ? plan.n_warps : plan.stages);
+  plan.tiles_a_row = divide_up(p.out_pages, tile_pages);
   plan.n_tiles = p.n_rows * plan.tiles_a_row;
-  plan.n_warps = std::min(plan.n_warps, std::max(1, plan.n_tiles / device.n_sms));
-  plan.n_blocks = std::min((plan.n_tiles + plan.n_warps - 1) / plan.n_warps,
+  plan.n_warps = std::min(plan.n_warps, divide_up(plan.n_tiles, device.n_sms));
+  plan.n_blocks = std::min(divide_up(plan.n_tiles, plan.n_warps),
                            device.n_sms * std::clamp(of_sm / bytes(), least_blocks, most_blocks[masses]));
   return plan;
 }

@@ -1,6 +1,6 @@
 // page_score.h on a CUDA device, for decoding: page scores and page masses from the logits that paged
-// attention kept in the same pass (PageLogits), so that no key is read twice. Scores are off by 2^-10 of
-// themselves at most, as a rule 2^-12, on top of the arithmetic in float.
+// attention kept in the same pass (PageLogits), so that no key is read twice. Scores and masses are off by
+// 2^-7 of themselves at most, as a rule 2^-10, on top of the arithmetic in float.
 #pragma once
 #include "kernels/cuda/launch.h"
 #include "kernels/page_score/page.h"
@@ -13,7 +13,9 @@ using Page = kernels::page_score::Page;
 struct Params {
   int n_rows = 0, n_heads = 0, n_kv_heads = 0;
   PageLogits logits;
-  // [n_rows] keys each row sees; 0: the row is idle, nothing of it is written
+  // [n_rows] keys each row sees; 0: the row is idle, nothing of it is written. Read while the kernel before
+  // this one in the stream still runs (with Launch::overlap): not its work, nor that of one before it for
+  // which it does not wait (paged_attention and page_score do)
   const int32_t* length = nullptr;
   Page page = Page::sum;
   // Nothing reads the records after this call. They need not go to memory then, so far as they have not, and

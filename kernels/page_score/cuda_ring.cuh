@@ -14,9 +14,11 @@ struct Plan {
   int stage_bytes = 0;                        // [n_kv_heads, tile_pages] records
   int n_tiles = 0, tiles_a_row = 0;
 
-  // First tile of a warp, counted over the grid.
+  // First tile of a warp, counted over the grid; warps with one more lie between the others. All in 32 bits
+  // (left is below the warps of a device, some thousands): a division of 64 is a hundred instructions.
   DELTACAL_HOST_DEVICE int first_tile(int warp) const {
-    return int(long(warp) * n_tiles / (n_blocks * n_warps));
+    const int n = n_blocks * n_warps, left = n_tiles % n;
+    return warp * (n_tiles / n) + warp * left / n;
   }
 };
 
@@ -59,12 +61,12 @@ struct Span {
   }
   // By the warp: the lines of the second-level cache that the tile has for itself go.
   __device__ void discard(int n_kv_heads) const {
-    for (int g = 0; g < n_kv_heads; ++g) {
-      const uintptr_t from = reinterpret_cast<uintptr_t>(first) + size_t(g) * pitch,
+    const int lines = bytes / 128 + 1;
+    for (int i = int(threadIdx.x) % 32; i < n_kv_heads * lines; i += 32) {
+      const uintptr_t from = reinterpret_cast<uintptr_t>(first) + size_t(i / lines) * pitch,
                       end = from + uintptr_t(bytes);
-      for (uintptr_t line = (from + 127) / 128 * 128 + threadIdx.x % 32 * 128; line + 128 <= end;
-           line += 32 * 128)
-        discard_line(reinterpret_cast<void*>(line));
+      const uintptr_t line = (from + 127) / 128 * 128 + uintptr_t(i % lines) * 128;
+      if (line + 128 <= end) discard_line(reinterpret_cast<void*>(line));
     }
   }
 };

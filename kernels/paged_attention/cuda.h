@@ -8,24 +8,28 @@
 
 namespace deltacal::kernels::cuda {
 
-// Logits of a Δ-layer, kept by paged attention for page_score. Relative to the largest of their page and
-// head, in 16 bits: a page's score is then off by 2^-10 of itself at most, as a rule 2^-12, less than queries
-// rounded to bf16 leave. Without reading the keys again this is what can be kept: which head is the largest
-// at a position is only known with the final sums of all heads.
+// What page_score needs of a Δ-layer's logits, kept by paged attention. Without reading the keys again it
+// takes something of every key and head: which head is the largest at a position is only known with the final
+// sums of all heads. Writing it is most of what a Δ-layer costs beyond attention, so it is 8 bits: the square
+// roots of probabilities, relative to the largest of their page and head, which is kept in full. Equal steps
+// of roots are small where probabilities are small and yet fine at the largest: score and mass are off by
+// 2^-7 of themselves at most, by 2^-10 as a rule, less than queries and keys rounded to bf16 leave.
 struct PageLogits {
   int max_pages = 0;  // row length, >= pages of the longest row
   // [n_rows, n_kv_heads, max_pages] records of record_bytes(group) bytes each; 32-byte aligned. A record has
   // what one page's keys are to the `group` query heads of the key/value head:
-  //   [group, 16] f16  logit * log2(e) - maximum; the 16 keys in an order of their own, the same for all
-  //                    heads; -inf past the row's length
+  //   [group, 16] u8   root_steps * 2^((logit * log2(e) - maximum) / 2), rounded; the 16 keys in an order of
+  //                    their own, the same for all heads; 0 past the row's length
   //   [group]     f32  maximum
   void* records = nullptr;
   float* lse2 = nullptr;  // [n_rows, n_heads] log2 of the softmax's denominator
 };
 
+constexpr float root_steps = 255;
+
 // Whole sectors of memory, so that a page is written and read without touching its neighbours.
 DELTACAL_HOST_DEVICE constexpr int record_bytes(int group) {
-  return (group * (page_size * 2 + 4) + 31) / 32 * 32;
+  return (group * (page_size + 4) + 31) / 32 * 32;
 }
 // Of PageLogits::records.
 DELTACAL_HOST_DEVICE constexpr size_t records_bytes(int n_rows, int n_heads, int n_kv_heads, int max_pages) {

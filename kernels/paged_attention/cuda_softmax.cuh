@@ -127,6 +127,16 @@ __device__ __forceinline__ void page_values(const float (&p)[2][4], uint32_t val
   }
 }
 
+// Four bytes of a record. Floats of 2^23 and more are integers: the root is the lowest byte of its bits. The
+// bits above it are shifted out, but for those of the first, which are taken off.
+__device__ __forceinline__ uint32_t roots(float a, float b, float c, float d, float page_max) {
+  const float half_base = -0.5f * finite_max(page_max);
+  const auto word = [&](float s) {
+    return __float_as_uint(fmaf(exp2_fast(fmaf(s, 0.5f, half_base)), root_steps, 0x1p23f));
+  };
+  return word(a) + (word(b) << 8) + (word(c) << 16) + (word(d) << 24) - 0x4b000000u;
+}
+
 // Where a warp keeps the logits of the pages of an item (PageLogits).
 struct Records {
   char* first;  // of the row's first page
@@ -136,7 +146,7 @@ struct Records {
   int head;     // first head of the tile within the group
 
   __device__ Records(const PageLogits& to, size_t kv_row, int heads, int in_group)
-      : group(heads), bytes(record_bytes(heads)), maxima(heads * page_size * 2), head(in_group) {
+      : group(heads), bytes(record_bytes(heads)), maxima(heads * page_size), head(in_group) {
     first = static_cast<char*>(to.records) + kv_row * size_t(to.max_pages) * size_t(bytes);
   }
   // A page; n_heads of the tile.
@@ -152,25 +162,25 @@ struct Records {
   }
 
  private:
-  // Of up to seven heads, by one store of whole sectors. The lanes after those of the last head have the
-  // maxima, two each.
+  // Of up to seven heads, by one store of whole sectors, two words a lane: first those of the roots, then the
+  // maxima.
   __device__ __forceinline__ void keep_whole(int page, const float (&s)[2][4], float page_max) const {
-    const int lane = int(threadIdx.x) % 32, r = lane / 4, c = lane % 4;
-    const float base = finite_max(page_max), even = __shfl_sync(all_lanes, page_max, 8 * c),
-                odd = __shfl_sync(all_lanes, page_max, 8 * c + 4);  // of heads 2c, 2c + 1
-    uint2 x =
-        make_uint2(pack<f16>(s[0][0] - base, s[0][1] - base), pack<f16>(s[1][0] - base, s[1][1] - base));
-    if (r == group) x = make_uint2(__float_as_uint(even), __float_as_uint(odd));
-    if (r <= group) reinterpret_cast<uint2*>(first + size_t(page) * size_t(bytes))[lane] = x;
+    const int lane = int(threadIdx.x) % 32, from = 2 * lane, head_of = from - 4 * group;
+    const uint32_t own = roots(s[0][0], s[0][1], s[1][0], s[1][1], page_max);
+    const uint32_t first_roots = __shfl_sync(all_lanes, own, from),
+                   roots_after = __shfl_sync(all_lanes, own, from + 1);
+    const float first_max = __shfl_sync(all_lanes, page_max, 4 * head_of),
+                max_after = __shfl_sync(all_lanes, page_max, 4 * head_of + 4);
+    const uint2 x = head_of < 0 ? make_uint2(first_roots, roots_after)
+                                : make_uint2(__float_as_uint(first_max), __float_as_uint(max_after));
+    if (8 * lane < bytes) reinterpret_cast<uint2*>(first + size_t(page) * size_t(bytes))[lane] = x;
   }
   // One head: four of the page's 16 keys, lanes c = 0 .. 3 side by side.
   __device__ __forceinline__ void keep_head(int page, int head_of_tile, const float (&s)[4],
                                             float page_max) const {
     const int c = int(threadIdx.x) % 4, h = head + head_of_tile;
-    const float base = finite_max(page_max);
     char* record = first + size_t(page) * size_t(bytes);
-    reinterpret_cast<uint2*>(record)[h * 4 + c] =
-        make_uint2(pack<f16>(s[0] - base, s[1] - base), pack<f16>(s[2] - base, s[3] - base));
+    reinterpret_cast<uint32_t*>(record)[h * 4 + c] = roots(s[0], s[1], s[2], s[3], page_max);
     if (c == 0) reinterpret_cast<float*>(record + maxima)[h] = page_max;
   }
   // What is left of the last sector, by the tile that has the group's last head: memory takes a whole sector

@@ -140,11 +140,11 @@ __global__ void __launch_bounds__(threads) select(const Params p) {
   __shared__ Shared s;
   DELTACAL_DYNAMIC_SHARED(char, memory);
   Ranked* candidates = reinterpret_cast<Ranked*>(memory);  // [room]
+  const int r = int(blockIdx.x), room = max(few, p.k_pages - p.l_pages), length = p.length[r];
   wait_for_previous();
   let_next_start();
-  const int r = int(blockIdx.x), room = max(few, p.k_pages - p.l_pages);
   int32_t* list = p.list + size_t(r) * size_t(p.k_pages);
-  const int pages = p.length[r] > 0 ? pages_for(p.length[r]) : 0;
+  const int pages = length > 0 ? pages_for(length) : 0;
   const int recent = min(p.l_pages, pages), older = pages - recent, chosen = min(p.k_pages - recent, older);
   for (int i = int(threadIdx.x); i < p.k_pages; i += threads) {
     if (i < recent) list[i] = pages - 1 - i;

@@ -13,7 +13,8 @@ struct Params {
   double position_bias = 1e-7;   // b
   const float* score = nullptr;  // [n_rows, score_stride]; may be null where K = L
   int score_stride = 0;          // >= the pages of the longest row, at most max_pages; any number where K = L
-  // [n_rows] keys of each row; it sees U = pages_for(length) pages. 0: it is idle, its list all -1
+  // [n_rows] keys of each row; it sees U = pages_for(length) pages. 0: it is idle, its list all -1. Read
+  // early, as page_score reads it
   const int32_t* length = nullptr;
   int32_t* list = nullptr;  // [n_rows, k_pages] out, ranked; entries past min(K, U) are -1
 };

@@ -116,7 +116,7 @@ TEST_CASE("cuda paged attention: the warps' outputs have one place each, without
 
 TEST_CASE("cuda paged attention: bursts come before the cache is full of logits, none in the last period") {
   // 132 multiprocessors of eight warps; seven heads of 128, pages of 4 KB of keys and as much of values.
-  const pa::Bursts bursts = pa::bursts_of(50 << 20, 132 * 8, 256, 8192);
+  const pa::Bursts bursts = pa::bursts_of(50 << 20, 132 * 8, 160, 8192);
   for (const int n : {0, 1, bursts.hold, bursts.hold + 1, 249, 1000}) {
     CAPTURE(n);
     const pa::BurstPlan plan(bursts, n);
@@ -153,10 +153,10 @@ void require_plan(const std::vector<int>& pages, int tiles, int n_blocks, int n_
   const int chunk = pa::chunk_units(total, longest, n_blocks, n_warps);
   REQUIRE(chunk >= 1);
   REQUIRE(chunk % n_warps == 0);
-  REQUIRE(pa::divide_up(total, chunk) <= n_blocks);
+  REQUIRE(divide_up(total, chunk) <= n_blocks);
   const bool whole = longest <= 128 && chunk < longest + n_warps;  // short items that are not cut
   if (long(longest) * n_blocks <= 100L * total && !whole)
-    REQUIRE(chunk <= pa::divide_up(total, n_blocks) + n_warps - 1);
+    REQUIRE(chunk <= divide_up(total, n_blocks) + n_warps - 1);
   std::set<int> slots;
   int first = 0;
   for (const int n : pages) {

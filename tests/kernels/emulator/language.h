@@ -97,6 +97,13 @@ inline double __dmul_rn(double a, double b) {
 inline double __dsub_rn(double a, double b) {
   return a - b;
 }
+// Byte i of the result is the one, of the eight of x and y, that half-byte i of the selector names.
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+  const uint64_t both = uint64_t(y) << 32 | x;
+  unsigned bytes = 0;
+  for (unsigned i = 0; i < 4; ++i) bytes |= unsigned(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+  return bytes;
+}
 inline int __popc(unsigned x) {
   return std::popcount(x);
 }

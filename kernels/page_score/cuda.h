@@ -1,6 +1,7 @@
-// page_score.h on a CUDA device, for decoding: page scores and page masses from the logits that paged
-// attention kept in the same pass (PageLogits), so that no key is read twice. Scores and masses are off by
-// 2^-7 of themselves at most, as a rule 2^-10, on top of the arithmetic in float.
+// page_score.h on a CUDA device, for decoding: page scores and page masses from what paged attention
+// kept of the logits in the same pass (PageLogits), so that no key is read twice. By it, and beside float
+// arithmetic, scores and masses are off by 2^-7 of themselves at most, by 2^-10 in the mean of squares; those
+// of Page::max not at all.
 #pragma once
 #include "kernels/cuda/launch.h"
 #include "kernels/page_score/page.h"

@@ -13,7 +13,8 @@ namespace deltacal::kernels::cuda {
 // sums of all heads. Writing it is most of what a Δ-layer costs beyond attention, so it is 8 bits: the square
 // roots of probabilities, relative to the largest of their page and head, which is kept in full. Equal steps
 // of roots are small where probabilities are small and yet fine at the largest: score and mass are off by
-// 2^-7 of themselves at most, by 2^-10 as a rule, less than queries and keys rounded to bf16 leave.
+// 2^-7 of themselves at most, by 2^-10 in the mean of squares, which is less than queries and keys rounded to
+// bf16 leave; the largest key is not off at all.
 struct PageLogits {
   int max_pages = 0;  // row length, >= pages of the longest row
   // [n_rows, n_kv_heads, max_pages] records of record_bytes(group) bytes each; 32-byte aligned. A record has
@@ -25,11 +26,11 @@ struct PageLogits {
   float* lse2 = nullptr;  // [n_rows, n_heads] log2 of the softmax's denominator
 };
 
-constexpr float root_steps = 255;
+constexpr float root_steps = 255;  // of a byte
 
 // Whole sectors of memory, so that a page is written and read without touching its neighbours.
 DELTACAL_HOST_DEVICE constexpr int record_bytes(int group) {
-  return (group * (page_size + 4) + 31) / 32 * 32;
+  return divide_up(group * (page_size + 4), 32) * 32;
 }
 // Of PageLogits::records.
 DELTACAL_HOST_DEVICE constexpr size_t records_bytes(int n_rows, int n_heads, int n_kv_heads, int max_pages) {

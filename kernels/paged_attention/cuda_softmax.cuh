@@ -184,7 +184,7 @@ struct Records {
     if (c == 0) reinterpret_cast<float*>(record + maxima)[h] = page_max;
   }
   // What is left of the last sector, by the tile that has the group's last head: memory takes a whole sector
-  // at once, but must read first one of which it gets a part (15 us of 560 on an H200, 32 rows of 32K).
+  // at once, but must read first one of which it gets a part.
   __device__ __forceinline__ void fill(int page, int n_heads) const {
     const int place = maxima + (head + n_heads + int(threadIdx.x) % 32) * 4;
     if (head + n_heads == group && place < bytes)

@@ -135,8 +135,7 @@ __global__ void __launch_bounds__(n_threads, 2) record(const Params p) {
 }
 
 inline dim3 grid_of(const Params& p) {
-  return dim3((p.n_rows + tile_rows - 1) / tile_rows,
-              (p.out_pages + pages_per_block(p.head_dim) - 1) / pages_per_block(p.head_dim));
+  return dim3(divide_up(p.n_rows, tile_rows), divide_up(p.out_pages, pages_per_block(p.head_dim)));
 }
 
 template <class T>

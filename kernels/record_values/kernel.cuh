@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(n_threads, head_dim <= 128 ? 2 : 1) page_value
 }
 
 inline dim3 grid_of(const Params& p) {
-  return dim3((p.n_rows + tile_rows - 1) / tile_rows, (p.out_pages + n_warps - 1) / n_warps, p.n_gradients);
+  return dim3(divide_up(p.n_rows, tile_rows), divide_up(p.out_pages, n_warps), p.n_gradients);
 }
 
 template <class T>

@@ -42,7 +42,7 @@ StepMemory step_memory(const model::Description& d, size_t weight_bytes, int n_r
   const size_t pages = size_t(pages_for(max_positions)), rows = size_t(n_rows);
   const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
                kv_size = size_t(m.n_kv_heads) * size_t(m.head_dim);
-  // Activations; logits; scores, page table; records of 20 bytes a page and head (PageLogits).
+  // Activations; logits; scores, page table; records of 20 bytes a page and head, and padding (PageLogits).
   const size_t of_row = size_t(d.n_embd) * 10 + (3 * q_size + 2 * kv_size) * 2 + size_t(d.n_ff) * 6 +
                         size_t(d.n_vocab) * 4 + pages * 8 +
                         pages * (size_t(m.n_heads) * 20 + size_t(m.n_kv_heads) * 32);

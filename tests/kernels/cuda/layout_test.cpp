@@ -152,7 +152,7 @@ void require_plan(const std::vector<int>& pages, int tiles, int n_blocks, int n_
   for (const int n : pages) total += n * tiles, longest = std::max(longest, n);
   const int chunk = pa::chunk_units(total, longest, n_blocks, n_warps);
   REQUIRE(chunk >= 1);
-  REQUIRE(chunk % n_warps == 0);
+  REQUIRE((chunk % n_warps == 0 || (chunk == longest && longest < n_warps)));
   REQUIRE(divide_up(total, chunk) <= n_blocks);
   const bool whole = longest <= 128 && chunk < longest + n_warps;  // short items that are not cut
   if (long(longest) * n_blocks <= 100L * total && !whole)
@@ -184,6 +184,7 @@ TEST_CASE("cuda paged attention: the plan takes every page once, whatever the ro
   require_plan(std::vector<int>(32, 64), 4, 132);
   require_plan({512, 512, 512, 32, 512, 512, 512, 512}, 4, 132);
   require_plan({1}, 1, 108, 4);
+  require_plan(std::vector<int>(8, 1), 4, 132);
   std::mt19937 random(1);
   for (int trial = 0; trial < 2000; ++trial) {
     std::vector<int> pages;
@@ -196,6 +197,10 @@ TEST_CASE("cuda paged attention: the plan takes every page once, whatever the ro
 
 TEST_CASE("cuda paged attention: short items about as many as the SMs stay whole, others are cut evenly") {
   CHECK(pa::chunk_units(32 * 64 * 4, 64, 132, 8) == 64);
+  CHECK(pa::chunk_units(8 * 4, 1, 132, 8) == 1);
+  CHECK(pa::chunk_units(32 * 4 * 4, 4, 132, 8) == 4);
+  CHECK(pa::chunk_units(64 * 4 * 4, 4, 132, 8) == 8);
+  CHECK(pa::chunk_units(0, 0, 132, 8) == 8);
   CHECK(pa::chunk_units(64 * 64 * 4, 64, 132, 8) == 128);
   CHECK(pa::chunk_units(24 * 64 * 4, 64, 132, 8) == 48);
   CHECK(pa::chunk_units(24 * 64 * 4, 64, 132, 4) == 48);

@@ -4,7 +4,9 @@
 #include "block.h"
 #include "kernels/append_kv/cuda.h"
 #include "kernels/linear/cuda.h"
+#include "kernels/page_score/cuda.h"
 #include "kernels/rms_norm/cuda.h"
+#include "kernels/select_pages/cuda.h"
 
 namespace deltacal::kernels::cuda::paged_attention {
 namespace {
@@ -53,6 +55,59 @@ TEST_CASE("cuda paged attention: a call of idle rows alone waits for the kernel 
 
 }  // namespace
 }  // namespace deltacal::kernels::cuda::paged_attention
+
+namespace deltacal::kernels::cuda {
+namespace {
+
+TEST_CASE("cuda page score and selection: of what the kernel before writes nothing is read early") {
+  const std::vector<int32_t> length{300, 0, 75};
+  const int max_pages = 20, rows = 3, k = 6;
+  DeviceCache cache(Type::bf16, 2, 64, {300, 20, 75}, 1);
+  paged_attention::Call call(cache, 3, std::vector<int>{0, 1, 2}, length, 2);
+  Array<char> records(records_bytes(rows, call.n_heads, 2, max_pages));
+  Array<float> lse2(call.heads()), score(size_t(rows * max_pages));
+  Array<int32_t> seen(length), list(size_t(rows * k));
+  paged_attention::Workspace workspace(rows, call.n_heads, cache.kv());
+  const PageLogits logits{max_pages, records.get(), lse2.get()};
+  call.on_device(workspace, logits);
+
+  page_score::Params s;
+  s.n_rows = rows, s.n_heads = call.n_heads, s.n_kv_heads = 2, s.logits = logits, s.length = seen.get();
+  s.out_pages = max_pages, s.score = score.get();
+  select_pages::Params l;
+  l.n_rows = rows, l.k_pages = k, l.l_pages = 2, l.score = score.get(), l.score_stride = max_pages;
+  l.length = seen.get(), l.list = list.get();
+  page_score::run(s, {});
+  select_pages::run(l, {});
+  const std::vector<float> scores = score.read();
+  const std::vector<int32_t> lists = list.read();
+
+  const std::vector<char> kept = records.read();
+  const std::vector<float> sums = lse2.read();
+  std::memset(records.get(), 0xff, kept.size());
+  std::memset(lse2.get(), 0xff, sums.size() * sizeof(float));
+  score.set(std::vector<float>(scores.size(), -1));
+  emulator::previous_kernel = [&] {
+    std::memcpy(records.get(), kept.data(), kept.size());
+    std::memcpy(lse2.get(), sums.data(), sums.size() * sizeof(float));
+  };
+  page_score::run(s, {nullptr, true});
+  CHECK(!emulator::previous_kernel);
+  for (size_t i = 0; i < scores.size(); ++i) {
+    CAPTURE(i);
+    CHECK(score.read()[i] == (length[i / size_t(max_pages)] == 0 ? -1 : scores[i]));
+  }
+
+  std::memset(score.get(), 0xff, scores.size() * sizeof(float));
+  list.set(std::vector<int32_t>(lists.size(), 99));
+  emulator::previous_kernel = [&] { std::memcpy(score.get(), scores.data(), scores.size() * sizeof(float)); };
+  select_pages::run(l, {nullptr, true});
+  CHECK(!emulator::previous_kernel);
+  CHECK(list.read() == lists);
+}
+
+}  // namespace
+}  // namespace deltacal::kernels::cuda
 
 namespace deltacal::kernels::cuda::append_kv {
 namespace {

@@ -209,7 +209,8 @@ TEST_CASE("device: the cost table it measures is what calibrate takes for a budg
   const std::string model = " --model " + w.model + " --device cuda", trace = w / "t.h5",
                     table = w / "cost.json", config = w / "c.json";
   must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --out " + trace);
-  must_run("bench" + model + " --rows 2 --contexts 1,1024 --k-pages 4,8 --repeats 2 --cost-table " + table);
+  must_run("bench" + model + " --rows 2 --contexts 1,1024 --k-pages 4,8,16 --repeats 2 --cost-table " +
+           table);
   const Json json = json_of(table);
   CHECK(json["contexts"] == Json{1, 1024});
   CHECK(json["device"].get<std::string>().find("in bf16") != std::string::npos);

@@ -1,7 +1,7 @@
 // page_score.h on a CUDA device, for decoding: page scores and page masses from what paged attention
-// kept of the logits in the same pass (PageLogits), so that no key is read twice. By it, and beside float
-// arithmetic, scores and masses are off by 2^-7 of themselves at most, by 2^-10 in the mean of squares; those
-// of Page::max not at all.
+// kept of the logits in the same pass (PageLogits), so that no key is read twice. That is rounded: beside
+// float arithmetic, scores and masses are off by 2^-7 of themselves at most, by about 2^-10 (root mean
+// square) where keys differ as they usually do; scores of Page::max not at all.
 #pragma once
 #include "kernels/cuda/launch.h"
 #include "kernels/page_score/page.h"

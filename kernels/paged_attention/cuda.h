@@ -13,8 +13,8 @@ namespace deltacal::kernels::cuda {
 // sums of all heads. Writing it is most of what a Δ-layer costs beyond attention, so it is 8 bits: the square
 // roots of probabilities, relative to the largest of their page and head, which is kept in full. Equal steps
 // of roots are small where probabilities are small and yet fine at the largest: score and mass are off by
-// 2^-7 of themselves at most, by 2^-10 in the mean of squares, which is less than queries and keys rounded to
-// bf16 leave; the largest key is not off at all.
+// 2^-7 of themselves at most and by about 2^-10 (root mean square) where keys differ as they usually do, less
+// than queries and keys rounded to bf16 leave; the largest key is not off at all.
 struct PageLogits {
   int max_pages = 0;  // row length, >= pages of the longest row
   // [n_rows, n_kv_heads, max_pages] records of record_bytes(group) bytes each; 32-byte aligned. A record has
@@ -26,7 +26,7 @@ struct PageLogits {
   float* lse2 = nullptr;  // [n_rows, n_heads] log2 of the softmax's denominator
 };
 
-constexpr float root_steps = 255;  // of a byte
+constexpr float root_steps = 255;  // the largest root, in a byte
 
 // Whole sectors of memory, so that a page is written and read without touching its neighbours.
 DELTACAL_HOST_DEVICE constexpr int record_bytes(int group) {

@@ -21,11 +21,12 @@ constexpr DELTACAL_HOST_DEVICE int attended_pages(int length, int prefix) {
   return prefix < 0 || prefix >= all ? all : prefix;
 }
 
-// Units a block takes: a multiple of its warps, and so many that no item of `longest` pages has more than
-// max_parts. Short items that are about as many as there are SMs, as in a sparse layer of 32 rows and four
+// Units a block takes: so many that no item of `longest` pages has more than max_parts, and a multiple of its
+// warps. Short items that are about as many as there are SMs, as in a sparse layer of 32 rows and four
 // key/value heads, are not cut at all: that saves merging them, and a block an SM can have enough copies
-// under way. Items of fewer pages than a block has warps have a block each where these suffice: within one
-// they come one after the other, some 2 us each.
+// under way. Where all items have fewer pages than a block has warps, and blocks suffice, it is the pages of
+// the longest: items of equal length then have a block each; within one they come one after the other, 2 us
+// each.
 constexpr DELTACAL_HOST_DEVICE int chunk_units(int total, int longest, int n_blocks, int n_warps) {
   const int even = divide_up(total, n_blocks), parts = divide_up(longest, max_parts - 1);
   if (longest < n_warps && even <= longest) return longest > 0 ? longest : n_warps;

@@ -90,6 +90,18 @@ TEST_CASE("cuda paged attention: one token in the last page, one token only, one
   }
 }
 
+TEST_CASE(
+    "cuda paged attention: rows and lists of fewer pages than warps, cut where they meet a block's end") {
+  NEEDS_DEVICE;
+  for (const int head_dim : {64, 256}) {
+    CAPTURE(head_dim);
+    DeviceCache cache(Type::bf16, 2, head_dim, {48, 300}, 23);
+    Call call(cache, 20, {0, 0, 1, 0, 0, 1}, {48, 16, 300, 33, 1, 300}, 24);
+    call.set_lists({{}, {}, {17, 3}, {2, 0}, {}, {5}});
+    require_equals_reference(call);
+  }
+}
+
 TEST_CASE("cuda paged attention: 8192 pages, shared by all blocks") {
   NEEDS_DEVICE;
   DeviceCache cache(Type::bf16, 1, 64, {8192 * 16 - 3}, 7);

@@ -197,14 +197,20 @@ TEST_CASE("cuda paged attention: the plan takes every page once, whatever the ro
 
 TEST_CASE("cuda paged attention: short items about as many as the SMs stay whole, others are cut evenly") {
   CHECK(pa::chunk_units(32 * 64 * 4, 64, 132, 8) == 64);
-  CHECK(pa::chunk_units(8 * 4, 1, 132, 8) == 1);
-  CHECK(pa::chunk_units(32 * 4 * 4, 4, 132, 8) == 4);
-  CHECK(pa::chunk_units(64 * 4 * 4, 4, 132, 8) == 8);
-  CHECK(pa::chunk_units(0, 0, 132, 8) == 8);
   CHECK(pa::chunk_units(64 * 64 * 4, 64, 132, 8) == 128);
   CHECK(pa::chunk_units(24 * 64 * 4, 64, 132, 8) == 48);
   CHECK(pa::chunk_units(24 * 64 * 4, 64, 132, 4) == 48);
   CHECK(pa::chunk_units(32 * 2048 * 4, 2048, 132, 8) == 1992);
+}
+
+TEST_CASE(
+    "cuda paged attention: items of fewer pages than warps have a block each, as far as there are blocks") {
+  CHECK(pa::chunk_units(8 * 4, 1, 132, 8) == 1);
+  CHECK(pa::chunk_units(33 * 4 * 4, 4, 132, 8) == 4);
+  CHECK(pa::chunk_units(34 * 4 * 4, 4, 132, 8) == 8);
+  CHECK(pa::chunk_units(8 * 4 * 3, 3, 132, 4) == 3);
+  CHECK(pa::chunk_units(8 * 4 * 8, 8, 132, 8) == 8);
+  CHECK(pa::chunk_units(0, 0, 132, 8) == 8);
 }
 
 }  // namespace

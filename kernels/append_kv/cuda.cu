@@ -92,7 +92,7 @@ void run(const Params& params, const Launch& launch) {
   if (p.v_stride == 0) p.v_stride = kv_row;
   if (p.q_out_stride == 0) p.q_out_stride = q_row;
   const int heads = p.n_heads + 2 * p.kv.n_kv_heads;
-  const dim3 grid(unsigned(p.n_rows), unsigned((heads + warps - 1) / warps));
+  const dim3 grid(unsigned(p.n_rows), unsigned(divide_up(heads, warps)));
   launch_kernel("append_kv", p.kv.type == Type::bf16 ? append<bf16> : append<f16>, grid, warps * 32, 0,
                 launch, p);
 }

@@ -29,21 +29,21 @@ struct BoxPlan {
   constexpr DELTACAL_HOST_DEVICE int begin(int rank) const { return rank * tile_units >> log2_cluster; }
   // Of all tiles of a block, at most.
   constexpr int most_units() const {
-    return (tile_units + cluster() - 1) / cluster() * ((n_tiles + n_clusters - 1) / n_clusters);
+    return divide_up(tile_units, cluster()) * divide_up(n_tiles, n_clusters);
   }
-  constexpr int warpgroups() const { return (tile_rows + 63) / 64; }
+  constexpr int warpgroups() const { return divide_up(tile_rows, 64); }
 };
 
 // For clusters of 2^log2_cluster blocks, `at_a_time` of which run at a time.
 constexpr BoxPlan plan_boxes(int weight_rows, int k, int log2_cluster, int at_a_time) {
-  const auto up = [](int a, int b) { return (a + b - 1) / b; };
   BoxPlan plan;
-  const int rounds = up(weight_rows, at_a_time) <= BoxPlan::max_tile_rows
+  const int rounds = divide_up(weight_rows, at_a_time) <= BoxPlan::max_tile_rows
                          ? 1
-                         : up(weight_rows, at_a_time * BoxPlan::max_round_rows);
-  plan.tile_rows = up(up(weight_rows, at_a_time * rounds), BoxPlan::row_step) * BoxPlan::row_step;
-  plan.n_tiles = up(weight_rows, plan.tile_rows);
-  plan.tile_units = up(k, box_columns);
+                         : divide_up(weight_rows, at_a_time * BoxPlan::max_round_rows);
+  plan.tile_rows =
+      divide_up(divide_up(weight_rows, at_a_time * rounds), BoxPlan::row_step) * BoxPlan::row_step;
+  plan.n_tiles = divide_up(weight_rows, plan.tile_rows);
+  plan.tile_units = divide_up(k, box_columns);
   plan.log2_cluster = log2_cluster;
   plan.n_clusters = plan.n_tiles < at_a_time ? plan.n_tiles : at_a_time;
   return plan;
@@ -98,7 +98,7 @@ struct BoxRing {
   constexpr BoxRing(const BoxPlan& plan, int x_rows)
       : weight_bytes(plan.tile_rows * row_bytes),
         bytes(weight_bytes + x_rows * row_bytes),
-        owned((x_rows / 8 + plan.cluster() - 1) / plan.cluster()),
+        owned(divide_up(x_rows / 8, plan.cluster())),
         sums_bytes(plan.cluster() == 1 ? 0 : plan.cluster() * owned * fragment_bytes(plan)) {
     if (sums_bytes < past_end) sums_bytes = past_end;
     n_stages = (room - sums_bytes - barrier_bytes) / bytes;

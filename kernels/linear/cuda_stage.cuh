@@ -25,7 +25,7 @@ struct Stage {
   static constexpr int column_warps = n_warps / row_warps;
   static constexpr int rows = warp_rows * row_warps;   // of a tile of the weight
   static constexpr int fragments = m_tiles;            // sums of a warp, in mma's C fragments
-  static constexpr int owned = (fragments + column_warps - 1) / column_warps;  // that it has in the end
+  static constexpr int owned = divide_up(fragments, column_warps);  // that it has in the end
   static_assert(owned * n_threads * 4 <= 256 * few_rows, "a part of the workspace");
   static_assert(segment % 64 == 0, "whole lines of 128 bytes");
   static constexpr int weight_row = segment * 2;                               // bytes

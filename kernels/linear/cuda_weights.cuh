@@ -8,7 +8,7 @@ namespace deltacal::kernels::cuda::linear {
 template <class S>
 class WeightRows {
  public:
-  static constexpr int of_lane = (S::warp_rows + 31) / 32;
+  static constexpr int of_lane = divide_up(S::warp_rows, 32);
 
   __device__ WeightRows(const Params& p, const Plan& plan, int begin)
       : p_(p), tile_units_(plan.tile_units), tile_(begin / plan.tile_units), unit_(begin % plan.tile_units) {

@@ -21,7 +21,7 @@ __host__ __device__ constexpr int heads_staged(int head_dim) {
 template <class T, int head_dim>
 __device__ __forceinline__ void stage_gradients(char* high, char* low, float* unscale, const float* from,
                                                 int64_t row_stride, int n_heads, int n_rows) {
-  constexpr int n_pairs = head_dim / 2, per_lane = (n_pairs + 31) / 32;
+  constexpr int n_pairs = head_dim / 2, per_lane = divide_up(n_pairs, 32);
   const int lane = lane_of_thread();
 #pragma unroll 1
   for (int i = warp_of_thread(); i < n_heads * tile_rows; i += n_warps) {

@@ -12,7 +12,10 @@ struct RowBlock {
 
   // At most 512 threads up to rows of 8192: a barrier of fewer warps, and several rows an SM.
   constexpr explicit RowBlock(int n)
-      : quads(n <= 1024 ? 1 : n <= 4096 ? 2 : 4), threads(((n / 4 + quads - 1) / quads + 31) / 32 * 32) {}
+      : quads(n <= 1024   ? 1
+              : n <= 4096 ? 2
+                          : 4),
+        threads(divide_up(divide_up(n / 4, quads), 32) * 32) {}
 };
 static_assert(RowBlock(max_row).threads <= max_threads);
 

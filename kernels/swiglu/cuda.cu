@@ -39,7 +39,7 @@ void run(const Params& p, const Launch& launch) {
   require_type(kernel, "type", p.type);
   require_aligned(kernel, "gate_up", p.gate_up, 16);
   require_aligned(kernel, "out", p.out, 16);
-  const dim3 grid(unsigned(p.n_rows), unsigned((p.n + a_block - 1) / a_block));
+  const dim3 grid(unsigned(p.n_rows), unsigned(divide_up(p.n, a_block)));
   launch_kernel(kernel, p.type == Type::bf16 ? gate<bf16> : gate<f16>, grid, n_threads, 0, launch, p);
 }
 

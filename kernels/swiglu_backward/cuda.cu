@@ -54,7 +54,7 @@ void run(const Params& p, const Launch& launch) {
   require_aligned(kernel, "gate_up", p.gate_up, 16);
   require_aligned(kernel, "dy", p.dy, 16);
   require_aligned(kernel, "d_gate_up", p.d_gate_up, 16);
-  const dim3 grid(unsigned(p.n_rows), unsigned((p.n + a_block - 1) / a_block));
+  const dim3 grid(unsigned(p.n_rows), unsigned(divide_up(p.n, a_block)));
   launch_kernel(kernel, p.type == Type::bf16 ? backward<bf16> : backward<f16>, grid, n_threads, 0, launch, p);
 }
 

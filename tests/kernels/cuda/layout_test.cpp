@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cuda/fragments.h"
+#include "kernels/paged_attention/cuda.h"
 #include "kernels/paged_attention/cuda_plan.h"
 
 namespace deltacal::kernels::cuda {
@@ -112,6 +113,15 @@ TEST_CASE("cuda paged attention: the warps' outputs have one place each, without
       }
     }
   }
+}
+
+TEST_CASE("cuda paged attention: records are whole sectors, of no more than memory is reckoned for") {
+  for (int group = 1; group <= 64; ++group) {
+    CAPTURE(group);
+    CHECK(record_bytes(group) % 32 == 0);
+    CHECK(record_bytes(group) <= 20 * group + 32);  // step_memory() of src/decode
+  }
+  CHECK(records_bytes(3, 28, 4, 2048) == size_t(3 * 4 * 2048 * 160));
 }
 
 TEST_CASE("cuda paged attention: bursts come before the cache is full of logits, none in the last period") {

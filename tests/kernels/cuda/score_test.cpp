@@ -189,6 +189,56 @@ TEST_CASE("cuda page score: heads so many that the rings shrink, to one stage of
   }
 }
 
+// Times log2(e); -infinity past the row's length.
+double logit_of(const Call& call, size_t r, int h, int t) {
+  if (t >= call.length[r]) return -INFINITY;
+  const kernels::PagedKv& kv = call.cache.host();
+  const float* q = call.q.data() + (r * size_t(call.n_heads) + size_t(h)) * size_t(kv.head_dim);
+  double sum = 0;
+  for (int d = 0; d < kv.head_dim; ++d)
+    sum += double(q[d]) * key_at(kv, call.sequence[r], h / (call.n_heads / kv.n_kv_heads), t, d);
+  return sum * call.scale / std::log(2.0);
+}
+
+// One head's part of a page's record, against the page's logits.
+void require_kept(const uint8_t* record, int group, int in_group, const std::vector<double>& logits) {
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  float maximum = 0;
+  std::memcpy(&maximum, record + group * page_size + in_group * 4, sizeof maximum);
+  REQUIRE(std::abs(maximum - largest) <= 1e-5);
+  for (int i = 0; i < page_size; ++i) {
+    const int lane = i / 4, t = 2 * lane + i % 2 + i % 4 / 2 * 8;  // as the matrix product has them
+    CAPTURE(t);
+    const double root = root_steps * std::exp2((logits[size_t(t)] - largest) / 2);
+    REQUIRE(std::abs(record[in_group * page_size + i] - root) <= 0.51);
+  }
+}
+
+TEST_CASE("cuda page score: attention keeps each root rounded to the nearest step, each maximum in full") {
+  NEEDS_DEVICE;
+  for (const int group : {1, 4, 7, 8, 9, 20}) {
+    DeviceCache cache(Type::bf16, 2, 64, {75}, 23);
+    Call call(cache, group, {}, {75, 33}, 24);
+    const int max_pages = 6;
+    Array<uint8_t> records(records_bytes(2, call.n_heads, 2, max_pages));
+    Array<float> lse2(call.heads());
+    Workspace workspace(2, call.n_heads, cache.kv());
+    call.on_device(workspace, {max_pages, records.get(), lse2.get()});
+    const std::vector<uint8_t> kept = records.read();
+    for (size_t r = 0; r < 2; ++r) {
+      for (int h = 0; h < call.n_heads; ++h) {
+        for (int u = 0; u < pages_for(call.length[r]); ++u) {
+          CAPTURE(group, r, h, u);
+          std::vector<double> logits;
+          for (int t = 0; t < page_size; ++t) logits.push_back(logit_of(call, r, h, u * page_size + t));
+          const size_t record = (r * 2 + size_t(h / group)) * size_t(max_pages) + size_t(u);
+          require_kept(kept.data() + record * size_t(record_bytes(group)), group, h % group, logits);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("cuda page score: probabilities that rounding changes most stay within the bound, and reach it") {
   NEEDS_DEVICE;
   DeviceCache cache(Type::bf16, 1, 64, {32}, 21);

@@ -203,6 +203,35 @@ TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
   CHECK(run_program(generate + " --counters=auto").status == 0);
 }
 
+#ifdef REFUSING_CUPTI
+TEST_CASE("device: counters that the driver keeps from this user are said to be missing, or left out") {
+  const Workplace w;
+  need_device(w);
+  const auto run = [&](const std::string& arguments) {
+    return run_program(arguments + " --device cuda --model " + w.model, "LD_PRELOAD=" REFUSING_CUPTI);
+  };
+  const std::string why = "counters: the driver shows them to administrators alone", out = w / "b.json",
+                    generate = "generate --prompt hello --max-new-tokens 4 --stats",
+                    bench = "bench --force --batch 2x64 --prefill-tokens 64 --repeats 2 --out " + out;
+  for (const auto& [command, figure] :
+       {std::pair(generate, "new tokens in"), {bench, "| decode step, full"}}) {
+    const auto required = run(command + " --counters");
+    CAPTURE(required.output);
+    CHECK(required.status == 1);  // behind all else
+    CHECK(required.output.find(figure) < required.output.find("\ndeltacal: " + why));
+    CHECK(required.output.find("\ndeltacal: " + why) != std::string::npos);
+    const auto optional = run(command + " --counters=auto");
+    CAPTURE(optional.output);
+    CHECK(optional.status == 0);
+    CHECK(optional.output.find(figure) != std::string::npos);
+    CHECK(optional.output.find("without " + why) != std::string::npos);
+    CHECK(optional.output.find("| MB read |") == std::string::npos);
+  }
+  CHECK(json_of(out).contains("decode"));
+  CHECK(!json_of(out).contains("counters"));
+}
+#endif
+
 TEST_CASE("device: the cost table it measures is what calibrate takes for a budget in milliseconds") {
   const Workplace w;
   need_device(w);

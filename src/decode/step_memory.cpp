@@ -91,17 +91,20 @@ StepMemory prefill_memory(const model::Description& d, const PrefillNeed& need) 
   const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
                kv_size = size_t(m.n_kv_heads) * size_t(m.head_dim);
   // Residual stream in f32, four of its rows in bf16; queries, keys and values; three outputs of attention;
-  // the feed-forward part. Keys and values of a prefix out of their pages. Logits of rows_of_logits. Page
-  // maps.
+  // the feed-forward part. Keys and values of a prefix out of their pages. Page maps.
   const size_t of_row = E * (4 + 4 * 2) + (q_size + 2 * kv_size) * 2 + 4 * q_size * 2 + F * 6;
   StepMemory out;
   out.weights = need.weight_bytes;
   out.cache = size_t(need.n_caches) * size_t(pages_for(need.n_positions)) * page_size *
               KvCache::bytes_per_position(m, model::Dtype::bf16);
-  out.buffers = rows * of_row + n * 2 * kv_size * 2 +
-                std::min<size_t>(rows, rows_of_logits) * size_t(d.n_vocab) * 4 +
-                size_t(need.n_maps) * rows * size_t(pages_for(need.n_positions)) * 4 + need.others +
-                n * need.others_per_position;
+  const size_t layers = rows * of_row + n * 2 * kv_size * 2 +
+                        size_t(need.n_maps) * rows * size_t(pages_for(need.n_positions)) * 4;
+  // Then the logits of rows_of_logits beside the residual stream, what was normed of it and both in bf16.
+  const size_t logits = rows * E * 12 + std::min<size_t>(rows, rows_of_logits) * size_t(d.n_vocab) * 4;
+  out.buffers = std::max(layers, logits);
+  for (const PrefillNeed::Phase& phase : need.backward)
+    out.buffers = std::max(out.buffers, phase.bytes + n * phase.per_position);
+  out.buffers += need.others;
   return out;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "model/model.h"
 
@@ -39,10 +40,16 @@ struct PrefillNeed {
   size_t weight_bytes = 0;                     // 0: they are there already
   int n_positions = 0;                         // of the longest sequence
   int n_caches = 1;                            // KV caches of so many positions at one time
-  size_t others = 0, others_per_position = 0;  // bytes of what watches it (a sensitivity pass)
+  size_t others = 0;                           // bytes of anything else
   // Page maps of a chunk's rows at one time: 1 where rows rank (their scores), 2 where they are recorded
   // (masses too), with those of each key/value head so many more.
   int n_maps = 1;
+  // Of a backward pass, which follows the forward pass: the larger of the two counts, and of its phases the
+  // largest. Bytes besides weights and caches, whatever the length and for each position.
+  struct Phase {
+    size_t bytes, per_position;
+  };
+  std::vector<Phase> backward = {};
 };
 StepMemory prefill_memory(const model::Description&, const PrefillNeed&);
 

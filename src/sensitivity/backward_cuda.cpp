@@ -19,6 +19,7 @@
 #include "kernels/swiglu_backward/cuda.h"
 #include "model/weights.h"
 #include "sensitivity/backward.h"
+#include "sensitivity/backward_memory.h"
 
 namespace deltacal::sensitivity {
 namespace {
@@ -26,8 +27,6 @@ namespace {
 namespace gpu = kernels::cuda;
 using decode::as_heads, decode::as_rows;
 using Tensors = std::vector<at::Tensor>;
-// Positions at a time: of the feed-forward part; of the output layer, whose width is the vocabulary.
-constexpr int64_t rows_of_chunk = 4096, rows_of_logits = 1024;
 
 at::TensorOptions on_device(at::ScalarType type) {
   return at::TensorOptions(type).device(at::kCUDA);
@@ -70,13 +69,13 @@ class CudaBackward : public Backward {
     const c10::InferenceMode inference;
     const int last = d_.info.n_layers - 1;
     at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(loss_.seed);
-    for (int64_t first = n_prompt_tokens; first < T_; first += rows_of_chunk) {
-      const int64_t rows = std::min(rows_of_chunk, T_ - first);
+    for (int64_t first = n_prompt_tokens; first < T_; first += cuda_rows_of_chunk) {
+      const int64_t rows = std::min(cuda_rows_of_chunk, T_ - first);
       auto [x, gate_up] = before_gate(last, first, rows);
       const at::Tensor normed = decode::add_and_norm(
           d_, x, at::linear(decode::gate(gate_up), weights(last).down), model_.weights().output_norm);
-      for (int64_t part = 0; part < rows; part += rows_of_logits) {
-        const int64_t n = std::min(rows_of_logits, rows - part);
+      for (int64_t part = 0; part < rows; part += cuda_rows_of_logits) {
+        const int64_t n = std::min(cuda_rows_of_logits, rows - part);
         head(x.narrow(0, part, n), normed.narrow(0, part, n), ids, first + part, generator);
       }
     }
@@ -128,8 +127,8 @@ class CudaBackward : public Backward {
   // Of a layer whose attention was not kept.
   Attended attend(int layer) const {
     Attended made{rows_for_attention(d_.info, T_), {}, {}};
-    for (int64_t first = 0; first < T_; first += rows_of_chunk) {
-      const int64_t rows = std::min(rows_of_chunk, T_ - first);
+    for (int64_t first = 0; first < T_; first += cuda_rows_of_chunk) {
+      const int64_t rows = std::min(cuda_rows_of_chunk, T_ - first);
       at::Tensor x = input(layer, first, rows);
       const at::Tensor normed = decode::add_and_norm(d_, x, {}, weights(layer).attention_norm),
                        q = at::linear(normed, weights(layer).qkv.narrow(0, 0, q_size()));
@@ -226,8 +225,8 @@ class CudaBackward : public Backward {
       of_output.push_back(at::empty({rows_of_attention_, q_size()}, on_device(at::kBFloat16)));
       of_output[i].narrow(0, T_, rows_of_attention_ - T_).zero_();
     }
-    for (int64_t first = 0; first < T_; first += rows_of_chunk) {
-      const int64_t rows = std::min(rows_of_chunk, T_ - first);
+    for (int64_t first = 0; first < T_; first += cuda_rows_of_chunk) {
+      const int64_t rows = std::min(cuda_rows_of_chunk, T_ - first);
       const BeforeGate at = before_gate(layer, first, rows);
       for (size_t i = 0; i < gradient_.size(); ++i)
         through_feed_forward(layer, at, gradient_[i].rows(first, rows), of_output[i].narrow(0, first, rows));
@@ -241,8 +240,8 @@ class CudaBackward : public Backward {
     Tensors of_output;
     for (size_t i = 0; i < gradient_.size(); ++i)
       of_output.push_back(at::empty({steps.size(0), q_size()}, on_device(at::kBFloat16)));
-    for (int64_t first = 0; first < steps.size(0); first += rows_of_chunk) {
-      const at::Tensor part = steps.narrow(0, first, std::min(rows_of_chunk, steps.size(0) - first));
+    for (int64_t first = 0; first < steps.size(0); first += cuda_rows_of_chunk) {
+      const at::Tensor part = steps.narrow(0, first, std::min(cuda_rows_of_chunk, steps.size(0) - first));
       const BeforeGate at = before_gate(0, hidden.index_select(0, part.to(hidden.device())).to(at::kCUDA),
                                         attended(0).out.index_select(0, part).flatten(1), {});
       for (size_t i = 0; i < gradient_.size(); ++i)
@@ -287,8 +286,8 @@ class CudaBackward : public Backward {
                          const Gradient& gradient) {
     const model::LayerWeights& w = weights(layer);
     const at::Tensor of_normed = at::mm(of_qkv(layer, prefix, of_output), w.qkv);  // [T, E]
-    for (int64_t first = 0; first < T_; first += rows_of_chunk) {
-      const int64_t rows = std::min(rows_of_chunk, T_ - first);
+    for (int64_t first = 0; first < T_; first += cuda_rows_of_chunk) {
+      const int64_t rows = std::min(cuda_rows_of_chunk, T_ - first);
       through_norm(input(layer, first, rows), w.attention_norm, of_normed.narrow(0, first, rows),
                    gradient.rows(first, rows));
     }

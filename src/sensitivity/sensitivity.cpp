@@ -5,6 +5,7 @@
 
 #include "decode/step_memory.h"
 #include "decode/view_tensors.h"
+#include "sensitivity/backward_memory.h"
 
 namespace deltacal::sensitivity {
 namespace {
@@ -31,8 +32,8 @@ size_t needed_besides(const model::Description& d, int n_tokens, const LossOptio
   decode::PrefillNeed need;
   need.n_positions = n_tokens;
   need.n_caches = 0;
-  Sensitivity::add_need(need, d, loss);
   need.n_maps = 2 + d.info.n_kv_heads;
+  Sensitivity::add_need(need, d, loss);
   return decode::prefill_memory(d, need).total();
 }
 
@@ -147,17 +148,7 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
 }
 
 void Sensitivity::add_need(decode::PrefillNeed& need, const model::Description& d, const LossOptions& loss) {
-  const size_t row = size_t(d.info.n_heads) * size_t(d.info.head_dim),
-               kv_row = size_t(d.info.n_kv_heads) * size_t(d.info.head_dim), n = size_t(loss.n_gradients()),
-               E = size_t(d.n_embd), F = size_t(d.n_ff), V = size_t(d.n_vocab);
-  // A position: the residual stream's gradients, in f32 and bf16; gradients of the attention output; queries,
-  // outputs and log-sum-exp of attention, with keys and values; gradients of all three, joined ones, and what
-  // the backward's kernels sum in f32; what the joined ones become before the norm.
-  const size_t attention = row * (2 * n + 4 + 2 + 12 + 2) + 12 * kv_row + 8 * size_t(d.info.n_heads);
-  // 4,096 rows of the feed-forward part and 1,024 of the logits, each several times over; rows of attention up
-  // to the next thousand. Page values come in blocks of steps, however many there are.
-  need.others += 4096 * (10 * F + 12 * E) + 1024 * V * 10 + 1023 * attention + decode::value_block_bytes;
-  need.others_per_position += attention + E * (6 * n + 2);
+  need.backward = phases_of_cuda_backward(d, loss.n_gradients());
 }
 
 }  // namespace deltacal::sensitivity

@@ -62,10 +62,13 @@ TEST_CASE("prefill memory: what a sequence needs, and the length that fits where
   CHECK(need.buffers > gb);
   CHECK(need.buffers < 4 * gb);
   CHECK(prefill_memory(d, {weights, 32768, 3}).cache == 3 * need.cache);
-  CHECK(prefill_memory(d, {weights, 32768, 1, gb, 10}).buffers == need.buffers + gb + 327680);
+  CHECK(prefill_memory(d, {weights, 32768, 1, gb}).buffers == need.buffers + gb);
   // Scores, masses and those of 4 heads: 5 maps more than the scores alone, 8,192 rows of 2,048 pages.
-  CHECK(prefill_memory(d, {weights, 32768, 1, 0, 0, 6}).buffers ==
-        need.buffers + size_t{5} * 8192 * 2048 * 4);
+  CHECK(prefill_memory(d, {weights, 32768, 1, 0, 6}).buffers == need.buffers + size_t{5} * 8192 * 2048 * 4);
+  // A backward pass comes after: its largest phase counts where it is larger.
+  CHECK(prefill_memory(d, {weights, 32768, 1, 0, 1, {{1, 1}, {gb, 1}}}).buffers == need.buffers);
+  CHECK(prefill_memory(d, {weights, 32768, 1, gb, 1, {{5 * gb, 0}, {gb, 1'000'000}, {2, 3}}}).buffers ==
+        gb + gb + size_t{32768} * 1'000'000);
   CHECK(prefill_memory(d, {weights, 100}).buffers < need.buffers / 20);  // no whole chunk
   CHECK_NOTHROW(check_memory("profile", d, {weights, 32768}, 40 * gb));
   CHECK_THROWS_WITH(check_memory("profile", d, {weights, 131072}, 25 * gb),

@@ -129,6 +129,7 @@ PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model,
 decode::PrefillNeed need_of_prefill(const BenchOptions& o, const model::Description& d) {
   decode::PrefillNeed need;
   need.n_positions = o.prefill_tokens;
+  need.n_maps = 2;
   if (o.sensitivity) sensitivity::Sensitivity::add_need(need, d, sensitivity_of(o).loss);
   return need;
 }

@@ -96,15 +96,11 @@ decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
 decode::StepUse use_of(const ProfileOptions& o, const Inputs& in,
                        const std::vector<text::TokenizedSample>& samples,
                        const record::RecordOptions& options) {
-  decode::StepUse use{true, true, options.group_mass, 0};
-  if (!options.sensitivity) return use;
-  // It replays each sample in a cache of its own.
-  const decode::PrefillNeed replayed = need_of(o, in, samples, options.sensitivity);
-  use.besides = replayed.others +
-                size_t(replayed.n_positions) *
-                    (replayed.others_per_position +
-                     decode::KvCache::bytes_per_position(in.header.description.info, model::Dtype::bf16));
-  return use;
+  if (!options.sensitivity) return {true, true, options.group_mass, 0};
+  // It replays each sample in a cache of its own, which takes no less than its prompt.
+  const decode::StepMemory replayed =
+      prefill_memory(in.header.description, need_of(o, in, samples, options.sensitivity));
+  return {false, true, options.group_mass, replayed.cache + replayed.buffers};
 }
 
 // How many are decoded at once: --batch, or as many as fit.

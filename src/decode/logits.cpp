@@ -68,9 +68,10 @@ Choice most_likely(const Logits& logits) {
   return choice_of(values, token, largest);
 }
 
-Choice draw(const Logits& logits, std::span<const Draw> draws) {
-  const c10::InferenceMode inference;
-  const at::Tensor& values = logits.impl_->values;  // [n_rows, V]
+namespace {
+
+// values [n_rows, V], draws [n_rows]
+Choice draw_rows(const at::Tensor& values, std::span<const Draw> draws) {
   const int64_t n_rows = std::ssize(draws), n_vocab = values.size(1);
   std::vector<double> numbers;  // [4, n_rows]
   const auto add = [&](const auto& of) { std::ranges::transform(draws, std::back_inserter(numbers), of); };
@@ -92,6 +93,21 @@ Choice draw(const Logits& logits, std::span<const Draw> draws) {
   const at::Tensor last = passed(sums < of_rows[2] * sums.narrow(1, n_vocab - 1, 1)),  // of the nucleus
       place = at::minimum(passed(sums <= at::gather(sums, 1, last) * of_rows[3]), last);
   return choice_of(values, at::gather(ids, 1, place).squeeze(1), at::gather(sorted, 1, place).squeeze(1));
+}
+
+}  // namespace
+
+Choice draw(const Logits& logits, std::span<const Draw> draws) {
+  const c10::InferenceMode inference;
+  Choice out;
+  for (size_t first = 0; first < draws.size(); first += rows_of_draw) {
+    const std::span<const Draw> part =
+        draws.subspan(first, std::min<size_t>(rows_of_draw, draws.size() - first));
+    const Choice drawn = draw_rows(logits.impl_->values.narrow(0, int64_t(first), std::ssize(part)), part);
+    out.token.insert(out.token.end(), drawn.token.begin(), drawn.token.end());
+    out.nll.insert(out.nll.end(), drawn.nll.begin(), drawn.nll.end());
+  }
+  return out;
 }
 
 Agreement compare(const Logits& full, const Logits& sparse) {

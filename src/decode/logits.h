@@ -58,6 +58,9 @@ struct Draw {
   double uniform = 0;
 };
 Choice draw(const Logits&, std::span<const Draw> draws);
+// Rows drawn at one time, and the most bytes that each takes for a word of the vocabulary: sorted logits,
+// their ids and what sorts them; probabilities and their sums in double.
+constexpr int rows_of_draw = 32, draw_bytes = 64;
 
 // Both of the same rows.
 Agreement compare(const Logits& full, const Logits& sparse);

@@ -374,7 +374,7 @@ StepGraph::StepGraph(const model::Model& model, KvCache& cache, Policy policy, i
   } catch (const c10::OutOfMemoryError&) {
     const StepMemory need =
         step_memory(model.description(), model.weight_bytes(), n_rows, cache.max_positions(),
-                    {false, maps != Maps::none, maps == Maps::heads, 0});
+                    {.records = maps != Maps::none, .group_mass = maps == Maps::heads});
     throw failure(
         "no device memory for a step of {} rows ({:.1f} GB besides weights and KV cache): use fewer rows",
         n_rows, 1e-9 * double(need.buffers));

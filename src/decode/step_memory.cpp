@@ -6,6 +6,7 @@
 #include "core/pages.h"
 #include "decode/decoder.h"
 #include "decode/kv_cache.h"
+#include "decode/logits.h"
 
 namespace deltacal::decode {
 namespace {
@@ -42,15 +43,17 @@ StepMemory step_memory(const model::Description& d, size_t weight_bytes, int n_r
   const size_t pages = size_t(pages_for(max_positions)), rows = size_t(n_rows);
   const size_t q_size = size_t(m.n_heads) * size_t(m.head_dim),
                kv_size = size_t(m.n_kv_heads) * size_t(m.head_dim);
-  // Activations; logits; scores, page table; records of 20 bytes a page and head, and padding (PageLogits).
+  // Activations; logits, a copy of them, and what the log of their sum takes; scores, page table; records of
+  // 20 bytes a page and head, and padding (PageLogits).
   const size_t of_row = size_t(d.n_embd) * 10 + (3 * q_size + 2 * kv_size) * 2 + size_t(d.n_ff) * 6 +
-                        size_t(d.n_vocab) * 4 + pages * 8 +
+                        size_t(d.n_vocab) * 12 + pages * 8 +
                         pages * (size_t(m.n_heads) * 20 + size_t(m.n_kv_heads) * 32);
   StepMemory need;
   need.weights = weight_bytes;
   need.cache = rows * pages * page_size * KvCache::bytes_per_position(m, model::Dtype::bf16);
   need.buffers = rows * of_row;
   need.buffers += use.besides;
+  if (use.draws) need.buffers += std::min(rows, size_t(rows_of_draw)) * size_t(d.n_vocab) * draw_bytes;
   if (use.prefills) need.buffers += prefill_memory(d, {.n_positions = max_positions}).buffers;
   if (use.records)
     need.buffers += rows * pages * size_t(m.n_layers) * (8 + (use.group_mass ? 4 * size_t(m.n_kv_heads) : 0));
@@ -102,10 +105,16 @@ StepMemory prefill_memory(const model::Description& d, const PrefillNeed& need) 
   // Then the logits of rows_of_logits beside the residual stream, what was normed of it and both in bf16.
   const size_t logits = rows * E * 12 + std::min<size_t>(rows, rows_of_logits) * size_t(d.n_vocab) * 4;
   out.buffers = std::max(layers, logits);
-  for (const PrefillNeed::Phase& phase : need.backward)
+  for (const PrefillNeed::Phase& phase : need.after)
     out.buffers = std::max(out.buffers, phase.bytes + n * phase.per_position);
   out.buffers += need.others;
   return out;
+}
+
+int pieces_that_fit(int most, const StepMemory& of_one, size_t free_bytes) {
+  return largest(most, [&](int n) {
+    return n == 0 || size_t(n) * (of_one.cache + of_one.buffers) + margin <= free_bytes;
+  });
 }
 
 int value_rows_at_once(const ModelInfo& m, int n_gradients, int n_pages) {

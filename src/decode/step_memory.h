@@ -17,6 +17,7 @@ struct StepMemory {
 // What else is done there.
 struct StepUse {
   bool prefills = false;    // prompts, and asks for their logits
+  bool draws = false;       // tokens by draw() (logits.h)
   bool records = false;     // page maps of every layer
   bool group_mass = false;  // of each key/value head too
   size_t besides = 0;       // bytes of anything else
@@ -44,14 +45,19 @@ struct PrefillNeed {
   // Page maps of a chunk's rows at one time: 1 where rows rank (their scores), 2 where they are recorded
   // (masses too), with those of each key/value head so many more.
   int n_maps = 1;
-  // Of a backward pass, which follows the forward pass: the larger of the two counts, and of its phases the
-  // largest. Bytes besides weights and caches, whatever the length and for each position.
+  // Of what follows the forward pass of a chunk or of all (a backward pass; logits that are compared): the
+  // largest counts, or the forward pass. Bytes besides weights and caches, whatever the length and for each
+  // position.
   struct Phase {
     size_t bytes, per_position;
   };
-  std::vector<Phase> backward = {};
+  std::vector<Phase> after = {};
 };
 StepMemory prefill_memory(const model::Description&, const PrefillNeed&);
+
+// Of `most` that share the weights, so many as fit at one time into what is free beside them; 0 where not
+// even one does.
+int pieces_that_fit(int most, const StepMemory& of_one, size_t free_bytes);
 
 // values_of() on a CUDA device (scored_rows.h): so many rows at one time, at least one, that their inputs
 // and results take at most value_block_bytes.

@@ -80,6 +80,18 @@ void append(std::vector<float>& to, const std::vector<float>& from) { to.insert(
 
 }  // namespace
 
+decode::PrefillNeed device_need(const model::Description& d, int n_policies, int n_positions) {
+  const size_t rows = size_t(std::min(n_positions, decode::replay_chunk(model::Device::cuda))),
+               hidden = rows * size_t(d.n_embd) * 4;  // of a policy's rows, for their logits
+  decode::PrefillNeed need;
+  need.n_positions = n_positions;
+  need.n_caches = 1 + n_policies;
+  need.others = size_t(n_policies) * hidden;
+  // Logits of two policies, the logarithms of both's probabilities, and what they are compared by.
+  need.after = {{hidden + size_t{24} * rows_compared * size_t(d.n_vocab), 0}};
+  return need;
+}
+
 SampleScores evaluate(const model::Model& model, std::span<const int32_t> ids, int n_prompt_tokens,
                       const std::vector<NamedPolicy>& policies, const EvaluateOptions& options,
                       const std::function<void(int)>& advance) {

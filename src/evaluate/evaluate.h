@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "decode/policy.h"
+#include "decode/step_memory.h"
 #include "gpu_trace/session.h"
 #include "model/model.h"
 
@@ -45,6 +46,9 @@ struct EvaluateOptions {
   int recall_steps = 64;  // steps a sample, spread evenly, on which on-policy recall is measured; 0: none
   gpu_trace::Session* trace = nullptr;  // of the device's work, on a CUDA device
 };
+
+// What evaluate() takes of a CUDA device's memory, for samples of up to `n_positions`.
+decode::PrefillNeed device_need(const model::Description&, int n_policies, int n_positions);
 
 // Runs full attention and every policy in step, chunk by chunk, each with a cache of its own.
 SampleScores evaluate(const model::Model&, std::span<const int32_t> ids, int n_prompt_tokens,

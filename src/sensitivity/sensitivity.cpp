@@ -148,7 +148,7 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
 }
 
 void Sensitivity::add_need(decode::PrefillNeed& need, const model::Description& d, const LossOptions& loss) {
-  need.backward = phases_of_cuda_backward(d, loss.n_gradients());
+  need.after = phases_of_cuda_backward(d, loss.n_gradients());
 }
 
 }  // namespace deltacal::sensitivity

@@ -37,12 +37,12 @@ TEST_CASE("step memory: prompts and recorded maps count, and as many rows as fit
   const size_t weights = model::Model::device_bytes(d), gb = 1'000'000'000;
   const auto buffers = [&](const StepUse& use) { return step_memory(d, weights, 32, 32768, use).buffers; };
   // Score and mass of 28 layers, 32 rows and 2048 pages; with heads four masses more.
-  CHECK(buffers({false, true, false, 0}) - buffers({}) == size_t{28} * 32 * 2048 * 8);
-  CHECK(buffers({false, true, true, 0}) - buffers({}) == size_t{28} * 32 * 2048 * 24);
-  CHECK(buffers({false, false, false, 123}) - buffers({}) == 123);
+  CHECK(buffers({.records = true}) - buffers({}) == size_t{28} * 32 * 2048 * 8);
+  CHECK(buffers({.records = true, .group_mass = true}) - buffers({}) == size_t{28} * 32 * 2048 * 24);
+  CHECK(buffers({.besides = 123}) - buffers({}) == 123);
   // What a prompt takes by itself.
-  CHECK(buffers({true, false, false, 0}) - buffers({}) == prefill_memory(d, {0, 32768}).buffers);
-  const StepUse use{true, true, false, 0};
+  CHECK(buffers({.prefills = true}) - buffers({}) == prefill_memory(d, {0, 32768}).buffers);
+  const StepUse use{.prefills = true, .records = true};
   const int n = rows_that_fit(64, d, weights, 32768, 100 * gb, use);
   REQUIRE((n > 20 && n < 64));
   CHECK_NOTHROW(check_memory("", d, weights, n, 32768, 100 * gb, use));
@@ -81,6 +81,16 @@ TEST_CASE("prefill memory: what a sequence needs, and the length that fits where
                     ContainsSubstring(fmt::format(": {} positions", fit)));
   CHECK_THROWS_WITH(check_memory("profile", d, {weights, 64}, 10 * gb),
                     ContainsSubstring("no sequence fits"));
+}
+
+TEST_CASE("prefill memory: as many pieces beside each other as fit into what the weights leave") {
+  const model::Description d = model::read_shape("qwen2.5-1.5b").description;
+  const StepMemory one = prefill_memory(d, {1'000'000'000'000, 20000});  // weights do not count
+  const size_t margin = one.total() - one.weights - one.cache - one.buffers, each = one.cache + one.buffers;
+  CHECK(pieces_that_fit(3, one, margin + 2 * each) == 2);
+  CHECK(pieces_that_fit(3, one, margin + 2 * each - 1) == 1);
+  CHECK(pieces_that_fit(3, one, margin + 9 * each) == 3);
+  CHECK(pieces_that_fit(3, one, margin + each - 1) == 0);
 }
 
 TEST_CASE("value rows: a block's arrays stay within what is counted, and are most of it") {

@@ -256,7 +256,7 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
   const decode::DeviceInfo device = decode::device_info();
   for (const Batch& b : batches)
     decode::check_memory(fmt::format("--batch {}x{}", b.rows, b.context), d, model::Model::device_bytes(d),
-                         b.rows, b.context, device.free_bytes, {false, true, false, 0});
+                         b.rows, b.context, device.free_bytes, {.records = true});
   decode::PrefillNeed prefill_need = need_of_prefill(o, d);
   prefill_need.weight_bytes = model::Model::device_bytes(d);
   decode::check_memory(

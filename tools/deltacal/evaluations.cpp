@@ -21,6 +21,7 @@
 #include "decode/kv_cache.h"
 #include "decode/policy.h"
 #include "evaluate/evaluate.h"
+#include "inputs.h"
 #include "side_by_side.h"
 
 namespace deltacal::tools {
@@ -156,14 +157,22 @@ std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config
   return out;
 }
 
-// So many schedules that the caches of all samples that run side by side stay within the limit; at least one.
+decode::PrefillNeed Evaluations::need_of(size_t n_schedules) const {
+  return evaluate::device_need(model_.description(), static_cast<int>(n_schedules), longest_of(samples_));
+}
+
+// So many schedules that the caches of all samples that run side by side stay within the limit, on a CUDA
+// device within its memory; at least one.
 size_t Evaluations::batch_size() const {
-  size_t longest = 0;
-  for (const auto& s : samples_) longest = std::max(longest, s.ids.size());
-  const double cache =
-      double(longest) * double(decode::KvCache::bytes_per_position(model_.info(), model_.dtype()));
-  const double room = cache_bytes_most / (cache * double(workers_for(samples_.size(), model_.device()))) -
-                      1;  // one is full attention's
+  const size_t n_workers = most_workers(samples_.size(), model_.device());
+  if (model_.device() == model::Device::cuda) {
+    size_t n = most_together;
+    while (n > 1 && workers_for(n_workers, model_, need_of(n)) < n_workers) --n;
+    return n;
+  }
+  const double cache = double(longest_of(samples_)) *
+                       double(decode::KvCache::bytes_per_position(model_.info(), model_.dtype()));
+  const double room = cache_bytes_most / (cache * double(n_workers)) - 1;  // one is full attention's
   return room < 1 ? 1 : std::min(most_together, static_cast<size_t>(room));
 }
 
@@ -209,7 +218,10 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       ++n_run_;
     }
   };
-  side_by_side(jobs.size(), model_.device(), [&](size_t i) { run_one(jobs[i].first, jobs[i].second); });
+  size_t most = 0;  // schedules of a job
+  for (const auto& job : jobs) most = std::max(most, job.second.size());
+  side_by_side(jobs.size(), workers_for(jobs.size(), model_, need_of(most)),
+               [&](size_t i) { run_one(jobs[i].first, jobs[i].second); });
 }
 
 }  // namespace deltacal::tools

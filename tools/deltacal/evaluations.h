@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "config/schedule.h"
+#include "decode/step_memory.h"
 #include "model/model.h"
 #include "text/data.h"
 
@@ -44,6 +45,7 @@ class Evaluations {
   Key key(const std::string& schedule, int sample) const {
     return {schedule, samples_[sample].sha256, samples_[sample].n_prompt_tokens};
   }
+  decode::PrefillNeed need_of(size_t n_schedules) const;  // of a sample's run under so many
   size_t batch_size() const;
   void run(const std::vector<std::pair<int, std::vector<config::Schedule>>>& jobs);
 

@@ -256,8 +256,8 @@ int generate(const GenerateOptions& o) {
   if (!counters.empty()) decode::check_for_capture(policy, info.n_layers);
   const std::vector<Question> questions = questions_of(o, in.header.vocabulary);
   const int longest = longest_of(questions, o.max_new_tokens, info);
-  const int n_rows =
-      settle_batch(o.batch, in, static_cast<int>(questions.size()), longest, {true, false, false, 0});
+  const int n_rows = settle_batch(o.batch, in, static_cast<int>(questions.size()), longest,
+                                  {.prefills = true, .draws = o.temperature > 0});
   const model::Model model = load_model(o, in);
   const text::Tokenizer& tokenizer = model.tokenizer();
 

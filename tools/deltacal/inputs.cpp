@@ -208,6 +208,12 @@ double weight_gigabytes(const model::Description& d, model::Dtype dtype) {
   return 1e-9 * (matrices * (dtype == model::Dtype::bf16 ? 2 : 4) + tables * 4);
 }
 
+int longest_of(const std::vector<text::TokenizedSample>& samples) {
+  size_t longest = 0;
+  for (const auto& s : samples) longest = std::max(longest, s.ids.size());
+  return static_cast<int>(longest);
+}
+
 void check_device_memory(const std::string& command, const Inputs& in, decode::PrefillNeed need) {
   if (in.device != model::Device::cuda) return;
   need.weight_bytes = model::Model::device_bytes(in.header.description);

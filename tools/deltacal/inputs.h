@@ -51,6 +51,8 @@ int settle_batch(int given, const Inputs&, int n_sequences, int longest, const d
 double forward_flops(const model::Description&, const std::vector<int>& lengths);
 double weight_gigabytes(const model::Description&, model::Dtype);
 
+int longest_of(const std::vector<text::TokenizedSample>&);  // tokens
+
 // On a CUDA device, before the weights are read: bad_input where its memory does not suffice for `command`
 // (decode::check_memory). `need` without the weights.
 void check_device_memory(const std::string& command, const Inputs&, decode::PrefillNeed need);

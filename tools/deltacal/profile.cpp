@@ -96,11 +96,16 @@ decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
 decode::StepUse use_of(const ProfileOptions& o, const Inputs& in,
                        const std::vector<text::TokenizedSample>& samples,
                        const record::RecordOptions& options) {
-  if (!options.sensitivity) return {true, true, options.group_mass, 0};
+  const bool draws = o.temperature > 0;
+  if (!options.sensitivity)
+    return {.prefills = true, .draws = draws, .records = true, .group_mass = options.group_mass};
   // It replays each sample in a cache of its own, which takes no less than its prompt.
   const decode::StepMemory replayed =
       prefill_memory(in.header.description, need_of(o, in, samples, options.sensitivity));
-  return {false, true, options.group_mass, replayed.cache + replayed.buffers};
+  return {.draws = draws,
+          .records = true,
+          .group_mass = options.group_mass,
+          .besides = replayed.cache + replayed.buffers};
 }
 
 // How many are decoded at once: --batch, or as many as fit.

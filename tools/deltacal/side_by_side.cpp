@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "model/model.h"
+#include "decode/device_info.h"
 
 namespace deltacal::tools {
 namespace {
@@ -16,14 +16,21 @@ constexpr int threads_each = 4;  // a teacher-forced pass of 512 rows gains litt
 
 }  // namespace
 
-size_t workers_for(size_t n, model::Device device) {
+size_t most_workers(size_t n, model::Device device) {
   const int most = device == model::Device::cuda ? 2 : std::max(1, model::n_threads() / threads_each);
   return std::min<size_t>(size_t(most), std::max<size_t>(n, 1));
 }
 
-void side_by_side(size_t n, model::Device device, const std::function<void(size_t)>& work) {
+size_t workers_for(size_t n, const model::Model& model, const decode::PrefillNeed& of_piece) {
+  const size_t most = most_workers(n, model.device());
+  if (model.device() != model::Device::cuda) return most;
+  const int fit = decode::pieces_that_fit(int(most), decode::prefill_memory(model.description(), of_piece),
+                                          decode::device_info().free_bytes);
+  return std::max<size_t>(1, size_t(fit));
+}
+
+void side_by_side(size_t n, size_t n_workers, const std::function<void(size_t)>& work) {
   const int n_threads = model::n_threads();
-  const size_t n_workers = workers_for(n, device);
   if (n_workers <= 1) {
     for (size_t i = 0; i < n; ++i) work(i);
     return;

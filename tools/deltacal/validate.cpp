@@ -80,7 +80,8 @@ std::vector<config::StepRange> ranges_of(const std::vector<text::TokenizedSample
 long long measured(const config::Schedule& schedule, const std::vector<text::TokenizedSample>& samples,
                    const model::Model& model) {
   std::vector<long long> attended(samples.size());
-  side_by_side(samples.size(), model.device(), [&](size_t i) {
+  const auto need = evaluate::device_need(model.description(), 1, longest_of(samples));
+  side_by_side(samples.size(), workers_for(samples.size(), model, need), [&](size_t i) {
     const auto& s = samples[i];
     const auto scores = evaluate::evaluate(model, s.ids, s.n_prompt_tokens,
                                            {{"", decode::delta_policy(schedule)}}, {0, 0}, nullptr);
@@ -148,9 +149,9 @@ void print_plan(const ValidateOptions& o, const Inputs& in, size_t n_policies) {
   std::vector<int> lengths;
   for (const auto& s : in.data.samples) lengths.push_back(static_cast<int>(s.ids.size()));
   const model::Description& d = in.header.description;
-  const int longest = *std::max_element(lengths.begin(), lengths.end());
-  const double caches = 1e-9 * longest * decode::KvCache::bytes_per_position(d.info, in.dtype) *
-                        double(n_policies + 1) * double(workers_for(lengths.size(), in.device));
+  const double caches = 1e-9 * longest_of(in.data.samples) *
+                        decode::KvCache::bytes_per_position(d.info, in.dtype) * double(n_policies + 1) *
+                        double(most_workers(lengths.size(), in.device));
   fmt::print("would run {} samples under full attention and {} policies, into {}\n", lengths.size(),
              n_policies, o.out);
   fmt::print("memory about {:.1f} GB\n", weight_gigabytes(d, in.dtype) + caches + 1);
@@ -179,11 +180,8 @@ int validate(const ValidateOptions& o) {
     return 0;
   }
 
-  decode::PrefillNeed need;
-  for (const auto& s : in.data.samples) need.n_positions = std::max(need.n_positions, int(s.ids.size()));
-  need.n_caches = 1 + static_cast<int>(configs.size()) + streaming;
-  need.others =
-      size_t{5 * 1024 * 4} * size_t(in.header.description.n_vocab);  // logits while two are compared
+  const decode::PrefillNeed need = evaluate::device_need(
+      in.header.description, int(configs.size()) + streaming, longest_of(in.data.samples));
   check_device_memory("validate", in, need);
   const model::Model model = load_model(o, in);
   GpuTraceOutput trace(o.gpu_trace, model.device(), o.existing());
@@ -204,7 +202,8 @@ int validate(const ValidateOptions& o) {
       progress.advance(n);
     };
     evaluation.samples.resize(in.data.samples.size());
-    side_by_side(in.data.samples.size(), model.device(), [&](size_t i) {
+    const size_t n_samples = in.data.samples.size();
+    side_by_side(n_samples, workers_for(n_samples, model, need), [&](size_t i) {
       const auto& s = in.data.samples[i];
       evaluation.samples[i] =
           to_evaluated(s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies,

@@ -43,7 +43,11 @@ struct Decoder::Impl {
   at::Tensor ranked = {};                   // [n_rows, K] by the last layer that ranked
   std::vector<int32_t> ranked_length = {};  // [n_rows] pages in them
   std::vector<int32_t> list_length = {};    // [n_rows] of the layer at hand
-  at::Tensor hidden = {};                   // [n_rows, E] f32, normalised: what the output layer reads
+  // [rows, E] f32: the residual stream of a pass and then, normalised, what the output layer reads of it.
+  // Kept: in a place of its own it leaves no gap in a device's memory between what comes and goes with a
+  // pass.
+  at::Tensor stream = {};
+  at::Tensor hidden = {};  // [n_rows, E] of it, at the end of a pass
 
   const ModelInfo& info() const { return model.info(); }
   at::Device device() const { return model.weights().embedding.device(); }
@@ -66,14 +70,16 @@ struct Decoder::Impl {
     engine->begin({rows.position, rows.sequence, length, prefilled});
   }
 
-  at::Tensor embed() const {
+  // The stream's rows, as the pass begins: hidden [n_rows, E] in host memory, or the tokens' embeddings.
+  // [n_rows, E]
+  at::Tensor begin_stream(const float* hidden_rows) {
+    const int64_t n_embd = model.description().n_embd;
+    if (!stream.defined() || stream.size(0) < n_rows)
+      stream = at::empty({n_rows, n_embd}, at::TensorOptions(at::kFloat).device(device()));
+    at::Tensor x = stream.narrow(0, 0, n_rows);
+    if (hidden_rows) return x.copy_(view_of(hidden_rows, {n_rows, n_embd}, at::kFloat));
     const at::Tensor ids = view_of(rows.token.data(), {n_rows}, at::kInt).to(device());
-    return at::index_select(model.weights().embedding, 0, ids).to(at::kFloat);
-  }
-
-  at::Tensor copy_of(const float* rows_of_hidden) const {
-    const at::Tensor host = view_of(rows_of_hidden, {n_rows, model.description().n_embd}, at::kFloat);
-    return at::empty(host.sizes(), host.options().device(device())).copy_(host);
+    return x.copy_(at::index_select(model.weights().embedding, 0, ids));
   }
 
   // weight [out, in] in the compute dtype, x [n_rows, in]; [n_rows, out] of the weight's type.
@@ -263,8 +269,8 @@ void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
   const c10::InferenceMode inference;
   Impl& d = *impl_;
   d.take(rows);
-  at::Tensor x = first_layer == 0 ? d.embed() : d.copy_of(hidden);  // [n_rows, E]
-  at::Tensor added;                                                 // [n_rows, E] by the last block
+  at::Tensor x = d.begin_stream(first_layer == 0 ? nullptr : hidden);  // [n_rows, E]
+  at::Tensor added;                                                    // [n_rows, E] by the last block
   for (int layer = first_layer; layer < d.info().n_layers; ++layer) {
     const model::LayerWeights& w = d.model.weights().layers[layer];
     added = d.attention_block(layer, w, x, added);
@@ -273,7 +279,8 @@ void Decoder::forward(const Rows& rows, int first_layer, const float* hidden) {
   d.engine->end();
   if (added.defined()) x.add_(added.to(at::kFloat));
   // In f32: on a device logits() rounds it, as the output layer takes it.
-  d.hidden = at::rms_norm(x, {x.size(-1)}, d.model.weights().output_norm, d.model.description().rms_eps);
+  d.hidden =
+      x.copy_(at::rms_norm(x, {x.size(-1)}, d.model.weights().output_norm, d.model.description().rms_eps));
 }
 
 namespace {

@@ -17,6 +17,8 @@ DeviceInfo device_info();
 // it would lie in pieces of what was, and the gaps between are of use to little. Nothing without CUDA.
 void give_back_unused_memory();
 
+constexpr size_t bandwidth_bytes = size_t{2} << 30;  // of the device's memory, for measure_bandwidth()
+
 // GB/s of each repeat, after a warm-up, between two events on the device: passes over arrays of 1 GiB, by
 // turns. A copy counts the bytes read and the bytes written.
 struct DeviceBandwidth {

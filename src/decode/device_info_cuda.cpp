@@ -15,7 +15,7 @@ namespace {
 
 namespace gpu = kernels::cuda;
 
-constexpr size_t array_bytes = size_t{1} << 30;
+constexpr size_t array_bytes = bandwidth_bytes / 2;
 constexpr int passes = 4;  // between two events: what an event costs is then nothing
 
 // Seconds of one pass, in each repeat.

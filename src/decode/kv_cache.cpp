@@ -46,6 +46,20 @@ size_t KvCache::bytes_per_position(const ModelInfo& model, model::Dtype dtype) {
   return size_t{2} * model.n_layers * model.n_kv_heads * model.head_dim * element_bytes(kv_type(dtype));
 }
 
+// An array of 10 MiB and more lies by itself in whole pieces of 2 MiB; smaller ones lie in segments of 20
+// MiB, and those of up to 1 MiB in such of 2 MiB, as many as go in whole (c10/core/AllocatorConfig.h of
+// LibTorch 2.11).
+size_t KvCache::device_bytes(const ModelInfo& model, int n_sequences, int max_positions) {
+  constexpr size_t mib = size_t{1} << 20;
+  const size_t n_arrays = size_t{2} * size_t(model.n_layers),
+               bytes = size_t(n_sequences) * size_t(pages_for(max_positions)) * page_size *
+                       bytes_per_position(model, model::Dtype::bf16) / n_arrays;
+  if (bytes == 0) return 0;
+  if (bytes >= 10 * mib) return n_arrays * ((bytes + 2 * mib - 1) / (2 * mib) * 2 * mib);
+  const size_t segment = bytes <= mib ? 2 * mib : 20 * mib, a_segment = segment / bytes;
+  return (n_arrays + a_segment - 1) / a_segment * segment;
+}
+
 KvCache::KvCache(const model::Model& model, int n_sequences, int max_positions)
     : type_(kv_type(model.dtype())),
       n_layers_(model.info().n_layers),

@@ -39,6 +39,8 @@ class KvCache {
   int max_pages() const { return max_pages_; }  // of one sequence
   int max_positions() const { return max_positions_; }
   static size_t bytes_per_position(const ModelInfo&, model::Dtype);  // over all layers, keys and values
+  // What LibTorch's allocator takes of a CUDA device's memory for it, in bf16.
+  static size_t device_bytes(const ModelInfo&, int n_sequences, int max_positions);
 
  private:
   using Memory = std::shared_ptr<void>;

@@ -46,32 +46,25 @@ std::vector<float> nll_of(const Logits& logits, std::span<const int32_t> target)
 
 namespace {
 
-// token, logit [n_rows]; one copy: a double holds every token id and every f32.
-Choice choice_of(const at::Tensor& values, const at::Tensor& token, const at::Tensor& logit) {
-  const at::Tensor both =
-      at::stack({token.to(at::kDouble), (at::logsumexp(values, 1) - logit).to(at::kDouble)}).cpu();
+// token, logit [n_rows] of values [n_rows, V]; [2, n_rows]: a double holds every token id and every f32.
+at::Tensor chosen(const at::Tensor& values, const at::Tensor& token, const at::Tensor& logit) {
+  return at::stack({token.to(at::kDouble), (at::logsumexp(values, 1) - logit).to(at::kDouble)});
+}
+// In one copy.
+Choice choice_of(const at::Tensor& chosen) {
+  const at::Tensor both = chosen.cpu();
   const double* from = both.const_data_ptr<double>();
+  const int64_t n_rows = both.size(1);
   Choice out;
-  for (int64_t r = 0; r < values.size(0); ++r) {
+  for (int64_t r = 0; r < n_rows; ++r) {
     out.token.push_back(static_cast<int32_t>(from[r]));
-    out.nll.push_back(static_cast<float>(from[values.size(0) + r]));
+    out.nll.push_back(static_cast<float>(from[n_rows + r]));
   }
   return out;
 }
 
-}  // namespace
-
-Choice most_likely(const Logits& logits) {
-  const c10::InferenceMode inference;
-  const at::Tensor& values = logits.impl_->values;  // [n_rows, V]
-  const auto [largest, token] = at::max(values, 1);
-  return choice_of(values, token, largest);
-}
-
-namespace {
-
-// values [n_rows, V], draws [n_rows]
-Choice draw_rows(const at::Tensor& values, std::span<const Draw> draws) {
+// draws [n_rows] from values [n_rows, V], as chosen().
+at::Tensor drawn(const at::Tensor& values, std::span<const Draw> draws) {
   const int64_t n_rows = std::ssize(draws), n_vocab = values.size(1);
   std::vector<double> numbers;  // [4, n_rows]
   const auto add = [&](const auto& of) { std::ranges::transform(draws, std::back_inserter(numbers), of); };
@@ -92,22 +85,27 @@ Choice draw_rows(const at::Tensor& values, std::span<const Draw> draws) {
   };
   const at::Tensor last = passed(sums < of_rows[2] * sums.narrow(1, n_vocab - 1, 1)),  // of the nucleus
       place = at::minimum(passed(sums <= at::gather(sums, 1, last) * of_rows[3]), last);
-  return choice_of(values, at::gather(ids, 1, place).squeeze(1), at::gather(sorted, 1, place).squeeze(1));
+  return chosen(values, at::gather(ids, 1, place).squeeze(1), at::gather(sorted, 1, place).squeeze(1));
 }
 
 }  // namespace
 
+Choice most_likely(const Logits& logits) {
+  const c10::InferenceMode inference;
+  const at::Tensor& values = logits.impl_->values;  // [n_rows, V]
+  const auto [largest, token] = at::max(values, 1);
+  return choice_of(chosen(values, token, largest));
+}
+
 Choice draw(const Logits& logits, std::span<const Draw> draws) {
   const c10::InferenceMode inference;
-  Choice out;
+  const at::Tensor& values = logits.impl_->values;  // [n_rows, V]
+  std::vector<at::Tensor> parts;
   for (size_t first = 0; first < draws.size(); first += rows_of_draw) {
-    const std::span<const Draw> part =
-        draws.subspan(first, std::min<size_t>(rows_of_draw, draws.size() - first));
-    const Choice drawn = draw_rows(logits.impl_->values.narrow(0, int64_t(first), std::ssize(part)), part);
-    out.token.insert(out.token.end(), drawn.token.begin(), drawn.token.end());
-    out.nll.insert(out.nll.end(), drawn.nll.begin(), drawn.nll.end());
+    const auto part = draws.subspan(first, std::min<size_t>(rows_of_draw, draws.size() - first));
+    parts.push_back(drawn(values.narrow(0, int64_t(first), std::ssize(part)), part));
   }
-  return out;
+  return choice_of(at::cat(parts, 1));
 }
 
 Agreement compare(const Logits& full, const Logits& sparse) {

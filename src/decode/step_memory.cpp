@@ -11,7 +11,8 @@
 namespace deltacal::decode {
 namespace {
 
-constexpr size_t margin = size_t{1} << 30;  // cuBLAS's workspaces, what an allocator rounds up
+// cuBLAS's workspaces, of each thread; code that is loaded when it is first run; what lies in gaps.
+constexpr size_t margin = size_t{1} << 30;
 
 // The largest n in 0..most for which `fits(n)` holds; it holds for all below.
 template <class Fits>
@@ -50,7 +51,7 @@ StepMemory step_memory(const model::Description& d, size_t weight_bytes, int n_r
                         pages * (size_t(m.n_heads) * 20 + size_t(m.n_kv_heads) * 32);
   StepMemory need;
   need.weights = weight_bytes;
-  need.cache = rows * pages * page_size * KvCache::bytes_per_position(m, model::Dtype::bf16);
+  need.cache = KvCache::device_bytes(m, n_rows, max_positions);
   need.buffers = rows * of_row;
   need.buffers += use.besides;
   if (use.draws) need.buffers += std::min(rows, size_t(rows_of_draw)) * size_t(d.n_vocab) * draw_bytes;
@@ -98,30 +99,46 @@ StepMemory prefill_memory(const model::Description& d, const PrefillNeed& need) 
   const size_t of_row = E * (4 + 4 * 2) + (q_size + 2 * kv_size) * 2 + 4 * q_size * 2 + F * 6;
   StepMemory out;
   out.weights = need.weight_bytes;
-  out.cache = size_t(need.n_caches) * size_t(pages_for(need.n_positions)) * page_size *
-              KvCache::bytes_per_position(m, model::Dtype::bf16);
+  out.cache = size_t(need.n_caches) * KvCache::device_bytes(m, 1, need.n_positions);
   const size_t layers = rows * of_row + n * 2 * kv_size * 2 +
                         size_t(need.n_maps) * rows * size_t(pages_for(need.n_positions)) * 4;
-  // Then the logits of rows_of_logits beside the residual stream, what was normed of it and both in bf16.
-  const size_t logits = rows * E * 12 + std::min<size_t>(rows, rows_of_logits) * size_t(d.n_vocab) * 4;
-  out.buffers = std::max(layers, logits);
-  for (const PrefillNeed::Phase& phase : need.after)
-    out.buffers = std::max(out.buffers, phase.bytes + n * phase.per_position);
+  // Its end: the residual stream, what is added to it and the norm, in f32. Then the logits of
+  // rows_of_logits.
+  const size_t kept = bytes_kept_for_logits(d, need.n_positions), end = rows * E * 12,
+               logits = kept + std::min<size_t>(rows, rows_of_logits) * (E * 2 + size_t(d.n_vocab) * 4);
+  out.buffers = std::max({layers, end, logits});
+  if (need.after) out.buffers = std::max(out.buffers, kept + need.after(need.n_positions));
   out.buffers += need.others;
   return out;
 }
 
-int pieces_that_fit(int most, const StepMemory& of_one, size_t free_bytes) {
-  return largest(most, [&](int n) {
-    return n == 0 || size_t(n) * (of_one.cache + of_one.buffers) + margin <= free_bytes;
-  });
+size_t bytes_kept_for_logits(const model::Description& d, int n_positions) {
+  return size_t(std::min(n_positions, replay_chunk(model::Device::cuda))) * size_t(d.n_embd) * 4;
+}
+
+Pieces pieces_that_fit(int most_at_once, int largest_size, size_t free_bytes,
+                       const std::function<StepMemory(int size)>& of_piece) {
+  constexpr int large = 3;
+  Pieces best{1, 1};
+  for (int at_once = 1; at_once <= most_at_once; ++at_once) {
+    const int size = largest(largest_size, [&](int n) {
+      if (n == 0) return true;
+      const StepMemory need = of_piece(n);
+      return size_t(at_once) * (need.cache + need.buffers) + margin <= free_bytes;
+    });
+    if (at_once == 1 ? size > 0 : size >= std::min(best.size, large)) best = {at_once, size};
+  }
+  return best;
+}
+
+size_t value_row_bytes(const ModelInfo& m, int n_gradients, int n_pages) {
+  const size_t H = size_t(m.n_heads), d = size_t(m.head_dim), n = size_t(n_gradients);
+  // Queries, as they come and in bf16, and outputs; gradients; log-sum-exp; mass and values.
+  return H * d * (4 + 2 * 2) + n * H * d * 4 + H * 4 + (1 + n) * H * size_t(n_pages) * 4;
 }
 
 int value_rows_at_once(const ModelInfo& m, int n_gradients, int n_pages) {
-  const size_t H = size_t(m.n_heads), d = size_t(m.head_dim), n = size_t(n_gradients);
-  // Queries, as they come and in bf16, and outputs; gradients; log-sum-exp; mass and values.
-  const size_t of_row = H * d * (4 + 2 * 2) + n * H * d * 4 + H * 4 + (1 + n) * H * size_t(n_pages) * 4;
-  return static_cast<int>(std::max<size_t>(1, value_block_bytes / of_row));
+  return static_cast<int>(std::max<size_t>(1, value_block_bytes / value_row_bytes(m, n_gradients, n_pages)));
 }
 
 void check_memory(const std::string& what, const model::Description& d, const PrefillNeed& need,

@@ -2,8 +2,8 @@
 // before anything is made.
 #pragma once
 #include <cstddef>
+#include <functional>
 #include <string>
-#include <vector>
 
 #include "model/model.h"
 
@@ -38,30 +38,34 @@ void check_memory(const std::string& what, const model::Description&, size_t wei
 
 // Prefill or replay of a sequence by a Decoder, chunk by chunk (replay_chunk()).
 struct PrefillNeed {
-  size_t weight_bytes = 0;                     // 0: they are there already
-  int n_positions = 0;                         // of the longest sequence
-  int n_caches = 1;                            // KV caches of so many positions at one time
-  size_t others = 0;                           // bytes of anything else
+  size_t weight_bytes = 0;  // 0: they are there already
+  int n_positions = 0;      // of the longest sequence
+  int n_caches = 1;         // KV caches of so many positions at one time
+  size_t others = 0;        // bytes of anything else
   // Page maps of a chunk's rows at one time: 1 where rows rank (their scores), 2 where they are recorded
   // (masses too), with those of each key/value head so many more.
   int n_maps = 1;
-  // Of what follows the forward pass of a chunk or of all (a backward pass; logits that are compared): the
-  // largest counts, or the forward pass. Bytes besides weights and caches, whatever the length and for each
-  // position.
-  struct Phase {
-    size_t bytes, per_position;
-  };
-  std::vector<Phase> after = {};
+  // Of what follows the forward pass of a chunk or of all (a backward pass; logits that are compared): bytes
+  // at the most, of so many positions, besides weights, caches and what a Decoder keeps for its logits. It or
+  // the forward pass counts. Null: nothing follows.
+  std::function<size_t(int n_positions)> after = nullptr;
 };
 StepMemory prefill_memory(const model::Description&, const PrefillNeed&);
+size_t bytes_kept_for_logits(const model::Description&, int n_positions);  // by a Decoder, of its last chunk
 
-// Of `most` that share the weights, so many as fit at one time into what is free beside them; 0 where not
-// even one does.
-int pieces_that_fit(int most, const StepMemory& of_one, size_t free_bytes);
+// Pieces of work that share the weights: how many at one time, and of which size each.
+struct Pieces {
+  int at_once, size;
+};
+// Those that fit into what is free beside the weights: as many at once as may be of size 3 and more, which a
+// larger size gains little over, or fewer where only they can be as large; one of size 1 in any case.
+Pieces pieces_that_fit(int most_at_once, int largest_size, size_t free_bytes,
+                       const std::function<StepMemory(int size)>& of_piece);
 
 // values_of() on a CUDA device (scored_rows.h): so many rows at one time, at least one, that their inputs
 // and results take at most value_block_bytes.
 constexpr size_t value_block_bytes = size_t{1} << 29;
+size_t value_row_bytes(const ModelInfo&, int n_gradients, int n_pages);
 int value_rows_at_once(const ModelInfo&, int n_gradients, int n_pages);
 
 // bad_input where `free_bytes` do not suffice: `what` ("profile"), what is needed, what is there, and how

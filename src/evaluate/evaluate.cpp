@@ -81,14 +81,14 @@ void append(std::vector<float>& to, const std::vector<float>& from) { to.insert(
 }  // namespace
 
 decode::PrefillNeed device_need(const model::Description& d, int n_policies, int n_positions) {
-  const size_t rows = size_t(std::min(n_positions, decode::replay_chunk(model::Device::cuda))),
-               hidden = rows * size_t(d.n_embd) * 4;  // of a policy's rows, for their logits
   decode::PrefillNeed need;
   need.n_positions = n_positions;
   need.n_caches = 1 + n_policies;
-  need.others = size_t(n_policies) * hidden;
+  need.others = size_t(n_policies) * decode::bytes_kept_for_logits(d, n_positions);
   // Logits of two policies, the logarithms of both's probabilities, and what they are compared by.
-  need.after = {{hidden + size_t{24} * rows_compared * size_t(d.n_vocab), 0}};
+  need.after = [n_vocab = size_t(d.n_vocab)](int n) {
+    return size_t(std::min(n, rows_compared)) * n_vocab * 24;
+  };
   return need;
 }
 

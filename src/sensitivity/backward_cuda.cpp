@@ -84,10 +84,10 @@ class CudaBackward : public Backward {
   void layer(int layer, const at::Tensor& steps) override {
     const c10::InferenceMode inference;
     if (layer == 0) {  // nobody asks for the gradient of its input
-      begin_copy(of_some_outputs(steps));
+      begin_copy(of_some_outputs(steps), {});
     } else {
       const Tensors of_output = through_feed_forward(layer);
-      begin_copy(chosen_of(of_output, steps));
+      begin_copy(of_output, steps);
       const decode::Prefix prefix = prefix_of(layer);
       for (size_t i = 0; i < gradient_.size(); ++i)
         through_attention(layer, prefix, of_output[i], gradient_[i]);
@@ -332,16 +332,16 @@ class CudaBackward : public Backward {
     return at::searchsorted(cumulative, reached).clamp_max_(p.size(1) - 1);
   }
 
-  static Tensors chosen_of(const Tensors& of_output, const at::Tensor& steps) {
-    Tensors chosen;
-    for (const at::Tensor& g : of_output) chosen.push_back(g.index_select(0, steps));
-    return chosen;
-  }
-
-  void begin_copy(const Tensors& chosen) {
-    const at::Tensor all = at::stack(chosen).to(at::kFloat);  // [n, S, H d]
-    of_output_ = at::empty(all.sizes(), at::TensorOptions(at::kFloat).pinned_memory(true))
-                     .copy_(all, /*non_blocking=*/true);
+  // of_output [rows, H d] for each loss, of which the rows `steps` are wanted; undefined: all. One loss after
+  // the other: in f32 and of all steps they would be much.
+  void begin_copy(const Tensors& of_output, const at::Tensor& steps) {
+    const int64_t n_rows = steps.defined() ? steps.size(0) : of_output[0].size(0);
+    of_output_ = at::empty({std::ssize(of_output), n_rows, q_size()},
+                           at::TensorOptions(at::kFloat).pinned_memory(true));
+    for (size_t i = 0; i < of_output.size(); ++i) {
+      const at::Tensor rows = steps.defined() ? of_output[i].index_select(0, steps) : of_output[i];
+      of_output_[int64_t(i)].copy_(rows.to(at::kFloat), /*non_blocking=*/true);
+    }
     copied_.record(nullptr);
   }
 

@@ -33,7 +33,7 @@ size_t needed_besides(const model::Description& d, int n_tokens, const LossOptio
   need.n_positions = n_tokens;
   need.n_caches = 0;
   need.n_maps = 2 + d.info.n_kv_heads;
-  Sensitivity::add_need(need, d, loss);
+  Sensitivity::set_need(need, d, loss);
   return decode::prefill_memory(d, need).total();
 }
 
@@ -147,8 +147,10 @@ size_t Sensitivity::bytes(const model::Description& d, int n_tokens, int n_steps
   return sizeof(float) * (hidden + queries + last + lists + deltas + pages + attention + stream + rows);
 }
 
-void Sensitivity::add_need(decode::PrefillNeed& need, const model::Description& d, const LossOptions& loss) {
-  need.after = phases_of_cuda_backward(d, loss.n_gradients());
+void Sensitivity::set_need(decode::PrefillNeed& need, const model::Description& d, const LossOptions& loss) {
+  need.after = [d, n = loss.n_gradients()](int n_positions) {
+    return cuda_backward_bytes(d, n, n_positions);
+  };
 }
 
 }  // namespace deltacal::sensitivity

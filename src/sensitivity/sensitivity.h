@@ -58,9 +58,9 @@ class Sensitivity : public decode::Observer {
 
   // Memory of the pass beside that of the forward pass.
   static size_t bytes(const model::Description&, int n_tokens, int n_steps, const Options&);
-  // Adds what it takes of a CUDA device's memory besides a replay. Activations are not counted: what of them
-  // does not fit beside it lies in the host's, or is computed again.
-  static void add_need(decode::PrefillNeed&, const model::Description&, const LossOptions&);
+  // Sets what follows a replay, of a CUDA device's memory. Activations are not counted: what of them does not
+  // fit beside it lies in the host's, or is computed again.
+  static void set_need(decode::PrefillNeed&, const model::Description&, const LossOptions&);
 
  private:
   // Lists whose scores are on their way from the device, which has gone on to later layers.

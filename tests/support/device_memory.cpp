@@ -4,7 +4,6 @@
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <random>
-#include <stdexcept>
 
 #include "decode/device_info.h"
 #include "model/shape.h"
@@ -36,16 +35,24 @@ OtherMemory::OtherMemory(size_t left) {
   decode::wait_for_device();
   decode::give_back_unused_memory();
   const size_t free = decode::device_info().free_bytes;
-  if (free <= left) throw std::runtime_error("the device has less memory free than the test wants to leave");
-  held_ = std::make_shared<at::Tensor>(
-      at::empty({int64_t(free - left)}, at::TensorOptions(at::kByte).device(at::kCUDA)));
+  if (free > left)
+    held_ = std::make_shared<at::Tensor>(
+        at::empty({int64_t(free - left)}, at::TensorOptions(at::kByte).device(at::kCUDA)));
 }
 
-model::Model few_layers(const char* shape, int n_layers) {
+model::Model four_layers(const char* shape) {
   decode::give_back_unused_memory();  // or the weights would hold a piece of what something else had
   model::Description d = model::read_shape(shape).description;
-  d.info.n_layers = n_layers;
+  d.info.n_layers = 4;
   return model::Model::random(d, model::Dtype::bf16, model::Device::cuda, 5);
+}
+
+decode::Policy delta_of_four(int k_pages) {
+  using decode::Attend;
+  decode::Policy policy = decode::full_policy(4);
+  policy.layers[1] = {Attend::all_rank, k_pages, 4};
+  policy.layers[2] = policy.layers[3] = {Attend::list, k_pages, 0};
+  return policy;
 }
 
 std::vector<int32_t> random_ids(const model::Model& model, int n) {

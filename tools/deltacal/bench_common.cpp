@@ -130,7 +130,7 @@ decode::PrefillNeed need_of_prefill(const BenchOptions& o, const model::Descript
   decode::PrefillNeed need;
   need.n_positions = o.prefill_tokens;
   need.n_maps = 2;
-  if (o.sensitivity) sensitivity::Sensitivity::add_need(need, d, sensitivity_of(o).loss);
+  if (o.sensitivity) sensitivity::Sensitivity::set_need(need, d, sensitivity_of(o).loss);
   return need;
 }
 

@@ -90,8 +90,9 @@ Development::Development(const CalibrateOptions& o, const trace::Reader& trace) 
           s.id);
   require_same_model(trace, inputs_.header.description.info, o.model);
   refuse_overlap(trace, inputs_.data.samples, o.data);
-  check_device_memory("calibrate", inputs_,
-                      evaluate::device_need(inputs_.header.description, 1, longest_of(inputs_.data.samples)));
+  check_device_memory(
+      "calibrate", inputs_,
+      evaluate::device_need(inputs_.header.description, 1, longest_tokens(inputs_.data.samples)));
   model_ = std::make_unique<model::Model>(load_model(o, inputs_));
   evaluations_ = std::make_unique<Evaluations>(*model_, inputs_.data.samples, evaluations_path(o));
 }

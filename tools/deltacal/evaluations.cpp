@@ -18,6 +18,7 @@
 #include "core/progress.h"
 #include "core/provenance.h"
 #include "decode/decoder.h"
+#include "decode/device_info.h"
 #include "decode/kv_cache.h"
 #include "decode/policy.h"
 #include "evaluate/evaluate.h"
@@ -28,9 +29,9 @@ namespace deltacal::tools {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr size_t most_together =
+constexpr int most_together =
     12;  // schedules that go through a sample together, each with a cache of its own
-constexpr double cache_bytes_most = 8e9;  // of all that run at the same time
+constexpr double cache_bytes_most = 8e9;  // on the CPU, of all that run at the same time
 
 // Of the first n; a NaN among them is kept.
 double mean(const std::vector<float>& values, size_t n) {
@@ -127,7 +128,8 @@ Evaluations::Evaluations(const model::Model& model, std::vector<text::TokenizedS
                          std::string path)
     : model_(model),
       samples_(std::move(samples)),
-      file_(std::make_unique<File>(std::move(path), model, known_)) {}
+      file_(std::make_unique<File>(std::move(path), model, known_)),
+      pieces_(pieces()) {}
 Evaluations::~Evaluations() = default;
 
 std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config::Schedule> schedules,
@@ -135,7 +137,7 @@ std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config
   std::vector<std::string> keys;
   for (const auto& s : schedules) keys.push_back(key_of(s));
   std::vector<std::pair<int, std::vector<config::Schedule>>> jobs;  // sample, schedules to run on it
-  const size_t batch = batch_size();
+  const size_t batch = size_t(pieces_.size);
   for (int i = first; i < first + n; ++i) {
     std::map<std::string, config::Schedule> missing;  // sorted: equal beginnings side by side
     for (size_t s = 0; s < schedules.size(); ++s)
@@ -157,23 +159,22 @@ std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config
   return out;
 }
 
-decode::PrefillNeed Evaluations::need_of(size_t n_schedules) const {
-  return evaluate::device_need(model_.description(), static_cast<int>(n_schedules), longest_of(samples_));
-}
-
-// So many schedules that the caches of all samples that run side by side stay within the limit, on a CUDA
-// device within its memory; at least one.
-size_t Evaluations::batch_size() const {
+// On a CUDA device what fits into its memory. On the CPU so many schedules that the caches of all samples
+// that run side by side stay within the limit; at least one.
+decode::Pieces Evaluations::pieces() const {
+  const int longest = longest_tokens(samples_);
+  if (model_.device() == model::Device::cuda)
+    return decode::pieces_that_fit(int(most_workers(most_together, model_.device())), most_together,
+                                   decode::device_info().free_bytes, [&](int n_schedules) {
+                                     return decode::prefill_memory(
+                                         model_.description(),
+                                         evaluate::device_need(model_.description(), n_schedules, longest));
+                                   });
   const size_t n_workers = most_workers(samples_.size(), model_.device());
-  if (model_.device() == model::Device::cuda) {
-    size_t n = most_together;
-    while (n > 1 && workers_for(n_workers, model_, need_of(n)) < n_workers) --n;
-    return n;
-  }
-  const double cache = double(longest_of(samples_)) *
-                       double(decode::KvCache::bytes_per_position(model_.info(), model_.dtype()));
+  const double cache =
+      double(longest) * double(decode::KvCache::bytes_per_position(model_.info(), model_.dtype()));
   const double room = cache_bytes_most / (cache * double(n_workers)) - 1;  // one is full attention's
-  return room < 1 ? 1 : std::min(most_together, static_cast<size_t>(room));
+  return {int(n_workers), room < 1 ? 1 : std::min(most_together, static_cast<int>(room))};
 }
 
 void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Schedule>>>& jobs) {
@@ -192,7 +193,8 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       progress.advance(double(positions) * double(schedules.size()));
     };
     const auto start = std::chrono::steady_clock::now();
-    const auto scores = evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {0, 0}, advance);
+    const auto scores =
+        evaluate::evaluate(model_, of.ids, of.n_prompt_tokens, policies, {.recall_steps = 0}, advance);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     const size_t n_steps = scores.nll_full.size(), n_scored = n_steps - 1;  // the last step has no next token
     const double full = mean(scores.nll_full, n_scored);
@@ -218,10 +220,10 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       ++n_run_;
     }
   };
-  size_t most = 0;  // schedules of a job
-  for (const auto& job : jobs) most = std::max(most, job.second.size());
-  side_by_side(jobs.size(), workers_for(jobs.size(), model_, need_of(most)),
-               [&](size_t i) { run_one(jobs[i].first, jobs[i].second); });
+  const size_t most = most_workers(jobs.size(), model_.device()),
+               n_workers =
+                   model_.device() == model::Device::cuda ? std::min(most, size_t(pieces_.at_once)) : most;
+  side_by_side(jobs.size(), n_workers, [&](size_t i) { run_one(jobs[i].first, jobs[i].second); });
 }
 
 }  // namespace deltacal::tools

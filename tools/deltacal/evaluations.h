@@ -45,14 +45,14 @@ class Evaluations {
   Key key(const std::string& schedule, int sample) const {
     return {schedule, samples_[sample].sha256, samples_[sample].n_prompt_tokens};
   }
-  decode::PrefillNeed need_of(size_t n_schedules) const;  // of a sample's run under so many
-  size_t batch_size() const;
+  decode::Pieces pieces() const;
   void run(const std::vector<std::pair<int, std::vector<config::Schedule>>>& jobs);
 
   const model::Model& model_;
   std::vector<text::TokenizedSample> samples_;
   std::map<Key, SampleLoss> known_;  // before file_, which fills it
   std::unique_ptr<File> file_;
+  decode::Pieces pieces_;  // samples side by side, and schedules that go through one together
   int n_run_ = 0;
   double seconds_asked_ = 0;
 };

@@ -225,15 +225,18 @@ int longest_made(const std::vector<Question>& questions, const decode::BatchResu
 // and values are random.
 void count_step(std::string& wanted, uint64_t seed, const model::Model& model, const decode::Policy& policy,
                 int n_rows, int longest) {
-  decode::KvCache cache(model, n_rows, longest);
-  cache.fill_random(seed);
-  decode::StepGraph graph(model, cache, policy, n_rows);
-  const std::vector<int32_t> token(size_t(n_rows), 0), position(size_t(n_rows), longest - 1);
-  graph.run(token, position);
-  const auto counters = count(wanted, [&](gpu_trace::Session* session) {
-    graph.launch_kernels(session);
-    graph.wait();
-  });
+  const auto counted = [&] {
+    decode::KvCache cache(model, n_rows, longest);
+    cache.fill_random(seed);
+    decode::StepGraph graph(model, cache, policy, n_rows);
+    const std::vector<int32_t> token(size_t(n_rows), 0), position(size_t(n_rows), longest - 1);
+    graph.run(token, position);
+    return count(wanted, [&](gpu_trace::Session* session) {
+      graph.launch_kernels(session);
+      graph.wait();
+    });
+  };
+  const auto counters = counted();  // batch and graph go before what the bandwidth is measured with comes
   if (!counters) return;
   const auto read = timing_of(decode::measure_bandwidth(5).read);
   fmt::print(stderr, "\none step of {} at position {}; read bandwidth {:.0f} GB/s\n\n{}",
@@ -267,8 +270,9 @@ int generate(const GenerateOptions& o) {
     sequences.back().sampling.seed += sequences.size() - 1;
   }
   GpuTraceOutput trace(o.gpu_trace, model.device(), existing);
-  const decode::BatchOptions options{n_rows, [&](int32_t id) { return tokenizer.ends_generation(id); }, false,
-                                     trace.session()};
+  const decode::BatchOptions options{.n_rows = n_rows,
+                                     .stops = [&](int32_t id) { return tokenizer.ends_generation(id); },
+                                     .trace = trace.session()};
   const bool streams = questions.size() == 1 && o.out.empty() && o.data.empty();
   const std::unique_ptr<Answers> answers = streams ? std::unique_ptr<Answers>(new Streamed(tokenizer))
                                                    : std::make_unique<Lines>(o, questions, tokenizer);

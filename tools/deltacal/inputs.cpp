@@ -208,7 +208,7 @@ double weight_gigabytes(const model::Description& d, model::Dtype dtype) {
   return 1e-9 * (matrices * (dtype == model::Dtype::bf16 ? 2 : 4) + tables * 4);
 }
 
-int longest_of(const std::vector<text::TokenizedSample>& samples) {
+int longest_tokens(const std::vector<text::TokenizedSample>& samples) {
   size_t longest = 0;
   for (const auto& s : samples) longest = std::max(longest, s.ids.size());
   return static_cast<int>(longest);
@@ -218,6 +218,18 @@ void check_device_memory(const std::string& command, const Inputs& in, decode::P
   if (in.device != model::Device::cuda) return;
   need.weight_bytes = model::Model::device_bytes(in.header.description);
   decode::check_memory(command, in.header.description, need, decode::device_info().free_bytes);
+}
+
+void print_device_memory(const std::string& what, const Inputs& in, const decode::StepMemory& most) {
+  if (in.device != model::Device::cuda) return;
+  fmt::print("device memory{} about {:.1f} GB (weights {:.2f}, KV cache {:.2f}), {:.1f} GB are free\n", what,
+             1e-9 * double(most.total()), 1e-9 * double(most.weights), 1e-9 * double(most.cache),
+             1e-9 * double(decode::device_info().free_bytes));
+}
+
+void print_device_memory(const std::string& what, const Inputs& in, decode::PrefillNeed need) {
+  need.weight_bytes = model::Model::device_bytes(in.header.description);
+  print_device_memory(what, in, decode::prefill_memory(in.header.description, need));
 }
 
 }  // namespace deltacal::tools

@@ -51,10 +51,14 @@ int settle_batch(int given, const Inputs&, int n_sequences, int longest, const d
 double forward_flops(const model::Description&, const std::vector<int>& lengths);
 double weight_gigabytes(const model::Description&, model::Dtype);
 
-int longest_of(const std::vector<text::TokenizedSample>&);  // tokens
+int longest_tokens(const std::vector<text::TokenizedSample>&);
 
 // On a CUDA device, before the weights are read: bad_input where its memory does not suffice for `command`
 // (decode::check_memory). `need` without the weights.
 void check_device_memory(const std::string& command, const Inputs&, decode::PrefillNeed need);
+// For --dry-run: what `what` would take and what is free. Nothing on the CPU.
+void print_device_memory(const std::string& what, const Inputs&, const decode::StepMemory&);
+void print_device_memory(const std::string& what, const Inputs&,
+                         decode::PrefillNeed need);  // without the weights
 
 }  // namespace deltacal::tools

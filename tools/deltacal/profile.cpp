@@ -88,7 +88,7 @@ decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
   decode::PrefillNeed need;
   need.n_maps = 2 + (o.maps == "heads" ? in.header.description.info.n_kv_heads : 0);
   for (const auto& sample : samples) need.n_positions = std::max(need.n_positions, tokens_of(o, sample));
-  if (sensitivity) sensitivity::Sensitivity::add_need(need, in.header.description, sensitivity->loss);
+  if (sensitivity) sensitivity::Sensitivity::set_need(need, in.header.description, sensitivity->loss);
   return need;
 }
 
@@ -99,13 +99,15 @@ decode::StepUse use_of(const ProfileOptions& o, const Inputs& in,
   const bool draws = o.temperature > 0;
   if (!options.sensitivity)
     return {.prefills = true, .draws = draws, .records = true, .group_mass = options.group_mass};
-  // It replays each sample in a cache of its own, which takes no less than its prompt.
+  // It replays each sample in a cache of its own, which takes no less than its prompt, of which the logits'
+  // input is still there.
   const decode::StepMemory replayed =
       prefill_memory(in.header.description, need_of(o, in, samples, options.sensitivity));
   return {.draws = draws,
           .records = true,
           .group_mass = options.group_mass,
-          .besides = replayed.cache + replayed.buffers};
+          .besides = replayed.cache + replayed.buffers +
+                     decode::bytes_kept_for_logits(in.header.description, longest_tokens(samples))};
 }
 
 // How many are decoded at once: --batch, or as many as fit.
@@ -150,17 +152,12 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
              weight_gigabytes(d, in.dtype) + cache + pass + 0.5, weight_gigabytes(d, in.dtype), cache,
              n_rows > 1 ? fmt::format("{} x ", n_rows) : "", longest,
              sensitivity ? fmt::format(", sensitivity pass {:.2f}", pass) : "");
-  if (in.device == model::Device::cuda) {
-    decode::PrefillNeed need = need_of(o, in, samples, sensitivity);
-    need.weight_bytes = model::Model::device_bytes(d);
-    const decode::StepMemory most =
-        o.mode == "decode"
-            ? decode::step_memory(d, need.weight_bytes, n_rows, longest, use_of(o, in, samples, options))
-            : decode::prefill_memory(d, need);
-    fmt::print("device memory about {:.1f} GB (weights {:.2f}, KV cache {:.2f}), {:.1f} GB are free\n",
-               1e-9 * double(most.total()), 1e-9 * double(most.weights), 1e-9 * double(most.cache),
-               1e-9 * double(decode::device_info().free_bytes));
-  }
+  if (o.mode == "decode")
+    print_device_memory("", in,
+                        decode::step_memory(d, model::Model::device_bytes(d), n_rows, longest,
+                                            use_of(o, in, samples, options)));
+  else
+    print_device_memory("", in, need_of(o, in, samples, sensitivity));
   fmt::print("disk at most {:.2f} GB before compression\n", 1e-9 * trace);
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s{}\n", flops / model::measure_linear_rate(in.dtype),

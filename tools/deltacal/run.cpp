@@ -10,8 +10,10 @@
 #include "calib/split.h"
 #include "core/error.h"
 #include "decode/kv_cache.h"
+#include "evaluate/evaluate.h"
 #include "inputs.h"
 #include "record/steps.h"
+#include "sensitivity/sensitivity.h"
 #include "shell.h"
 
 namespace deltacal::tools {
@@ -357,6 +359,23 @@ void check_options(const RunOptions& o) {
     throw bad_input("--baselines none: it cannot be given with others");
 }
 
+// What its stages take of a CUDA device's memory.
+decode::PrefillNeed need_of_profile(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
+  decode::PrefillNeed need;
+  for (const int i : parts.calibration)
+    need.n_positions = std::max(need.n_positions, int(in.data.samples[i].ids.size()));
+  need.n_maps = 2;
+  if (o.objective == "kl")
+    sensitivity::Sensitivity::set_need(need, in.header.description, {.draws = ProfileOptions{}.draws});
+  return need;
+}
+decode::PrefillNeed need_of_validate(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
+  int longest = 0;
+  for (const int i : parts.validation) longest = std::max(longest, int(in.data.samples[i].ids.size()));
+  const int n_policies = 2 + int(o.baselines.size());  // delta, streaming
+  return evaluate::device_need(in.header.description, n_policies, longest);
+}
+
 void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
   const auto lengths = [&](const std::vector<int>& members) {
     std::vector<int> out;
@@ -375,6 +394,8 @@ void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts
   fmt::print("would calibrate on {} samples and validate on {}, into {}\n", parts.calibration.size(),
              parts.validation.size(), o.out_dir);
   fmt::print("memory about {:.1f} GB\n", weight_gigabytes(d, in.dtype) + caches + 1);
+  print_device_memory(" of profile", in, need_of_profile(o, in, parts));
+  print_device_memory(" of validate", in, need_of_validate(o, in, parts));
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s\n", flops / model::measure_linear_rate(in.dtype));
 }
@@ -392,6 +413,9 @@ int run(const RunOptions& given) {
     print_plan(o, in, parts);
     return 0;
   }
+  if (!fs::exists(files("trace.h5"))) check_device_memory("run: profile", in, need_of_profile(o, in, parts));
+  if (!fs::exists(files("validation.json")))
+    check_device_memory("run: validate", in, need_of_validate(o, in, parts));
   open_folder(o, files, recipe_of(o, in));
   unless_done(files("validation.jsonl"), [&] { split(o, files, in, parts); });
   unless_done(files("trace.h5"), [&] { profile(profile_options(o, files)); });

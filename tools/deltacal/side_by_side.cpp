@@ -24,9 +24,8 @@ size_t most_workers(size_t n, model::Device device) {
 size_t workers_for(size_t n, const model::Model& model, const decode::PrefillNeed& of_piece) {
   const size_t most = most_workers(n, model.device());
   if (model.device() != model::Device::cuda) return most;
-  const int fit = decode::pieces_that_fit(int(most), decode::prefill_memory(model.description(), of_piece),
-                                          decode::device_info().free_bytes);
-  return std::max<size_t>(1, size_t(fit));
+  const auto memory = [&](int) { return decode::prefill_memory(model.description(), of_piece); };
+  return size_t(decode::pieces_that_fit(int(most), 1, decode::device_info().free_bytes, memory).at_once);
 }
 
 void side_by_side(size_t n, size_t n_workers, const std::function<void(size_t)>& work) {

@@ -80,11 +80,12 @@ std::vector<config::StepRange> ranges_of(const std::vector<text::TokenizedSample
 long long measured(const config::Schedule& schedule, const std::vector<text::TokenizedSample>& samples,
                    const model::Model& model) {
   std::vector<long long> attended(samples.size());
-  const auto need = evaluate::device_need(model.description(), 1, longest_of(samples));
+  const auto need = evaluate::device_need(model.description(), 1, longest_tokens(samples));
   side_by_side(samples.size(), workers_for(samples.size(), model, need), [&](size_t i) {
     const auto& s = samples[i];
-    const auto scores = evaluate::evaluate(model, s.ids, s.n_prompt_tokens,
-                                           {{"", decode::delta_policy(schedule)}}, {0, 0}, nullptr);
+    const auto scores =
+        evaluate::evaluate(model, s.ids, s.n_prompt_tokens, {{"", decode::delta_policy(schedule)}},
+                           {.recall_steps = 0}, nullptr);
     attended[i] = scores.policies[0].attended;
   });
   return std::accumulate(attended.begin(), attended.end(), 0LL);
@@ -149,12 +150,13 @@ void print_plan(const ValidateOptions& o, const Inputs& in, size_t n_policies) {
   std::vector<int> lengths;
   for (const auto& s : in.data.samples) lengths.push_back(static_cast<int>(s.ids.size()));
   const model::Description& d = in.header.description;
-  const double caches = 1e-9 * longest_of(in.data.samples) *
+  const double caches = 1e-9 * longest_tokens(in.data.samples) *
                         decode::KvCache::bytes_per_position(d.info, in.dtype) * double(n_policies + 1) *
                         double(most_workers(lengths.size(), in.device));
   fmt::print("would run {} samples under full attention and {} policies, into {}\n", lengths.size(),
              n_policies, o.out);
   fmt::print("memory about {:.1f} GB\n", weight_gigabytes(d, in.dtype) + caches + 1);
+  print_device_memory("", in, evaluate::device_need(d, int(n_policies), longest_tokens(in.data.samples)));
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s\n",
                forward_flops(d, lengths) * double(n_policies + 1) / model::measure_linear_rate(in.dtype));
@@ -181,7 +183,7 @@ int validate(const ValidateOptions& o) {
   }
 
   const decode::PrefillNeed need = evaluate::device_need(
-      in.header.description, int(configs.size()) + streaming, longest_of(in.data.samples));
+      in.header.description, int(configs.size()) + streaming, longest_tokens(in.data.samples));
   check_device_memory("validate", in, need);
   const model::Model model = load_model(o, in);
   GpuTraceOutput trace(o.gpu_trace, model.device(), o.existing());
@@ -205,9 +207,9 @@ int validate(const ValidateOptions& o) {
     const size_t n_samples = in.data.samples.size();
     side_by_side(n_samples, workers_for(n_samples, model, need), [&](size_t i) {
       const auto& s = in.data.samples[i];
-      evaluation.samples[i] =
-          to_evaluated(s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies,
-                                             {0, o.recall_steps, trace.session()}, advance));
+      evaluation.samples[i] = to_evaluated(
+          s, evaluate::evaluate(model, s.ids, s.n_prompt_tokens, policies,
+                                {.recall_steps = o.recall_steps, .trace = trace.session()}, advance));
     });
   }
 

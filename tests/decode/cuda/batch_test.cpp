@@ -13,7 +13,7 @@
 #include "decode/choices.h"
 #include "decode/scored_rows.h"
 #include "decode/step_graph.h"
-#include "device.h"
+#include "support/device.h"
 #include "tiny.h"
 
 namespace deltacal::decode {

@@ -10,7 +10,7 @@
 
 #include "decode/decoder.h"
 #include "decode/scored_rows.h"
-#include "device.h"
+#include "support/device.h"
 #include "support/scratch.h"
 #include "support/tiny_model.h"
 

@@ -10,7 +10,7 @@
 #include <random>
 
 #include "decode/decoder.h"
-#include "device.h"
+#include "support/device.h"
 #include "tiny.h"
 
 namespace deltacal::decode {

@@ -1,42 +1,59 @@
 #include <catch2/catch_test_macros.hpp>
+#include <exception>
+#include <thread>
 
 #include "evaluate/evaluate.h"
+#include "support/device.h"
 #include "support/device_memory.h"
 
 namespace deltacal::evaluate {
 namespace {
 
-using decode::Attend;
 using test::mib, test::small_things;
 
-// Δ-layer 1 and two layers on its lists of k pages.
-NamedPolicy delta(int k_pages) {
-  decode::Policy policy = decode::full_policy(4);
-  policy.layers[1] = {Attend::all_rank, k_pages, 4};
-  policy.layers[2] = policy.layers[3] = {Attend::list, k_pages, 0};
-  return {"delta", policy};
+// The same sample in `n_threads` at one time; what one of them throws.
+void evaluate_together(const model::Model& model, int n_tokens, int n_policies, int n_threads) {
+  std::vector<NamedPolicy> policies;
+  for (int i = 0; i < n_policies; ++i) policies.push_back({"delta", test::delta_of_four(16 + 16 * i)});
+  const std::vector<int32_t> ids = test::random_ids(model, n_tokens);
+  std::vector<std::exception_ptr> failed(static_cast<size_t>(n_threads));
+  std::vector<std::thread> threads;
+  for (std::exception_ptr& failure : failed)
+    threads.emplace_back([&] {
+      try {
+        evaluate(model, ids, 100, policies, {}, nullptr);
+      } catch (...) {
+        failure = std::current_exception();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (const std::exception_ptr& failure : failed)
+    if (failure) std::rethrow_exception(failure);
 }
 
 TEST_CASE("device memory, CUDA: policies evaluated together take what is reckoned, and run in it",
           "[all of the device]") {
-  if (model::choose_device("auto") != model::Device::cuda) SKIP("no CUDA device");
+  NEEDS_DEVICE;
+  struct Case {
+    int n_tokens, n_policies, n_threads;
+  };
   for (const char* shape : {"qwen2.5-7b", "qwen2.5-1.5b"}) {
-    const model::Model model = test::few_layers(shape, 4);
-    for (const int n_tokens : {20000, 3000})
-      for (const int n_policies : {1, 4}) {
-        std::vector<NamedPolicy> policies;
-        for (int i = 0; i < n_policies; ++i) policies.push_back(delta(16 + 16 * i));
-        const decode::StepMemory need =
-            prefill_memory(model.description(), device_need(model.description(), n_policies, n_tokens));
-        const size_t reckoned = need.cache + need.buffers;
-        const test::OtherMemory other(need.total());
-        const test::TakenMemory taken;
-        CAPTURE(shape, n_tokens, n_policies, reckoned / mib);
-        CHECK_NOTHROW(evaluate(model, test::random_ids(model, n_tokens), 100, policies, {}, nullptr));
-        CAPTURE(taken.most() / mib);
-        CHECK(taken.most() <= reckoned + small_things);
-        CHECK(reckoned <= taken.most() + taken.most() / 2 + small_things);
-      }
+    const model::Model model = test::four_layers(shape);
+    // 14,400: a cache's arrays of 7 MiB lie two by two in pieces of 20 (the 1.5B shape).
+    for (const auto& [n_tokens, n_policies, n_threads] :
+         {Case{20000, 1, 1}, {20000, 4, 1}, {3000, 1, 1}, {300, 2, 1}, {14400, 12, 2}, {3000, 3, 2}}) {
+      const decode::StepMemory need =
+          prefill_memory(model.description(), device_need(model.description(), n_policies, n_tokens));
+      const size_t of_one = need.cache + need.buffers, reckoned = of_one * size_t(n_threads);
+      const test::OtherMemory other(need.total() + reckoned - of_one);
+      if (!other.fits()) SKIP("too little device memory");
+      const test::TakenMemory taken;
+      CAPTURE(shape, n_tokens, n_policies, n_threads, reckoned / mib);
+      CHECK_NOTHROW(evaluate_together(model, n_tokens, n_policies, n_threads));
+      CAPTURE(taken.most() / mib);
+      CHECK(taken.most() <= reckoned + small_things);
+      if (n_threads == 1) CHECK(reckoned <= taken.most() + taken.most() / 2 + small_things);
+    }
   }
 }
 

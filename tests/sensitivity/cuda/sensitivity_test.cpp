@@ -7,6 +7,7 @@
 #include <random>
 
 #include "decode/kv_cache.h"
+#include "support/device.h"
 #include "support/scratch.h"
 #include "support/tiny_model.h"
 
@@ -64,7 +65,7 @@ std::vector<int32_t> random_ids(int n) {
 }
 
 TEST_CASE("sensitivity, CUDA: changes of the loss and predicted KL are the CPU's, on labels and on draws") {
-  if (model::choose_device("auto") != model::Device::cuda) SKIP("no CUDA device");
+  NEEDS_DEVICE;
   for (const char* architecture : {"llama", "qwen2"}) {
     test::TinyModel tiny;
     tiny.architecture = architecture;
@@ -123,7 +124,7 @@ std::vector<std::vector<float>> gradients_on(model::Device device, const std::st
 TEST_CASE(
     "sensitivity, CUDA: gradients are autograd's, also those of activations that are computed again, of long "
     "sequences and of such as are no whole thousand, at any group and head dimension") {
-  if (model::choose_device("auto") != model::Device::cuda) SKIP("no CUDA device");
+  NEEDS_DEVICE;
   struct Shape {
     const char* architecture;
     int n_heads, n_kv_heads, head_dim, n_vocab;

@@ -1,10 +1,10 @@
-// Whether the tests of the decoder on a device have one.
+// Whether tests that run a model on a CUDA device have one.
 #pragma once
 #include <catch2/catch_test_macros.hpp>
 
 #include "model/device.h"
 
-namespace deltacal::decode {
+namespace deltacal::test {
 
 // choose_device("auto") refuses nothing: without a device it is the CPU.
 inline bool has_device() {
@@ -13,6 +13,6 @@ inline bool has_device() {
 
 // First line of every test that runs on it.
 #define NEEDS_DEVICE \
-  if (!deltacal::decode::has_device()) SKIP("no CUDA device")
+  if (!deltacal::test::has_device()) SKIP("no CUDA device")
 
-}  // namespace deltacal::decode
+}  // namespace deltacal::test

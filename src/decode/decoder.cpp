@@ -74,8 +74,10 @@ struct Decoder::Impl {
   // [n_rows, E]
   at::Tensor begin_stream(const float* hidden_rows) {
     const int64_t n_embd = model.description().n_embd;
-    if (!stream.defined() || stream.size(0) < n_rows)
+    if (!stream.defined() || stream.size(0) < n_rows) {
+      hidden = stream = at::Tensor();  // first: no two at one time
       stream = at::empty({n_rows, n_embd}, at::TensorOptions(at::kFloat).device(device()));
+    }
     at::Tensor x = stream.narrow(0, 0, n_rows);
     if (hidden_rows) return x.copy_(view_of(hidden_rows, {n_rows, n_embd}, at::kFloat));
     const at::Tensor ids = view_of(rows.token.data(), {n_rows}, at::kInt).to(device());

@@ -4,7 +4,6 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
-#include <iterator>
 
 namespace deltacal::decode {
 
@@ -50,9 +49,9 @@ namespace {
 at::Tensor chosen(const at::Tensor& values, const at::Tensor& token, const at::Tensor& logit) {
   return at::stack({token.to(at::kDouble), (at::logsumexp(values, 1) - logit).to(at::kDouble)});
 }
-// In one copy.
-Choice choice_of(const at::Tensor& chosen) {
-  const at::Tensor both = chosen.cpu();
+// In one copy. of_rows as chosen() makes it.
+Choice choice_of(const at::Tensor& of_rows) {
+  const at::Tensor both = of_rows.cpu();
   const double* from = both.const_data_ptr<double>();
   const int64_t n_rows = both.size(1);
   Choice out;
@@ -63,17 +62,21 @@ Choice choice_of(const at::Tensor& chosen) {
   return out;
 }
 
-// draws [n_rows] from values [n_rows, V], as chosen().
-at::Tensor drawn(const at::Tensor& values, std::span<const Draw> draws) {
-  const int64_t n_rows = std::ssize(draws), n_vocab = values.size(1);
-  std::vector<double> numbers;  // [4, n_rows]
-  const auto add = [&](const auto& of) { std::ranges::transform(draws, std::back_inserter(numbers), of); };
+// Temperature, top_k, top_p and the number drawn. [4, n_rows, 1] f64 in host memory
+at::Tensor numbers_of(std::span<const Draw> draws, int64_t n_vocab) {
+  at::Tensor numbers = at::empty({4, std::ssize(draws), 1}, at::kDouble);
+  double* to = numbers.mutable_data_ptr<double>();
+  const auto add = [&](const auto& of) { to = std::ranges::transform(draws, to, of).out; };
   add([](const Draw& d) { return d.options.temperature > 0 ? double(d.options.temperature) : 1.0; });
   add([&](const Draw& d) { return d.options.top_k > 0 ? double(d.options.top_k) : double(n_vocab); });
   add([](const Draw& d) { return double(d.options.top_p); });
   add([](const Draw& d) { return d.options.temperature > 0 ? d.uniform : 0.0; });  // 0: the most likely
-  const at::Tensor of_rows = at::from_blob(numbers.data(), {4, n_rows, 1}, at::kDouble).to(values.device());
+  return numbers;
+}
 
+// From values [n_rows, V] by of_rows [4, n_rows, 1] (numbers_of()), as chosen().
+at::Tensor drawn(const at::Tensor& values, const at::Tensor& of_rows) {
+  const int64_t n_vocab = values.size(1);
   const auto [sorted, ids] =
       at::sort(values, /*stable=*/true, 1, /*descending=*/true);  // equals: lower id first
   const at::Tensor rank = at::arange(n_vocab, of_rows.options()).unsqueeze(0);
@@ -100,10 +103,11 @@ Choice most_likely(const Logits& logits) {
 Choice draw(const Logits& logits, std::span<const Draw> draws) {
   const c10::InferenceMode inference;
   const at::Tensor& values = logits.impl_->values;  // [n_rows, V]
-  std::vector<at::Tensor> parts;
-  for (size_t first = 0; first < draws.size(); first += rows_of_draw) {
-    const auto part = draws.subspan(first, std::min<size_t>(rows_of_draw, draws.size() - first));
-    parts.push_back(drawn(values.narrow(0, int64_t(first), std::ssize(part)), part));
+  const at::Tensor of_rows = numbers_of(draws, values.size(1)).to(values.device());
+  std::vector<at::Tensor> parts{at::empty({2, 0}, of_rows.options())};
+  for (int64_t first = 0; first < values.size(0); first += rows_of_draw) {
+    const int64_t n = std::min<int64_t>(rows_of_draw, values.size(0) - first);
+    parts.push_back(drawn(values.narrow(0, first, n), of_rows.narrow(1, first, n)));
   }
   return choice_of(at::cat(parts, 1));
 }

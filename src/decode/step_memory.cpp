@@ -120,13 +120,14 @@ Pieces pieces_that_fit(int most_at_once, int largest_size, size_t free_bytes,
                        const std::function<StepMemory(int size)>& of_piece) {
   constexpr int large = 3;
   Pieces best{1, 1};
+  int alone = 1;
   for (int at_once = 1; at_once <= most_at_once; ++at_once) {
     const int size = largest(largest_size, [&](int n) {
-      if (n == 0) return true;
       const StepMemory need = of_piece(n);
       return size_t(at_once) * (need.cache + need.buffers) + margin <= free_bytes;
     });
-    if (at_once == 1 ? size > 0 : size >= std::min(best.size, large)) best = {at_once, size};
+    if (at_once == 1) alone = std::max(1, size);
+    if (size >= std::min(alone, large)) best = {at_once, size};
   }
   return best;
 }
@@ -149,7 +150,7 @@ void check_memory(const std::string& what, const model::Description& d, const Pr
     return prefill_memory(d, of).total();
   };
   if (needed(need.n_positions) <= free_bytes) return;
-  const int fit = largest(need.n_positions, [&](int n) { return n == 0 || needed(n) <= free_bytes; });
+  const int fit = largest(need.n_positions, [&](int n) { return needed(n) <= free_bytes; });
   const StepMemory most = prefill_memory(d, need);
   throw bad_input(
       "{} needs {:.1f} GB of device memory (weights {:.1f}, KV cache{} of {} positions {:.1f}, the rest "

@@ -57,8 +57,8 @@ size_t bytes_kept_for_logits(const model::Description&, int n_positions);  // by
 struct Pieces {
   int at_once, size;
 };
-// Those that fit into what is free beside the weights: as many at once as may be of size 3 and more, which a
-// larger size gains little over, or fewer where only they can be as large; one of size 1 in any case.
+// Those that fit into what is free beside the weights: the most at once of which each is of size 3, which a
+// larger one gains little over, or as large as one alone could be; one of size 1 in any case.
 Pieces pieces_that_fit(int most_at_once, int largest_size, size_t free_bytes,
                        const std::function<StepMemory(int size)>& of_piece);
 

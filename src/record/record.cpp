@@ -20,6 +20,14 @@ void append_nll(std::vector<float>& nll, decode::Decoder& decoder, std::span<con
 
 }  // namespace
 
+decode::PrefillNeed device_need(const model::Description& d, int n_positions, const RecordOptions& options) {
+  decode::PrefillNeed need;
+  need.n_positions = n_positions;
+  need.n_maps = 2 + (options.group_mass ? d.info.n_kv_heads : 0);
+  if (options.sensitivity) sensitivity::Sensitivity::set_need(need, d, options.sensitivity->loss);
+  return need;
+}
+
 void record_replay(const model::Model& model, const text::TokenizedSample& sample,
                    const RecordOptions& options, trace::Writer& writer, int index, const Advance& advance) {
   const int n_tokens = static_cast<int>(sample.ids.size());

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "decode/sampling.h"
+#include "decode/step_memory.h"
 #include "gpu_trace/session.h"
 #include "model/model.h"
 #include "record/steps.h"
@@ -24,6 +25,9 @@ struct RecordOptions {
 
 using Advance = std::function<void(int n_positions)>;  // progress; null: not wanted
 
+// What record_replay() takes of a CUDA device's memory, for samples of up to `n_positions`.
+decode::PrefillNeed device_need(const model::Description&, int n_positions, const RecordOptions&);
+
 // Teacher-forced over the sample's tokens, chunk by chunk (method.md, "Teacher-forced replay").
 void record_replay(const model::Model&, const text::TokenizedSample&, const RecordOptions&, trace::Writer&, int index,
                    const Advance&);
@@ -35,6 +39,11 @@ struct DecodeOptions {
   // The trace is compressed and written by a thread of its own; unset: as suits the device.
   std::optional<bool> writes_beside = std::nullopt;
 };
+// What record_decode()'s steps share a CUDA device's memory with (decode::step_memory), for continuations of
+// up to `longest` positions.
+decode::StepUse device_use(const model::Description&, int longest, const RecordOptions&,
+                           const DecodeOptions&);
+
 // Throws bad_input if the prompt and the new tokens do not fit the model's context.
 void check_context(const text::TokenizedSample&, const DecodeOptions&, const ModelInfo&);
 

@@ -205,6 +205,21 @@ class BatchRecorder {
 
 }  // namespace
 
+decode::StepUse device_use(const model::Description& d, int longest, const RecordOptions& options,
+                           const DecodeOptions& decoding) {
+  decode::StepUse use{
+      .draws = decoding.sampling.temperature > 0, .records = true, .group_mass = options.group_mass};
+  if (options.sensitivity) {
+    // A replay in a cache of its own, which takes no less than its prompt did. What that left for its logits
+    // is still there.
+    const decode::StepMemory replayed = prefill_memory(d, device_need(d, longest, options));
+    use.besides = replayed.cache + replayed.buffers + decode::bytes_kept_for_logits(d, longest);
+  } else {
+    use.prefills = true;
+  }
+  return use;
+}
+
 void check_context(const text::TokenizedSample& sample, const DecodeOptions& decoding,
                    const ModelInfo& model) {
   const int n_prompt = sample.n_prompt_tokens;

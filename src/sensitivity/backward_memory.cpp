@@ -22,7 +22,8 @@ size_t cuda_backward_bytes(const model::Description& d, int n_gradients, int n_p
   const size_t beside = std::min(decode::value_block_bytes,
                                  T * decode::value_row_bytes(d.info, n_gradients, pages_for(n_positions))) +
                         of_attention * 2 * n * q;
-  const size_t feed_forward = beside + chunk * (8 * E + 10 * F);
+  // The first layer's, of some rows: also their gradients, gathered.
+  const size_t feed_forward = beside + chunk * (14 * E + 10 * F);
   // Keys and values; gradients of queries, keys and values, also those of every query head that keys and
   // values are summed from, or the joined ones; what is summed in f32. What the steps ask for of the
   // attention output's gradients, one loss after the other, takes less.

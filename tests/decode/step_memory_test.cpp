@@ -110,6 +110,8 @@ TEST_CASE(
   CHECK(found(2, room(2, 3) - 1).first == 1);  // one of 6 and more rather than two of 2
   CHECK(found(2, room(2, 3) - 1).second >= 6);
   CHECK(found(1, room(1, 7)) == std::pair(1, 7));
+  CHECK(found(3, room(3, 4)) == std::pair(3, 4));
+  CHECK(found(3, room(3, 3) - 1).first < 3);
   CHECK(found(1, room(1, 1)) == std::pair(1, 1));
   CHECK(found(1, 0) == std::pair(1, 1));  // it is for who asks to see that one fits
   CHECK(found(2, 0) == std::pair(1, 1));

@@ -127,11 +127,9 @@ PrefillFigures bench_prefill(const BenchOptions& o, const model::Model& model,
 }
 
 decode::PrefillNeed need_of_prefill(const BenchOptions& o, const model::Description& d) {
-  decode::PrefillNeed need;
-  need.n_positions = o.prefill_tokens;
-  need.n_maps = 2;
-  if (o.sensitivity) sensitivity::Sensitivity::set_need(need, d, sensitivity_of(o).loss);
-  return need;
+  record::RecordOptions options;
+  if (o.sensitivity) options.sensitivity = sensitivity_of(o);
+  return record::device_need(d, o.prefill_tokens, options);
 }
 
 void print(const PrefillFigures& prefill, int n_tokens, Printed& page) {

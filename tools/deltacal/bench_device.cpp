@@ -254,14 +254,12 @@ int bench_on_device(const BenchOptions& o, const Inputs& in, const std::optional
   const model::Description& d = in.header.description;
   const auto policies = policies_of(o, config, d.info.n_layers);
   const decode::DeviceInfo device = decode::device_info();
+  check_bandwidth_memory("bench", in);
   for (const Batch& b : batches)
     decode::check_memory(fmt::format("--batch {}x{}", b.rows, b.context), d, model::Model::device_bytes(d),
                          b.rows, b.context, device.free_bytes, {.records = true});
   decode::PrefillNeed prefill_need = need_of_prefill(o, d);
   prefill_need.weight_bytes = model::Model::device_bytes(d);
-  prefill_need.after = [of_pass = prefill_need.after](int n) {  // at another time
-    return std::max(decode::bandwidth_bytes, of_pass ? of_pass(n) : 0);
-  };
   decode::check_memory(
       fmt::format("--prefill-tokens {}{}", o.prefill_tokens, o.sensitivity ? " --sensitivity" : ""), d,
       prefill_need, device.free_bytes);

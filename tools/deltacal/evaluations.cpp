@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
@@ -129,7 +130,7 @@ Evaluations::Evaluations(const model::Model& model, std::vector<text::TokenizedS
     : model_(model),
       samples_(std::move(samples)),
       file_(std::make_unique<File>(std::move(path), model, known_)),
-      pieces_(pieces()) {}
+      batch_size_(batch_size()) {}
 Evaluations::~Evaluations() = default;
 
 std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config::Schedule> schedules,
@@ -137,7 +138,7 @@ std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config
   std::vector<std::string> keys;
   for (const auto& s : schedules) keys.push_back(key_of(s));
   std::vector<std::pair<int, std::vector<config::Schedule>>> jobs;  // sample, schedules to run on it
-  const size_t batch = size_t(pieces_.size);
+  const auto batch = size_t(batch_size_);
   for (int i = first; i < first + n; ++i) {
     std::map<std::string, config::Schedule> missing;  // sorted: equal beginnings side by side
     for (size_t s = 0; s < schedules.size(); ++s)
@@ -159,22 +160,25 @@ std::vector<std::vector<SampleLoss>> Evaluations::measure(std::span<const config
   return out;
 }
 
-// On a CUDA device what fits into its memory. On the CPU so many schedules that the caches of all samples
-// that run side by side stay within the limit; at least one.
-decode::Pieces Evaluations::pieces() const {
-  const int longest = longest_tokens(samples_);
-  if (model_.device() == model::Device::cuda)
-    return decode::pieces_that_fit(int(most_workers(most_together, model_.device())), most_together,
-                                   decode::device_info().free_bytes, [&](int n_schedules) {
-                                     return decode::prefill_memory(
-                                         model_.description(),
-                                         evaluate::device_need(model_.description(), n_schedules, longest));
-                                   });
+decode::PrefillNeed Evaluations::need_of(int n_schedules) const {
+  return evaluate::device_need(model_.description(), n_schedules, longest_tokens(samples_));
+}
+
+// On a CUDA device so many schedules as fit into its memory. On the CPU so many that the caches of all
+// samples that run side by side stay within the limit; at least one.
+int Evaluations::batch_size() const {
+  if (model_.device() == model::Device::cuda) {
+    const int most_at_once = int(most_workers(std::numeric_limits<size_t>::max(), model_.device()));
+    return decode::pieces_that_fit(
+               most_at_once, most_together, decode::device_info().free_bytes,
+               [&](int n) { return decode::prefill_memory(model_.description(), need_of(n)); })
+        .size;
+  }
   const size_t n_workers = most_workers(samples_.size(), model_.device());
-  const double cache =
-      double(longest) * double(decode::KvCache::bytes_per_position(model_.info(), model_.dtype()));
+  const double cache = double(longest_tokens(samples_)) *
+                       double(decode::KvCache::bytes_per_position(model_.info(), model_.dtype()));
   const double room = cache_bytes_most / (cache * double(n_workers)) - 1;  // one is full attention's
-  return {int(n_workers), room < 1 ? 1 : std::min(most_together, static_cast<int>(room))};
+  return room < 1 ? 1 : std::min(most_together, static_cast<int>(room));
 }
 
 void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Schedule>>>& jobs) {
@@ -220,10 +224,10 @@ void Evaluations::run(const std::vector<std::pair<int, std::vector<config::Sched
       ++n_run_;
     }
   };
-  const size_t most = most_workers(jobs.size(), model_.device()),
-               n_workers =
-                   model_.device() == model::Device::cuda ? std::min(most, size_t(pieces_.at_once)) : most;
-  side_by_side(jobs.size(), n_workers, [&](size_t i) { run_one(jobs[i].first, jobs[i].second); });
+  size_t most = 0;  // schedules of a job
+  for (const auto& job : jobs) most = std::max(most, job.second.size());
+  side_by_side(jobs.size(), workers_for(jobs.size(), model_, need_of(int(most))),
+               [&](size_t i) { run_one(jobs[i].first, jobs[i].second); });
 }
 
 }  // namespace deltacal::tools

@@ -30,7 +30,8 @@ class Evaluations {
   Evaluations(const model::Model&, std::vector<text::TokenizedSample>, std::string path);
   ~Evaluations();
   // [schedule][n] of the samples first..first+n-1. A batch of schedules goes through a sample together and
-  // shares what their beginnings have in common; where there are many threads, samples run side by side.
+  // shares what their beginnings have in common; where threads or a device's memory allow, samples run side
+  // by side.
   std::vector<std::vector<SampleLoss>> measure(std::span<const config::Schedule>, int first, int n);
 
   const std::vector<text::TokenizedSample>& samples() const { return samples_; }
@@ -45,14 +46,15 @@ class Evaluations {
   Key key(const std::string& schedule, int sample) const {
     return {schedule, samples_[sample].sha256, samples_[sample].n_prompt_tokens};
   }
-  decode::Pieces pieces() const;
+  decode::PrefillNeed need_of(int n_schedules) const;  // that go through a sample together
+  int batch_size() const;
   void run(const std::vector<std::pair<int, std::vector<config::Schedule>>>& jobs);
 
   const model::Model& model_;
   std::vector<text::TokenizedSample> samples_;
   std::map<Key, SampleLoss> known_;  // before file_, which fills it
   std::unique_ptr<File> file_;
-  decode::Pieces pieces_;  // samples side by side, and schedules that go through one together
+  int batch_size_;
   int n_run_ = 0;
   double seconds_asked_ = 0;
 };

@@ -261,6 +261,7 @@ int generate(const GenerateOptions& o) {
   const int longest = longest_of(questions, o.max_new_tokens, info);
   const int n_rows = settle_batch(o.batch, in, static_cast<int>(questions.size()), longest,
                                   {.prefills = true, .draws = o.temperature > 0});
+  if (!counters.empty()) check_bandwidth_memory("generate --counters", in);
   const model::Model model = load_model(o, in);
   const text::Tokenizer& tokenizer = model.tokenizer();
 

@@ -220,6 +220,20 @@ void check_device_memory(const std::string& command, const Inputs& in, decode::P
   decode::check_memory(command, in.header.description, need, decode::device_info().free_bytes);
 }
 
+void check_bandwidth_memory(const std::string& command, const Inputs& in) {
+  if (in.device != model::Device::cuda) return;
+  const decode::StepMemory need{model::Model::device_bytes(in.header.description), 0,
+                                decode::bandwidth_bytes};
+  const size_t free = decode::device_info().free_bytes;
+  if (need.total() > free)
+    throw bad_input(
+        "{} needs {:.1f} GB of device memory (weights {:.1f}, arrays that its bandwidth is measured with "
+        "{:.1f}), "
+        "{:.1f} GB are free: use a smaller model",
+        command, 1e-9 * double(need.total()), 1e-9 * double(need.weights), 1e-9 * double(need.buffers),
+        1e-9 * double(free));
+}
+
 void print_device_memory(const std::string& what, const Inputs& in, const decode::StepMemory& most) {
   if (in.device != model::Device::cuda) return;
   fmt::print("device memory{} about {:.1f} GB (weights {:.2f}, KV cache {:.2f}), {:.1f} GB are free\n", what,

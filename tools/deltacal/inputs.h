@@ -56,6 +56,8 @@ int longest_tokens(const std::vector<text::TokenizedSample>&);
 // On a CUDA device, before the weights are read: bad_input where its memory does not suffice for `command`
 // (decode::check_memory). `need` without the weights.
 void check_device_memory(const std::string& command, const Inputs&, decode::PrefillNeed need);
+// The same for the arrays that decode::measure_bandwidth() reads and copies.
+void check_bandwidth_memory(const std::string& command, const Inputs&);
 // For --dry-run: what `what` would take and what is free. Nothing on the CPU.
 void print_device_memory(const std::string& what, const Inputs&, const decode::StepMemory&);
 void print_device_memory(const std::string& what, const Inputs&,

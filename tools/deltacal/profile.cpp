@@ -81,46 +81,23 @@ int tokens_of(const ProfileOptions& o, const text::TokenizedSample& sample) {
   return static_cast<int>(sample.ids.size()) + (o.mode == "decode" ? o.max_new_tokens : 0);
 }
 
-// Of the longest sample, on a CUDA device.
-decode::PrefillNeed need_of(const ProfileOptions& o, const Inputs& in,
-                            const std::vector<text::TokenizedSample>& samples,
-                            const std::optional<sensitivity::Options>& sensitivity) {
-  decode::PrefillNeed need;
-  need.n_maps = 2 + (o.maps == "heads" ? in.header.description.info.n_kv_heads : 0);
-  for (const auto& sample : samples) need.n_positions = std::max(need.n_positions, tokens_of(o, sample));
-  if (sensitivity) sensitivity::Sensitivity::set_need(need, in.header.description, sensitivity->loss);
-  return need;
-}
-
-// What a decoding step shares the device's memory with.
-decode::StepUse use_of(const ProfileOptions& o, const Inputs& in,
-                       const std::vector<text::TokenizedSample>& samples,
-                       const record::RecordOptions& options) {
-  const bool draws = o.temperature > 0;
-  if (!options.sensitivity)
-    return {.prefills = true, .draws = draws, .records = true, .group_mass = options.group_mass};
-  // It replays each sample in a cache of its own, which takes no less than its prompt, of which the logits'
-  // input is still there.
-  const decode::StepMemory replayed =
-      prefill_memory(in.header.description, need_of(o, in, samples, options.sensitivity));
-  return {.draws = draws,
-          .records = true,
-          .group_mass = options.group_mass,
-          .besides = replayed.cache + replayed.buffers +
-                     decode::bytes_kept_for_logits(in.header.description, longest_tokens(samples))};
+int longest_of(const ProfileOptions& o, const std::vector<text::TokenizedSample>& samples) {
+  int longest = 0;
+  for (const auto& sample : samples) longest = std::max(longest, tokens_of(o, sample));
+  return longest;
 }
 
 // How many are decoded at once: --batch, or as many as fit.
 int batch_of(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
-             const record::RecordOptions& options) {
-  int longest = 0;
-  for (const auto& sample : samples) longest = std::max(longest, tokens_of(o, sample));
+             const record::RecordOptions& options, const record::DecodeOptions& decoding) {
+  const int longest = longest_of(o, samples);
   return settle_batch(o.batch, in, static_cast<int>(samples.size()), longest,
-                      use_of(o, in, samples, options));
+                      record::device_use(in.header.description, longest, options, decoding));
 }
 
 void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<text::TokenizedSample>& samples,
-                const record::RecordOptions& options, int n_rows) {
+                const record::RecordOptions& options, const record::DecodeOptions& decoding) {
+  const int n_rows = decoding.n_rows;
   const model::Description& d = in.header.description;
   const auto& sensitivity = options.sensitivity;
   std::vector<int> lengths;
@@ -155,9 +132,9 @@ void print_plan(const ProfileOptions& o, const Inputs& in, const std::vector<tex
   if (o.mode == "decode")
     print_device_memory("", in,
                         decode::step_memory(d, model::Model::device_bytes(d), n_rows, longest,
-                                            use_of(o, in, samples, options)));
+                                            record::device_use(d, longest, options, decoding)));
   else
-    print_device_memory("", in, need_of(o, in, samples, sensitivity));
+    print_device_memory("", in, record::device_need(d, longest, options));
   fmt::print("disk at most {:.2f} GB before compression\n", 1e-9 * trace);
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s{}\n", flops / model::measure_linear_rate(in.dtype),
@@ -210,13 +187,14 @@ int profile(const ProfileOptions& o) {
     if (o.mode == "decode") record::check_context(sample, decode_options, in.header.description.info);
     record::choose_steps(record_options.steps, sample.n_prompt_tokens, tokens_of(o, sample), sample.id);
   }
-  if (o.mode == "decode") decode_options.n_rows = batch_of(o, in, samples, record_options);
+  if (o.mode == "decode") decode_options.n_rows = batch_of(o, in, samples, record_options, decode_options);
   if (o.dry_run) {
-    print_plan(o, in, samples, record_options, decode_options.n_rows);
+    print_plan(o, in, samples, record_options, decode_options);
     return 0;
   }
   if (o.mode == "replay")
-    check_device_memory("profile", in, need_of(o, in, samples, record_options.sensitivity));
+    check_device_memory("profile", in,
+                        record::device_need(in.header.description, longest_of(o, samples), record_options));
 
   ModelInfo info = in.header.description.info;
   info.dtype = model::name_of(in.dtype);

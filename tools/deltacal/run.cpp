@@ -12,8 +12,7 @@
 #include "decode/kv_cache.h"
 #include "evaluate/evaluate.h"
 #include "inputs.h"
-#include "record/steps.h"
-#include "sensitivity/sensitivity.h"
+#include "record/record.h"
 #include "shell.h"
 
 namespace deltacal::tools {
@@ -359,29 +358,35 @@ void check_options(const RunOptions& o) {
     throw bad_input("--baselines none: it cannot be given with others");
 }
 
+std::vector<int> lengths_of(const Inputs& in, const std::vector<int>& members) {
+  std::vector<int> out;
+  for (const int i : members) out.push_back(static_cast<int>(in.data.samples[i].ids.size()));
+  return out;
+}
+
 // What its stages take of a CUDA device's memory.
 decode::PrefillNeed need_of_profile(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
-  decode::PrefillNeed need;
-  for (const int i : parts.calibration)
-    need.n_positions = std::max(need.n_positions, int(in.data.samples[i].ids.size()));
-  need.n_maps = 2;
+  record::RecordOptions options;
   if (o.objective == "kl")
-    sensitivity::Sensitivity::set_need(need, in.header.description, {.draws = ProfileOptions{}.draws});
-  return need;
+    options.sensitivity = sensitivity::Options{{}, {ProfileOptions{}.draws, o.made.seed}};
+  return record::device_need(in.header.description, std::ranges::max(lengths_of(in, parts.calibration)),
+                             options);
 }
 decode::PrefillNeed need_of_validate(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
-  int longest = 0;
-  for (const int i : parts.validation) longest = std::max(longest, int(in.data.samples[i].ids.size()));
   const int n_policies = 2 + int(o.baselines.size());  // delta, streaming
-  return evaluate::device_need(in.header.description, n_policies, longest);
+  return evaluate::device_need(in.header.description, n_policies,
+                               std::ranges::max(lengths_of(in, parts.validation)));
+}
+
+// Before a trace is made, also of what comes hours later.
+void check_stages(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
+  check_device_memory("run: profile", in, need_of_profile(o, in, parts));
+  check_device_memory(fmt::format("run: validate with {} baselines", o.baselines.size()), in,
+                      need_of_validate(o, in, parts));
 }
 
 void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
-  const auto lengths = [&](const std::vector<int>& members) {
-    std::vector<int> out;
-    for (const int i : members) out.push_back(static_cast<int>(in.data.samples[i].ids.size()));
-    return out;
-  };
+  const auto lengths = [&](const std::vector<int>& members) { return lengths_of(in, members); };
   const model::Description& d = in.header.description;
   const double policies = 3.0 + double(o.baselines.size());  // full, delta, streaming
   const double flops =
@@ -395,7 +400,7 @@ void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts
              parts.validation.size(), o.out_dir);
   fmt::print("memory about {:.1f} GB\n", weight_gigabytes(d, in.dtype) + caches + 1);
   print_device_memory(" of profile", in, need_of_profile(o, in, parts));
-  print_device_memory(" of validate", in, need_of_validate(o, in, parts));
+  print_device_memory(" of validate, for one sample,", in, need_of_validate(o, in, parts));
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s\n", flops / model::measure_linear_rate(in.dtype));
 }
@@ -413,9 +418,7 @@ int run(const RunOptions& given) {
     print_plan(o, in, parts);
     return 0;
   }
-  if (!fs::exists(files("trace.h5"))) check_device_memory("run: profile", in, need_of_profile(o, in, parts));
-  if (!fs::exists(files("validation.json")))
-    check_device_memory("run: validate", in, need_of_validate(o, in, parts));
+  if (o.force || !fs::exists(files("trace.h5"))) check_stages(o, in, parts);
   open_folder(o, files, recipe_of(o, in));
   unless_done(files("validation.jsonl"), [&] { split(o, files, in, parts); });
   unless_done(files("trace.h5"), [&] { profile(profile_options(o, files)); });

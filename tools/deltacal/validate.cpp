@@ -156,7 +156,8 @@ void print_plan(const ValidateOptions& o, const Inputs& in, size_t n_policies) {
   fmt::print("would run {} samples under full attention and {} policies, into {}\n", lengths.size(),
              n_policies, o.out);
   fmt::print("memory about {:.1f} GB\n", weight_gigabytes(d, in.dtype) + caches + 1);
-  print_device_memory("", in, evaluate::device_need(d, int(n_policies), longest_tokens(in.data.samples)));
+  print_device_memory(" for one sample", in,
+                      evaluate::device_need(d, int(n_policies), longest_tokens(in.data.samples)));
   if (in.device == model::Device::cpu)
     fmt::print("time at least {:.0f} s\n",
                forward_flops(d, lengths) * double(n_policies + 1) / model::measure_linear_rate(in.dtype));

@@ -31,6 +31,7 @@ void run_steps(const model::Model& model, int rows, int context, Maps maps, bool
 TEST_CASE("device memory, CUDA: steps of a batch take what is reckoned, or little less",
           "[all of the device]") {
   NEEDS_DEVICE;
+  int n_run = 0;
   for (const char* shape : {"qwen2.5-7b", "qwen2.5-1.5b"}) {
     const model::Model model = test::four_layers(shape);
     for (const auto& [rows, context] : {std::pair{64, 8192}, {16, 32768}, {300, 1024}, {1, 32768}})
@@ -41,7 +42,8 @@ TEST_CASE("device memory, CUDA: steps of a batch take what is reckoned, or littl
                           {.draws = draws, .records = maps != Maps::none, .group_mass = maps == Maps::heads});
           const size_t reckoned = need.cache + need.buffers;
           const test::OtherMemory other(need.total());
-          if (!other.fits()) SKIP("too little device memory");
+          if (!other.fits()) continue;
+          ++n_run;
           const test::TakenMemory taken;
           CAPTURE(shape, rows, context, int(maps), draws, reckoned / mib);
           CHECK_NOTHROW(run_steps(model, rows, context, maps, draws));
@@ -50,6 +52,7 @@ TEST_CASE("device memory, CUDA: steps of a batch take what is reckoned, or littl
           CHECK(reckoned <= taken.most() + taken.most() / 5 + small_things);
         }
   }
+  if (n_run == 0) SKIP("too little device memory");
 }
 
 }  // namespace

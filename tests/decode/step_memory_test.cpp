@@ -74,7 +74,7 @@ TEST_CASE("prefill memory: what a sequence needs, and the length that fits where
             d, {.n_positions = 32768, .others = gb, .after = [](int n) { return size_t(n) * 1'000'000; }})
             .buffers == gb + size_t{32768} * 1'000'000 + size_t{8192} * 3584 * 4);
   CHECK(prefill_memory(d, {.n_positions = 100}).buffers < need.buffers / 20);  // no whole chunk
-  CHECK_NOTHROW(check_memory("profile", d, {weights, 32768}, 40 * gb));
+  CHECK_NOTHROW(check_memory("profile", d, {.weight_bytes = weights, .n_positions = 32768}, 40 * gb));
   CHECK_THROWS_WITH(check_memory("profile", d, {.weight_bytes = weights, .n_positions = 131072}, 25 * gb),
                     ContainsSubstring("profile needs 2") &&
                         ContainsSubstring("KV cache of 131072 positions 7.5") &&

@@ -7,9 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/files.h"
+#include "device_workplace.h"
 #include "program.h"
-#include "support/scratch.h"
-#include "support/tiny_model.h"
 #include "trace/trace.h"
 
 using namespace deltacal;
@@ -18,32 +17,9 @@ using test::run_program;
 
 namespace {
 
-constexpr int n_layers = 6;
-
-// Eight problems of about 900 tokens in a folder with a model whose head dimension has kernels.
-struct Workplace {
-  test::Scratch folder;
-  std::string model = folder / "m.gguf";
-  Workplace() {
-    test::TinyModel tiny{.n_layers = n_layers, .head_dim = 64, .max_context = 1024};
-    tiny.logit_deviation = 1.5;
-    test::write_tiny_model(tiny, model);
-    for (int problem = 0; problem < 8; ++problem) {
-      std::string text;
-      for (int i = 0; text.size() < 900; ++i)
-        text += "step " + std::to_string((i * (7 + problem)) % 97) + " ";
-      std::ofstream(folder / (problem < 4 ? "seen.jsonl" : "held_out.jsonl"), std::ios::app)
-          << Json{{"task", "toy"}, {"problem", problem}, {"text", text}}.dump() << "\n";
-    }
-  }
-  std::string operator/(const std::string& name) const { return folder / name; }
-};
-
-void must_run(const std::string& arguments) {
-  const auto outcome = run_program(arguments);
-  CAPTURE(arguments, outcome.output);
-  REQUIRE(outcome.status == 0);
-}
+constexpr int n_layers = test::DeviceWorkplace::n_layers;
+using Workplace = test::DeviceWorkplace;
+using test::must_run;
 
 Json json_of(const std::string& path) {
   return Json::parse(read_file(path));
@@ -103,23 +79,11 @@ double largest_difference(const std::vector<double>& a, const std::vector<double
   return largest;
 }
 
-// Skips, saying why, where a model cannot run on a CUDA device.
-void need_device(const Workplace& w) {
-  const auto outcome = run_program("profile --device cuda --dry-run --model " + w.model + " --data " +
-                                   (w / "seen.jsonl") + " --out " + (w / "never.h5"));
-  if (outcome.status == 0) return;
-  // One line, and the status of wrong usage.
-  CAPTURE(outcome.output);
-  REQUIRE(outcome.status == 2);
-  REQUIRE(std::ranges::count(outcome.output, '\n') == 1);
-  SKIP(outcome.output);
-}
-
 }  // namespace
 
 TEST_CASE("device: profile, analyze and validate on a CUDA device agree with the CPU") {
   const Workplace w;
-  need_device(w);
+  w.need_device();
   const std::string config = w / "c.json";
   const Results f32 = results(w, "f32", "--device cpu --dtype f32", config),
                 bf16 = results(w, "bf16", "--device cpu --dtype bf16", config),
@@ -137,7 +101,7 @@ TEST_CASE("device: profile, analyze and validate on a CUDA device agree with the
 
 TEST_CASE("device: continuations are recorded with their sensitivities, two at once") {
   const Workplace w;
-  need_device(w);
+  w.need_device();
   must_run(
       "profile --device cuda --mode decode --batch 2 --limit 3 --max-new-tokens 40 --steps "
       "all "
@@ -151,7 +115,7 @@ TEST_CASE("device: continuations are recorded with their sensitivities, two at o
 
 TEST_CASE("device: bench writes every figure as JSON, CSV and Markdown, with a GPU trace") {
   const Workplace w;
-  need_device(w);
+  w.need_device();
   const std::string bench =
       "bench --device cuda --model " + w.model +
       " --batch 2x64 --prefill-tokens 64 --sensitivity --repeats 2 --counters=auto --out " + (w / "b.json") +
@@ -176,7 +140,7 @@ TEST_CASE("device: bench writes every figure as JSON, CSV and Markdown, with a G
 
 TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
   const Workplace w;
-  need_device(w);
+  w.need_device();
   const std::string model = " --model " + w.model + " --device cuda", trace = w / "t.h5";
   must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --limit 1 --gpu-trace " + (w / "p.json") +
            " --out " + trace);
@@ -206,7 +170,7 @@ TEST_CASE("device: a GPU trace of profile and validate, counters of generate") {
 #ifdef REFUSING_CUPTI
 TEST_CASE("device: counters that the driver keeps from this user are said to be missing, or left out") {
   const Workplace w;
-  need_device(w);
+  w.need_device();
   const auto run = [&](const std::string& arguments) {
     return run_program(arguments + " --device cuda --model " + w.model, "LD_PRELOAD=" REFUSING_CUPTI);
   };
@@ -234,7 +198,7 @@ TEST_CASE("device: counters that the driver keeps from this user are said to be 
 
 TEST_CASE("device: the cost table it measures is what calibrate takes for a budget in milliseconds") {
   const Workplace w;
-  need_device(w);
+  w.need_device();
   const std::string model = " --model " + w.model + " --device cuda", trace = w / "t.h5",
                     table = w / "cost.json", config = w / "c.json";
   must_run("profile" + model + " --data " + (w / "seen.jsonl") + " --out " + trace);
@@ -254,7 +218,7 @@ TEST_CASE("device: the cost table it measures is what calibrate takes for a budg
 
 TEST_CASE("device: a batch that it has no memory for is refused with one that fits, and leaves nothing") {
   const Workplace w;
-  need_device(w);
+  w.need_device();
   const std::string model = w / "long.gguf", out = w / "b.json";
   test::write_tiny_model({.n_layers = n_layers, .head_dim = 64, .max_context = 1 << 20}, model);
   const auto outcome = run_program("bench --device cuda --model " + model +

@@ -386,15 +386,13 @@ void check_stages(const RunOptions& o, const Inputs& in, const calib::Split& par
 }
 
 void print_plan(const RunOptions& o, const Inputs& in, const calib::Split& parts) {
-  const auto lengths = [&](const std::vector<int>& members) { return lengths_of(in, members); };
   const model::Description& d = in.header.description;
   const double policies = 3.0 + double(o.baselines.size());  // full, delta, streaming
   const double flops =
       // The sensitivity pass runs forward twice and backward once.
-      (o.objective == "kl" ? 4 : 1) * forward_flops(d, lengths(parts.calibration)) +
-      policies * forward_flops(d, lengths(parts.validation));
-  const auto all = lengths(parts.validation);
-  const double caches = 1e-9 * policies * *std::max_element(all.begin(), all.end()) *
+      (o.objective == "kl" ? 4 : 1) * forward_flops(d, lengths_of(in, parts.calibration)) +
+      policies * forward_flops(d, lengths_of(in, parts.validation));
+  const double caches = 1e-9 * policies * std::ranges::max(lengths_of(in, parts.validation)) *
                         double(decode::KvCache::bytes_per_position(d.info, in.dtype));
   fmt::print("would calibrate on {} samples and validate on {}, into {}\n", parts.calibration.size(),
              parts.validation.size(), o.out_dir);

@@ -33,7 +33,7 @@ TEST_CASE("device memory, CUDA: every command that has too little is refused bef
             " --k-pages 4,8,16 --l-pages 1,2 --objective recall --budget attended=1.8 --rerank 2" + model +
             held_out + " --out " + never,
         "bench" + model + " --batch 1x64 --prefill-tokens 64 --out " + never,
-        "generate --prompt hello" + model}) {
+        "generate --prompt hello --max-new-tokens 4" + model}) {
     const auto outcome = run_program(command);
     CAPTURE(command, outcome.output);
     CHECK(outcome.status == 2);
